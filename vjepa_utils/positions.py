@@ -104,6 +104,13 @@ def _gather(tokens, index):
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
+def _tubelets(pixels, depth, height, width):
+    """Cut (batch, frames, 3, H, W) into tubelets (batch, tokens, 3 * depth * height * width); also the grid."""
+    x = pixels.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(1, (-1, depth))
+    x = x.permute(0, 1, 4, 6, 3, 2, 5, 7)  # (batch, steps, rows, columns, 3, depth, height, width)
+    return x.flatten(4).flatten(1, 3), x.shape[1:4]
+
+
 def encode_tokens(model, pixels, visible=None, layer=None):
     """The encoder, with the true grid; hidden tokens are dropped before its first layer.
 
@@ -116,12 +123,12 @@ def encode_tokens(model, pixels, visible=None, layer=None):
         (batch, tokens or n, channels).
     """
     encoder = model.encoder
-    patches = encoder.embeddings.patch_embeddings
-    x = patches.proj(pixels.transpose(1, 2).to(patches.proj.weight.dtype))  # (batch, channels, steps, rows, columns)
-    positions = grid_positions(x.shape[2:], x.device)  # (tokens, 3)
-    x = x.flatten(2).transpose(1, 2)  # (batch, tokens, channels)
+    embedding = encoder.embeddings.patch_embeddings.proj  # a 3D convolution whose stride is its kernel: a linear map
+    x, grid = _tubelets(pixels.to(embedding.weight.dtype), *embedding.kernel_size)
+    positions = grid_positions(grid, x.device)  # (tokens, 3)
     if visible is not None:
         x, positions = _gather(x, visible), positions[visible]
+    x = F.linear(x, embedding.weight.flatten(1), embedding.bias)  # (batch, tokens, channels)
     tables = rotary_tables(positions, encoder.layer[0].attention.head_size, x.dtype)
     for block in encoder.layer[:layer]:
         x = block(x, tables)[0]
