@@ -1,0 +1,269 @@
+"""Load a V-JEPA 2 checkpoint and turn clips into features on their true grid."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from vjepa_utils.features import Features
+from vjepa_utils.positions import encode_tokens, use_true_positions
+from vjepa_utils.video import as_video, cuts_between
+
+SHIPPED = {"vjepa2-demo": Path(__file__).parent.parent / "demo" / "vjepa2-demo"}
+
+# Released checkpoints and the revision to load. None is the newest: where this was written the hub could not
+# be reached to read the commit hashes. Safetensors only and no remote code, whatever the revision.
+CHECKPOINTS = {
+    "facebook/vjepa2-vitl-fpc64-256": None,
+    "facebook/vjepa2-vith-fpc64-256": None,
+    "facebook/vjepa2-vitg-fpc64-256": None,
+    "facebook/vjepa2-vitg-fpc64-384": None,
+    "facebook/vjepa2-vitl-fpc16-256-ssv2": None,
+    "facebook/vjepa2-vitl-fpc32-256-diving48": None,
+    "facebook/vjepa2-vitg-fpc64-384-ssv2": None,
+    "facebook/vjepa2-vitg-fpc32-384-diving48": None,
+}
+
+BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
+
+
+def load_encoder(name="vjepa2-demo", device=None, dtype=None):
+    """Load an encoder.
+
+    Args:
+        name: "vjepa2-demo", a Hugging Face id (see `CHECKPOINTS`), or a local folder in Hugging Face format.
+            A checkpoint with a classification head gives its encoder.
+        device: None takes CUDA, else MPS, else the CPU.
+        dtype: None takes bfloat16 where the device is fast at it, else float32.
+    Raises:
+        ValueError: unknown name, another kind of model, missing or unexpected weights.
+        ConnectionError: not in the cache and the hub out of reach; the message says what to run.
+    """
+    folder = _find(str(name))
+    device = torch.device(device or _best_device())
+    return Encoder(_load_model(folder, dtype or _fast_dtype(device)).to(device), _label(str(name)), *_pixel_statistics(folder))
+
+
+class Encoder:
+    """A V-JEPA 2 encoder with true positions. Holds no state between calls.
+
+    name, model, device, dtype; patch_size and tubelet_size in pixels and frames; channels; depth in blocks;
+    training_size, the side of the squares it was trained on; mean and std of the pixel normalisation.
+    """
+
+    def __init__(self, model, name, mean, std):
+        self.model, self.name = model, name
+        config = model.config
+        self.patch_size, self.tubelet_size = config.patch_size, config.tubelet_size
+        self.channels, self.depth, self.training_size = config.hidden_size, config.num_hidden_layers, config.crop_size
+        self.mean, self.std = mean, std  # (3, 1, 1), for pixels from 0 to 1
+        self.device, self.dtype = model.device, model.dtype
+
+    def __repr__(self):
+        return f"Encoder({self.name!r}, {self.channels} channels, {self.depth} blocks, {self.dtype}, on {self.device})"
+
+    def grid(self, video, size=None, context=None):
+        """(steps, rows, columns) that `encode` would give."""
+        video = as_video(video)
+        height, width = self._picture_size(video.height, video.width, size)
+        length = self._context_length(context, len(video))
+        full, rest = divmod(len(video), length)
+        steps = full * -(-length // 2) + -(-rest // 2)  # an odd last frame is paired with itself
+        return steps, height // self.patch_size, width // self.patch_size
+
+    @torch.inference_mode()
+    def encode(self, video, context=None, size=None, layer=None):
+        """Features of a clip. Streams: only one batch of frames is decoded and encoded at a time.
+
+        Args:
+            video: Video, path, array or tensor (see `as_video`).
+            context: the frames that see each other. "pair" (the default): 0+1, 2+3, …; "clip": all; an even number: so
+                many at a time; "frame": each by itself, seen twice. An odd last frame is paired with itself.
+            size: of the encoded picture. None: aspect kept, short side 256, or the training size if larger. An int:
+                aspect kept, that short side. (height, width): exactly, multiples of the patch. Never a crop.
+            layer: k in 1…depth for the output of block k, before the final norm; None for the final norm's.
+        Returns:
+            Features, values (steps, rows, columns, channels).
+        Raises:
+            ValueError: an argument is out of range.  MemoryError: the frames of one context cannot fit.
+        """
+        video = as_video(video)
+        if layer is not None and (isinstance(layer, bool) or layer not in range(1, self.depth + 1)):
+            raise ValueError(f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, not {layer!r}.")
+        height, width = self._picture_size(video.height, video.width, size)
+        length = self._context_length(context, len(video))
+        rows, columns = height // self.patch_size, width // self.patch_size
+        tokens = -(-length // 2) * rows * columns
+        self._check_memory(tokens, length, rows * columns)
+        batch = max(1, BATCH_TOKENS[self.device.type] // tokens)
+        values, covered, cuts, start = [], [], [], 0
+        with tqdm(total=len(video), desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False) as progress:
+            while start < len(video):
+                frames = video[start : start + batch * length]
+                numbers = video.indices[start : start + len(frames)]
+                start += batch * length
+                for part, group in _groups(len(frames), length):  # (groups, length) positions in `frames`
+                    cuts += cuts_between(frames, group.reshape(-1, 2), numbers)
+                    pixels = self._pixels(frames[part], (height, width))[group - group.min()]
+                    x = encode_tokens(self.model, pixels.to(self.device), layer=layer)  # (groups, tokens, channels)
+                    values.append(x.float().cpu().view(-1, rows, columns, self.channels))
+                    covered.append(numbers[group].reshape(-1, 2))
+                progress.update(len(frames))
+        if cuts:
+            pairs = ", ".join(f"{a}+{b}" for a, b in cuts)
+            warnings.warn(f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes.", stacklevel=3)
+        return Features(
+            torch.cat(values),
+            torch.from_numpy(np.concatenate(covered).astype(np.int64)),
+            self.patch_size,
+            (height, width),
+            (video.height, video.width),
+            self.name,
+        )
+
+    def _context_length(self, context, frames):
+        """How many frames of the clip see each other."""
+        named = {None: 2, "pair": 2, "frame": 1, "clip": frames}
+        if isinstance(context, (str, type(None))) and context in named:
+            return named[context]
+        if isinstance(context, (int, np.integer)) and not isinstance(context, bool) and context >= 2 and context % 2 == 0:
+            return int(context)
+        raise ValueError(f'context must be "pair", "clip", "frame" or an even number of frames, not {context!r}.')
+
+    def _picture_size(self, height, width, size):
+        patch = self.patch_size
+        whole = lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool)  # noqa: E731
+        if isinstance(size, (tuple, list)):
+            if len(size) != 2 or not all(whole(v) and v >= patch and v % patch == 0 for v in size):
+                raise ValueError(f"size must be (height, width) in multiples of the patch, {patch} pixels, not {size!r}.")
+            return tuple(int(v) for v in size)
+        if size is None:
+            size = max(16 * patch, self.training_size)
+        if not whole(size) or size < patch:
+            raise ValueError(f"size must be a number of pixels of at least the patch, {patch}, or (height, width), not {size!r}.")
+        return tuple(max(1, int(side * size / min(height, width) / patch + 0.5)) * patch for side in (height, width))
+
+    def _pixels(self, frames, size):
+        """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
+        resized = []
+        for frame in torch.from_numpy(np.ascontiguousarray(frames)):  # one at a time: large pictures in float32 are large
+            x = frame.permute(2, 0, 1).unsqueeze(0).float()  # (1, 3, H, W)
+            if x.shape[2:] != size:
+                x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+            resized.append(x)
+        return (torch.cat(resized) / 255 - self.mean) / self.std
+
+    def _check_memory(self, tokens, length, tokens_per_step):
+        """Fail before the machine does: activations of one context against the memory that is free."""
+        if self.device.type == "cuda":
+            free = torch.cuda.mem_get_info(self.device)[0]
+        else:
+            free = psutil.virtual_memory().available
+        config = self.model.config
+        # The widest moment is the MLP: the residual, and its hidden layer before and after the GELU; the pixels in float32.
+        channels = config.hidden_size * (2 + 2 * config.mlp_ratio) * self.dtype.itemsize
+        per_token = channels + 3 * self.tubelet_size * self.patch_size**2 * (4 + 4 + self.dtype.itemsize)
+        if tokens * per_token > free:
+            fits = max(2, int(free / per_token / tokens_per_step) * 2)
+            advice = f"context={fits} fits" if length > 2 and fits < length else "a smaller size fits"
+            raise MemoryError(f"{length} frames seen jointly are {tokens} tokens and need about {tokens * per_token / 2**30:.1f} GiB, of which {free / 2**30:.1f} are free: {advice}.")  # fmt: skip
+
+
+def _groups(count, length):
+    """Positions of `count` frames in contexts of `length`: pairs of (slice of frames, (groups, even length) positions)."""
+    full = count // length * length
+    for part, width in ((slice(0, full), length), (slice(full, count), count - full)):
+        positions = np.arange(count)[part]
+        if len(positions):
+            group = positions.reshape(-1, width)
+            yield part, np.concatenate([group, group[:, -1:]], 1) if width % 2 else group
+
+
+def _best_device():
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _fast_dtype(device):
+    abilities = torch.cpu.get_capabilities()
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    if device.type == "cpu" and (abilities.get("amx_bf16") or abilities.get("avx512_bf16")):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _label(name):
+    """What figures call the encoder: an id or shipped name as it is, a folder by its own name."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
+
+
+def _find(name):
+    """The folder of a shipped, local or cached checkpoint, or of one fetched from the hub."""
+    if name in SHIPPED:
+        return SHIPPED[name]
+    if Path(name).is_dir():
+        return Path(name)
+    if name.count("/") != 1 or name[0] in "./~":
+        raise ValueError(f"There is no encoder {name!r}: give a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}.")  # fmt: skip
+    from huggingface_hub import snapshot_download
+
+    wanted = dict(revision=CHECKPOINTS.get(name), allow_patterns=["*.json", "*.safetensors"])
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True, **wanted))
+        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
+            return folder
+    except (OSError, ValueError):
+        pass  # not in the cache
+    try:
+        return Path(snapshot_download(name, **wanted))
+    except Exception as error:
+        if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError", "HFValidationError"):
+            raise ValueError(f"Hugging Face has no checkpoint {name} that you may read; check the id, or log in with: hf auth login") from None  # fmt: skip
+        raise ConnectionError(f"{name} is not in the Hugging Face cache and the hub cannot be reached ({type(error).__name__}); where there is internet run: hf download {name} --include '*.json' '*.safetensors'") from None  # fmt: skip
+
+
+def _load_model(folder, dtype):
+    import transformers
+
+    if not (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds no config.json: it is no checkpoint in Hugging Face format.")
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("model_type") != "vjepa2":
+        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not 'vjepa2'.")
+    kind = "VJEPA2ForVideoClassification" if "VJEPA2ForVideoClassification" in config.get("architectures", []) else "VJEPA2Model"  # fmt: skip
+    bars, level = transformers.utils.logging.is_progress_bar_enabled(), transformers.logging.get_verbosity()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # what it would warn of is an error here
+    try:
+        model, report = getattr(transformers, kind).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:
+        raise ValueError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+    for problem in ("missing", "unexpected", "mismatched"):
+        keys = sorted(str(key) for key in report[f"{problem}_keys"])
+        if keys:
+            raise ValueError(f"{folder} has {len(keys)} {problem} weights, such as {keys[0]}: it is not a whole {kind}.")
+    return use_true_positions(getattr(model, "vjepa2", model)).eval().requires_grad_(False)
+
+
+def _pixel_statistics(folder):
+    """Mean and standard deviation of the checkpoint's pixels, each (3, 1, 1); ImageNet's if it names none."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
+        if (folder / file).exists():
+            given = json.loads((folder / file).read_text())
+            mean, std = given.get("image_mean", mean), given.get("image_std", std)
+            break
+    return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

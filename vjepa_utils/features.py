@@ -1,0 +1,95 @@
+"""The one data type that carries latents through everything."""
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass
+class Features:
+    """Features of a clip on its grid.
+
+    values: float32 tensor on the CPU, (steps, rows, columns, channels).
+    frames: int64 tensor (steps, 2), file numbers of the frames that each step covers.
+    patch_size: side of a patch in pixels of the encoded picture.
+    picture_size: (height, width) that was encoded.  source_size: (height, width) of the clip.
+    encoder: name of the checkpoint.
+    """
+
+    values: torch.Tensor
+    frames: torch.Tensor
+    patch_size: int
+    picture_size: tuple
+    source_size: tuple
+    encoder: str
+
+    @property
+    def grid(self):
+        """(steps, rows, columns)."""
+        return tuple(self.values.shape[:3])
+
+    def token_at(self, point):
+        """(row, column) of the patch under a point (x, y) in pixels of the clip; ValueError outside of it."""
+        x, y = (float(v) for v in point)
+        height, width = self.source_size
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise ValueError(f"The point ({x:g}, {y:g}) lies outside the picture, which is {width}×{height} pixels.")
+        _, rows, columns = self.grid
+        return min(int(y / height * rows), rows - 1), min(int(x / width * columns), columns - 1)
+
+    def centre_of(self, row, column):
+        """The point (x, y), in pixels of the clip, at the centre of a patch; ValueError outside the grid."""
+        _, rows, columns = self.grid
+        if not (0 <= row < rows and 0 <= column < columns):
+            raise ValueError(f"There is no patch ({row}, {column}) on a grid of {rows} rows and {columns} columns.")
+        height, width = self.source_size
+        return (column + 0.5) * width / columns, (row + 0.5) * height / rows
+
+    def save(self, path):
+        """Write a safetensors file; nothing is left behind when that fails."""
+        from safetensors.torch import save_file
+
+        about = {name: getattr(self, name) for name in ("patch_size", "picture_size", "source_size", "encoder")}
+        tensors = {"values": self.values.contiguous(), "frames": self.frames.contiguous()}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {"features": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote; ValueError for any other file."""
+        tensors, about = read_safetensors(path, "features")
+        for name in ("picture_size", "source_size"):
+            about[name] = tuple(about[name])
+        return cls(**tensors, **about)
+
+
+@contextmanager
+def replacing(path):
+    """A temporary name beside `path` to write to; it takes the place of `path` only once all is written."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise OSError(f"{path} cannot be written: {path.parent} must be a folder you may write to, and {path.name} no folder.")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_safetensors(path, kind):
+    """Tensors and description of a file that one of this package's `save` methods wrote."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()[kind])
+            return {name: file.get_tensor(name) for name in file.keys()}, about
+    except (SafetensorError, TypeError, KeyError):
+        raise ValueError(f"{path} is no {kind} file: it was not written by save().") from None

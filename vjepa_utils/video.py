@@ -1,0 +1,333 @@
+"""Read a clip: true frames, true frame numbers, true times.
+
+`read_video` takes any file that decord can read, a folder of images or a single image, and gives a
+`Video`, which decodes only what is asked for. `as_video` lets every other function take a path, an
+array or a tensor as well.
+"""
+
+import re
+import warnings
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+FOLDER_RATE = 30  # frames a second: a folder of images has no clock
+DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are used
+
+
+class Video:
+    """A clip: upright frames with square pixels, and where they come from.
+
+    frames: uint8 (T, H, W, 3), RGB, 0 to 255; decoded at first use and kept. `video[a:b]` decodes just
+        those frames, and does not keep them.
+    indices: int (T,), frame numbers in the file.  times: float (T,), seconds from the file's first frame.
+    path: the file or folder, None for an array.  height, width: of the frames, in pixels.
+    """
+
+    def __init__(self, source, indices, times, path=None):
+        self._source, self._frames = source, None
+        self.indices, self.times, self.path = np.asarray(indices), np.asarray(times), path
+        self.height, self.width = source.size
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __getitem__(self, part):
+        if not isinstance(part, slice):
+            raise TypeError("a Video takes slices, such as video[0:2]; single frames are in video.frames")
+        if self._frames is not None:
+            return self._frames[part]
+        wanted = self.indices[part]
+        frames = self._source.read(wanted)
+        if len(frames) < len(wanted):  # the file breaks here: from now on the clip ends before it
+            broken = wanted[len(frames)]
+            if not len(frames) and broken == self.indices[0]:
+                raise ValueError(f"{self.path} is damaged at frame {broken}: no frame could be read from there. Take another start.")
+            warnings.warn(f"{self.path} is damaged at frame {broken}: the clip ends before it.", stacklevel=2)
+            kept = np.searchsorted(self.indices, broken)
+            self.indices, self.times = self.indices[:kept], self.times[:kept]
+        return frames
+
+    @property
+    def frames(self):
+        if self._frames is None:
+            self._frames = self[:]
+        return self._frames
+
+
+def read_video(path, start=0, every=1, count=None):
+    """Open a clip.
+
+    Args:
+        path: a video file, an animated GIF, an image, or a folder of images (in natural order; 30 a second).
+            Of several video streams the largest is read. Rotation is applied, non-square pixels are resampled.
+        start: the first frame, as a number or as a time in seconds, "5.2s" (the frame on screen then).
+        every: take every n-th frame from there. count: at most so many; None for all.
+    Returns:
+        Video. A file that breaks within the frames asked for gives those before the break, with a warning.
+    Raises:
+        FileNotFoundError, ValueError: one sentence that names the file or argument.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    for name, value in (("every", every), ("count", count)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
+            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    source = _Images(path) if path.is_dir() or path.suffix.lower() in IMAGES else _File(path)
+    total = len(source.times)
+    start = _frame_number(start, source.times, path)
+    indices = np.arange(start, total, every)[:count]
+    if count is not None and len(indices) < count:
+        warnings.warn(f"{path} has {len(indices)} of the {count} frames asked for (start {start}, every {every}).", stacklevel=2)
+    video = Video(source, indices, source.times[indices], path)
+    if len(video) * video.height * video.width * 3 <= DECODE_AT_ONCE:
+        video.frames  # noqa: B018  decoded now, so that a break shows now
+    return video
+
+
+def as_video(video):
+    """A `Video` from a Video, a path, or an array or tensor (T, H, W, 3), uint8 0–255 or float 0–1."""
+    if isinstance(video, Video):
+        return video
+    if isinstance(video, (str, Path)):
+        return read_video(video)
+    frames = np.asarray(video.detach().cpu() if hasattr(video, "detach") else video)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+        raise ValueError(f"A clip must have the shape (frames, height, width, 3), not {frames.shape}.")
+    if frames.dtype.kind == "f":
+        if not np.isfinite(frames).all():
+            raise ValueError("The clip holds NaN or infinite values; give floats from 0 to 1.")
+        if frames.min() < 0 or frames.max() > 1:
+            raise ValueError(f"A float clip must lie between 0 and 1, not {frames.min():.4g} to {frames.max():.4g}; divide by 255 or pass uint8.")  # fmt: skip
+        frames = (frames * 255).round().astype(np.uint8)
+    elif frames.dtype != np.uint8:
+        raise ValueError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
+    indices = np.arange(len(frames))
+    return Video(_Array(frames), indices, indices / FOLDER_RATE)
+
+
+def _frame_number(start, times, path):
+    """`start` as a frame number, checked against the length of the file."""
+    total = len(times)
+    if isinstance(start, str):
+        if not re.fullmatch(r"\d+(\.\d*)?s|\.\d+s|\d+", start.strip()):
+            raise ValueError(f'start must be a frame number or seconds such as "5.2s", not {start!r}.')
+        seconds = float(start.strip().rstrip("s"))
+        if start.strip().endswith("s"):
+            last = times[-1] + (times[-1] - times[-2] if total > 1 else 1 / FOLDER_RATE)
+            if seconds >= last:
+                raise ValueError(f"start {start} is beyond the end of {path}, which lasts {last:.2f} s.")
+            return int(np.searchsorted(times, seconds + 1e-6, side="right")) - 1
+        start = int(seconds)
+    if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or start < 0:
+        raise ValueError(f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.')
+    if start >= total:
+        raise ValueError(f"start {start} is beyond the end of {path}, which has {total} frames (0 to {total - 1}).")
+    return int(start)
+
+
+class _Array:
+    def __init__(self, frames):
+        self.all, self.size = frames, frames.shape[1:3]
+
+    def read(self, indices):
+        return self.all[indices]
+
+
+class _Images:
+    """Images of one size, in natural order: 2.png before 10.png."""
+
+    def __init__(self, path):
+        natural = lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name.lower())]  # noqa: E731
+        files = [path] if path.is_file() else [p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.name[0] != "."]
+        if not files:
+            raise ValueError(f"The folder {path} holds no images ({', '.join(sorted(IMAGES))}).")
+        self.files = sorted(files, key=natural)
+        self.times = np.arange(len(self.files)) / FOLDER_RATE
+        self.size = None
+        self.size = self.read([0])[0].shape[:2]
+
+    def read(self, indices):
+        from PIL import Image, ImageOps
+
+        frames = []
+        for file in (self.files[i] for i in indices):
+            try:
+                with Image.open(file) as image:
+                    frame = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            except OSError:
+                raise ValueError(f"{file} cannot be read as an image; repair or remove it.") from None
+            if self.size and frame.shape[:2] != self.size:
+                raise ValueError(f"{file} is {frame.shape[1]}×{frame.shape[0]} pixels, the first image {self.size[1]}×{self.size[0]}: all must be of one size.")  # fmt: skip
+            frames.append(frame)
+        return np.stack(frames)
+
+
+class _File:
+    """A video file through decord. PyAV says beforehand what decord does not: streams, pixel aspect, order of packets."""
+
+    def __init__(self, path):
+        import av
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)
+        self.path, self.exact_seeks, self.next = path, None, 0
+        if path.stat().st_size == 0:
+            raise ValueError(f"{path} is empty.")
+        try:
+            with av.open(str(path)) as container:
+                streams = [s for s in container.streams.video if s.width and s.height]
+                if not streams:
+                    raise ValueError(f"{path} holds no video stream.")
+                stream = max(streams, key=lambda s: s.width * s.height)
+                self.stream, area = stream.index, stream.width * stream.height
+                aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+                stored_width = stream.width
+            self.media = str(path)
+            self._open()
+            height, width = self._shape()
+            if height * width != area and len(streams) > 1:  # decord chose another stream: give it this one alone
+                self.media = _single_stream(path, self.stream)
+                self._open()
+                height, width = self._shape()
+            times = self.reader.get_frame_timestamp(range(len(self.reader)))[:, 0]
+        except (av.error.FFmpegError, *_decord_errors()):
+            raise ValueError(f"{path} cannot be read as a video: it is damaged, cut off or of another kind.") from None
+        self.times = np.sort(times) - times.min()
+        if width == stored_width:
+            self.size = (height, round(width * aspect))
+        else:  # turned by 90 degrees: the stored width is the height now
+            self.size = (round(height * aspect), width)
+
+    def _open(self):
+        import decord
+
+        if not isinstance(self.media, str):
+            self.media.seek(0)
+        self.reader, self.next = decord.VideoReader(self.media), 0
+
+    def _shape(self):
+        shape = self.reader.next().shape[:2]
+        self.next = 1
+        return shape
+
+    def read(self, indices):
+        """The frames of ascending numbers; fewer if the file breaks among them."""
+        try:
+            frames = self._decode(indices)
+        except _decord_errors():
+            frames = self._decode_until_break(indices)
+        if len(frames) and frames.shape[1:3] != self.size:
+            from PIL import Image
+
+            size = self.size[::-1]
+            frames = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
+        return frames
+
+    def _decode(self, indices):
+        """decord counts frames from the key frame it jumps to, which is wrong in some files: there, no jumps."""
+        numbers = [int(i) for i in indices]
+        consecutive = numbers == list(range(self.next, self.next + len(numbers)))
+        if not consecutive and self.exact_seeks is None:
+            self.exact_seeks = _exact_seeks(self.path, self.stream)
+        if self.exact_seeks and not consecutive:
+            frames = self.reader.get_batch(numbers).asnumpy()
+            self.next = numbers[-1] + 1
+            return frames
+        if numbers[0] < self.next:
+            self._open()
+        frames = []
+        for number in numbers:
+            for _ in range(number - self.next):  # not skip_frames, which may jump
+                self.reader.next()
+            self.next = number + 1
+            frames.append(self.reader.next().asnumpy())
+        return np.stack(frames)
+
+    def _decode_until_break(self, indices):
+        """decord decodes ahead and fails before the damage: past the first failure, a fresh reader for each frame."""
+        frames, ahead = [], True
+        self._open()
+        for number in indices:
+            try:
+                frame = self._decode([number])[0] if ahead else None
+            except _decord_errors():
+                ahead = False
+            if not ahead:
+                self._open()
+                try:
+                    frame = self.reader.get_batch([int(number)]).asnumpy()[0]
+                except _decord_errors():
+                    break
+            frames.append(frame)
+        self._open()
+        return np.stack(frames) if frames else np.empty((0, *self.size, 3), np.uint8)
+
+
+def _decord_errors():
+    """What decord raises on a damaged file."""
+    import decord
+
+    return (decord.DECORDError, RuntimeError, AssertionError, StopIteration)
+
+
+def _exact_seeks(path, stream):
+    """Whether every key frame divides the packets by time, and the container has an index to find it by."""
+    import av
+
+    with av.open(str(path)) as container:
+        if container.format.name in ("mpegts", "mpeg"):
+            return False
+        packets = [(p.pts, p.is_keyframe) for p in container.demux(container.streams[stream]) if p.pts is not None]
+    pts, key = np.array([p[0] for p in packets]), np.array([p[1] for p in packets])
+    earlier, later = np.maximum.accumulate(pts), np.minimum.accumulate(pts[::-1])[::-1]
+    return bool(np.all((earlier[key] == pts[key]) & (later[key] == pts[key])))
+
+
+def _single_stream(path, index):
+    """A copy in memory of one stream of a file, undecoded."""
+    import av
+
+    copy = BytesIO()
+    with av.open(str(path)) as source, av.open(copy, "w", format="nut") as target:
+        stream = target.add_stream_from_template(source.streams[index])
+        for packet in source.demux(source.streams[index]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return copy
+
+
+def cuts_between(frames, pairs, numbers):
+    """Which pairs of frames seem to show two scenes.
+
+    Two frames of one scene share their colours and their layout, even when much moves. The distance is half the L1
+    distance of their colour histograms (0 to 1) plus 1 - the correlation of their brightness; known cuts reach
+    1.2 and more, neighbouring frames of moving scenes stay below 0.7.
+
+    Args:
+        frames: (T, H, W, 3) uint8.  pairs: (n, 2) positions in `frames`.  numbers: (T,) frame numbers.
+    Returns:
+        list of (number, number).
+    """
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    if not len(pairs):
+        return []
+    row, column = (max(1, side // 96) for side in frames.shape[1:3])
+    small = frames[:, ::row, ::column].astype(int)
+    codes = (small // 32 * [64, 8, 1]).sum(-1).reshape(len(small), -1)
+    colours = np.stack([np.bincount(code, minlength=512) / code.size for code in codes])
+    rows, columns = (side // 4 * 4 for side in small.shape[1:3])
+    if min(rows, columns) == 0:
+        return []
+    grey = small[:, :rows, :columns].mean(-1).reshape(len(small), rows // 4, 4, columns // 4, 4).mean((2, 4))
+    grey = grey.reshape(len(small), -1)
+    grey = grey - grey.mean(1, keepdims=True)
+    grey = grey / np.maximum(np.linalg.norm(grey, axis=1, keepdims=True), 1e-6)
+    first, second = pairs.T
+    distance = np.abs(colours[first] - colours[second]).sum(1) / 2 + 1 - (grey[first] * grey[second]).sum(1)
+    return [(int(numbers[a]), int(numbers[b])) for a, b in pairs[distance > 0.95]]
