@@ -67,13 +67,21 @@ class Features:
         return cls(**tensors, **about)
 
 
+def check_writable(path):
+    """OSError, in one sentence, if `path` cannot become a file."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OSError(f"{path} cannot be written: there is no folder {path.parent}.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise OSError(f"{path} cannot be written: it is a folder, or in one you may not write to.")
+
+
 @contextmanager
 def replacing(path):
     """A temporary name beside `path` to write to; it takes the place of `path` only once all is written."""
+    check_writable(path)
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
-        raise OSError(f"{path} cannot be written: {path.parent} must be a folder you may write to, and {path.name} no folder.")
     try:
         yield temporary
         os.replace(temporary, path)

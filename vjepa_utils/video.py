@@ -249,22 +249,18 @@ class _File:
         return np.stack(frames)
 
     def _decode_until_break(self, indices):
-        """decord decodes ahead and fails before the damage: past the first failure, a fresh reader for each frame."""
-        frames, ahead = [], True
+        """decord decodes ahead and gives up some frames before the damage; PyAV, frame by frame, stops at it."""
+        import av
+
         self._open()
-        for number in indices:
-            try:
-                frame = self._decode([number])[0] if ahead else None
-            except _decord_errors():
-                ahead = False
-            if not ahead:
-                self._open()
-                try:
-                    frame = self.reader.get_batch([int(number)]).asnumpy()[0]
-                except _decord_errors():
-                    break
-            frames.append(frame)
-        self._open()
+        wanted, frames = {int(i) for i in indices}, []
+        try:
+            with av.open(str(self.path)) as container:
+                for number, frame in enumerate(container.decode(container.streams[self.stream])):
+                    if number in wanted:
+                        frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+        except av.error.FFmpegError:
+            pass
         return np.stack(frames) if frames else np.empty((0, *self.size, 3), np.uint8)
 
 

@@ -1,0 +1,103 @@
+"""Command line: python -m vjepa_utils pca VIDEO -o OUT.png, and python -m vjepa_utils figures."""
+
+import argparse
+import os
+import sys
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def pca(arguments):
+    """Colours of a clip: .png is a strip of its steps, .mp4 and .gif the frames beside their colours."""
+    import vjepa_utils as vj
+
+    if Path(arguments.output).suffix.lower() not in (".png", ".mp4", ".gif"):
+        raise ValueError(f"-o must end in .png, .mp4 or .gif, not {arguments.output}.")
+    vj.features.check_writable(arguments.output)  # now, not after the encoding
+    video = vj.read_video(arguments.video, arguments.start, arguments.every, arguments.count)
+    encoder = vj.load_encoder(arguments.encoder)
+    features = encoder.encode(video, arguments.context, arguments.size)
+    colours = vj.PCAColours().fit(features)
+    if arguments.output.lower().endswith(".png"):
+        vj.figures.save(vj.figures.pca_strip(video, features, colours), arguments.output)
+    else:
+        vj.figures.animate(video, features, colours, arguments.output)
+    print(f"{arguments.output}: {features.grid[0]} steps of {features.grid[1]}×{features.grid[2]} patches, {encoder.name}")
+
+
+def figures(arguments):
+    """The figures of the README, from the two clips in videos/ and in float32, so that a second run gives the same files."""
+    import torch
+    from tqdm import tqdm
+
+    import vjepa_utils as vj
+
+    folder = Path(arguments.output or (ROOT / "assets" if arguments.encoder == "vjepa2-demo" else ROOT / "assets" / arguments.encoder.replace("/", "--")))  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
+    clips = {name: vj.read_video(ROOT / "videos" / f"{name}.mp4", 0, arguments.every or every) for name, every in (("kitesurfing", 4), ("monkey", 4))}  # fmt: skip
+    features = {name: encoder.encode(video, arguments.context, arguments.size or 448) for name, video in clips.items()}
+    both = vj.PCAColours().fit(*features.values())
+    for name, video in tqdm(clips.items(), desc="drawing"):
+        own = vj.PCAColours().fit(features[name])
+        drawn = {
+            "frames": vj.figures.frame_strip(video),
+            "pair": vj.figures.pair_panel(video, features[name], own, step=len(features[name].frames) // 2),
+            "pca": vj.figures.pca_strip(video, features[name], own),
+            "pca-shared": vj.figures.pca_strip(video, features[name], both),
+            "change": vj.figures.change_strip(video, features[name]),
+            "overlay": vj.figures.overlay(video, features[name], own),
+        }
+        for kind, figure in drawn.items():
+            vj.figures.save(figure, folder / f"{name}-{kind}.png")
+    print(f"{folder}: {len(drawn) * len(clips)} figures with {encoder.name}")
+
+
+def parser():
+    main = argparse.ArgumentParser(prog="python -m vjepa_utils", description="Look inside V-JEPA 2.")
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--encoder", default="vjepa2-demo", help="a shipped encoder, a Hugging Face id or a local folder (default: %(default)s)")  # fmt: skip
+    shared.add_argument("--size", type=_size, help="of the encoded picture: short side, or HEIGHTxWIDTH; in pixels")
+    shared.add_argument("--context", type=_context, help='frames that see each other: "pair" (default), "clip", "frame" or an even number')  # fmt: skip
+    clip = argparse.ArgumentParser(add_help=False)
+    clip.add_argument("video", help="a video file, a GIF or a folder of images")
+    clip.add_argument("--start", default=0, help='first frame: its number, or seconds such as "5.2s"')
+    clip.add_argument("--every", type=int, default=1, help="take every n-th frame (default: %(default)s)")
+    clip.add_argument("--count", type=int, help="how many frames to take (default: all)")
+    one = commands.add_parser("pca", parents=[clip, shared], help="colours of a clip", description=pca.__doc__)
+    one.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png, .mp4 or .gif file")
+    one.set_defaults(run=pca)
+    every = commands.add_parser("figures", parents=[shared], help="the figures of the README", description=figures.__doc__)
+    every.add_argument("--every", type=int, help="take every n-th frame (default: 4)")
+    every.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
+    every.set_defaults(run=figures)
+    return main
+
+
+def _size(text):
+    parts = text.lower().split("x")
+    return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
+
+
+def _context(text):
+    return int(text) if text.isdigit() else text
+
+
+def main(words=None):
+    arguments = parser().parse_args(words)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.simplefilter("always")
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError, MemoryError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Features to colours: one exact PCA basis and range, shared by every picture that is to be compared."""
+
+import json
+import warnings
+
+import numpy as np
+import torch
+
+from vjepa_utils.features import read_safetensors, replacing
+
+MOST_TOKENS = 200_000  # above, a seeded subsample is fitted
+PERCENTILES = 1, 99  # of each component are drawn as 0 and 1
+
+
+class PCAColours:
+    """The first three principal components as red, green and blue.
+
+    Fit on one or many `Features`; the basis and the range then stay fixed, so a colour means the same in every
+    frame, clip and figure it is used for. The sign makes the largest weight of each component positive.
+
+    Args:
+        components: how many to fit, 3 or more; the first three are colours.
+        foreground: colour only the tokens on one side of the first component (as Oquab et al. 2023 did): it is
+            thresholded at its mean, the side that takes up less of the picture's border is the foreground, and the
+            basis is fitted again on that. The rest is black. A heuristic: look at the mask.
+
+    After `fit`: explained_variance_ratio, (components,) float64, of the tokens that were fitted.
+    """
+
+    def __init__(self, components=3, foreground=False):
+        if components < 3:
+            raise ValueError(f"components must be at least 3, one for each colour, not {components}.")
+        self.components, self.foreground = components, foreground
+
+    def fit(self, features, *more):
+        """Fit on the tokens of one or more `Features` together; returns self. ValueError on NaN or unequal channels."""
+        every = [features, *more]
+        tokens = _tokens(every)
+        self._front = None
+        if self.foreground:
+            mean, axis, _ = _principal_axes(tokens, 1)
+            border = (_tokens([_border(f) for f in every]) - mean) @ axis[0]
+            self._front = mean, -axis[0] if (border > 0).mean() > 0.5 else axis[0]
+            front = tokens[(tokens - mean) @ self._front[1] > 0]
+            tokens = front if len(front) else tokens
+        self._mean, self._axes, self.explained_variance_ratio = _principal_axes(tokens, self.components)
+        projected = (tokens - self._mean) @ self._axes[:3].T
+        self._low, self._high = np.percentile(projected, PERCENTILES, axis=0)  # (3,) each
+        # What float32 cannot tell from a constant is not shown as a colour.
+        self._flat = self._high - self._low <= 1e-6 * np.abs(tokens).max()
+        if self._flat.any():
+            warnings.warn(f"These features vary along {3 - self._flat.sum()} of 3 components only; the others are drawn as grey.", stacklevel=2)  # fmt: skip
+        return self
+
+    def project(self, features):
+        """Principal components: float32 tensor (steps, rows, columns, components)."""
+        x = (self._check(features) - self._mean) @ self._axes.T
+        return torch.from_numpy(x.reshape(*features.grid, -1).astype(np.float32))
+
+    def colours(self, features):
+        """Float32 array (steps, rows, columns, 3), red, green, blue from 0 to 1."""
+        x = (self._check(features) - self._mean) @ self._axes[:3].T
+        span = np.where(self._flat, 1, self._high - self._low)
+        x = np.where(self._flat, 0.5, np.clip((x - self._low) / span, 0, 1)).reshape(*features.grid, 3)
+        if self.foreground:
+            x = x * self.foreground_mask(features)[..., None]
+        return x.astype(np.float32)
+
+    def foreground_mask(self, features):
+        """Bool array (steps, rows, columns); needs `foreground=True`."""
+        if not self.foreground:
+            raise ValueError("This basis was fitted on all tokens; use PCAColours(foreground=True).")
+        mean, axis = self._front
+        return ((self._check(features) - mean) @ axis > 0).reshape(features.grid)
+
+    def save(self, path):
+        """Write the basis and its range as safetensors."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: getattr(self, f"_{name}") for name in ("mean", "axes", "low", "high", "flat")}
+        arrays["ratio"] = self.explained_variance_ratio
+        if self.foreground:
+            arrays["front_mean"], arrays["front_axis"] = self._front
+        with replacing(path) as temporary:
+            save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary, {"colours": json.dumps({})})
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote."""
+        arrays = {name: tensor.numpy() for name, tensor in read_safetensors(path, "colours")[0].items()}
+        self = cls(len(arrays["axes"]), foreground="front_axis" in arrays)
+        self._front = (arrays.pop("front_mean"), arrays.pop("front_axis")) if self.foreground else None
+        self.explained_variance_ratio = arrays.pop("ratio")
+        for name, array in arrays.items():
+            setattr(self, f"_{name}", array)
+        return self
+
+    def _check(self, features):
+        """Tokens of `features`, float64 (tokens, channels), if they fit this basis."""
+        if not hasattr(self, "_axes"):
+            raise ValueError("This PCAColours has no basis yet; call fit(features) first.")
+        tokens = _tokens([features], most=None)
+        if tokens.shape[1] != self._axes.shape[1]:
+            raise ValueError(f"These features have {tokens.shape[1]} channels, the basis {self._axes.shape[1]}: it belongs to another encoder.")  # fmt: skip
+        return tokens
+
+
+def _tokens(every, most=MOST_TOKENS):
+    """All tokens, or a seeded subsample: float64 (tokens, channels)."""
+    channels = {f.values.shape[-1] for f in every}
+    if len(channels) > 1:
+        raise ValueError(f"Features of {sorted(channels)} channels cannot share a basis: they are of different encoders.")
+    parts = [f.values.reshape(-1, f.values.shape[-1]) for f in every]
+    total = sum(map(len, parts))
+    if most and total > most:
+        chosen = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+        edges = np.cumsum([0, *map(len, parts)])
+        parts = [p[chosen[(chosen >= a) & (chosen < a + len(p))] - a] for p, a in zip(parts, edges, strict=False)]
+    tokens = torch.cat(parts).double().numpy()
+    if not np.isfinite(tokens).all():
+        raise ValueError("These features hold NaN or infinite values.")
+    return tokens
+
+
+def _border(features):
+    """The tokens on the edge of the picture, as `Features` of one long row per step."""
+    from dataclasses import replace
+
+    v = features.values
+    edge = torch.cat([v[:, 0], v[:, -1], v[:, :, 0], v[:, :, -1]], 1)
+    return replace(features, values=edge.unsqueeze(1))
+
+
+def _principal_axes(tokens, components):
+    """Mean (channels,), axes (components, channels) and explained variance ratio (components,), zeros where there is none."""
+    from sklearn.decomposition import PCA
+
+    mean = tokens.mean(0)
+    possible = min(components, *tokens.shape)
+    axes, ratio = np.zeros((components, tokens.shape[1])), np.zeros(components)
+    if len(tokens) > 1 and np.ptp(tokens, axis=0).max() > 1e-7 * np.abs(tokens).max():
+        pca = PCA(possible, svd_solver="covariance_eigh").fit(tokens - mean)  # centred first: it subtracts n·mean² only after
+        axes[:possible], ratio[:possible] = pca.components_, pca.explained_variance_ratio_
+    return mean, axes, ratio
