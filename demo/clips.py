@@ -151,7 +151,7 @@ def surfer(seed):
         (72, 70, 112, 66, 9, 7, "#1f6f8b"), (112, 66, 146, 56, 7, 5, "#c98d63"),  # arm
         (70, 40, 71, 46, 16, 14, "#c98d63"), (66, 33, 76, 33, 14, 12, "#3a2417"),  # head, hair
         (146, 40, 150, 74, 3, 3, "#20242a"),  # bar
-    ):  # fmt: skip
+    ):
         drawn = part(*piece, drawn)
     tone, alpha = drawn
     tone = tone + 0.02 * grain(seed, h, w, 3, 2)
@@ -166,9 +166,9 @@ def kitesurfing():
     puff = grain(1, height, width, 260, 6) + 0.5 * grain(2, height, width, 90, 5) - 0.004 * (y - 330).abs()
     cloud = torch.sigmoid(3.2 * (puff - 0.1)) * 0.9
     sky = sky * (1 - cloud) + (rgb("#fbfaf6") * (1 - 0.12 * torch.sigmoid(2 * grain(3, height, width, 120, 4)))) * cloud
-    layers, things = [], [0]
+    layers = []
     zero = torch.zeros(1, dtype=torch.long)
-    add = lambda picture, poses, thing=0: layers.append(Layer(picture, poses, zero + thing))  # noqa: E731
+    add = lambda picture, poses, thing=0: layers.append(Layer(picture, poses, zero + thing))
     add(opaque(sky), still())
 
     hill = 596 + 26 * grain(4, 1, width, 260, 4)[0] + 10 * ((x[0] - 250) / 300) ** 2
@@ -189,14 +189,14 @@ def kitesurfing():
         add(sprite(rgb("#f6fbf7").expand(3, height, width + 160), 0.42 * streak * depth**0.5), pose((-80 + drift * (TIME - 24)).view(1, -1), 0.0))
 
     names = []
-    def thing(name):  # noqa: E306
+    def thing(name):
         names.append(name)
         return len(names)
 
     for i, (span, first, second, px, py, dx, dy, tilt) in enumerate((
         (62, "#f0b429", "#2b5f9e", 105, 455, 1.6, -0.5, 0.35), (48, "#4caf6d", None, 520, 500, -1.2, 0.35, -0.4),
         (40, "#7b4fa3", "#f2e9dc", 330, 535, 0.9, 0.25, 0.2),
-    )):  # fmt: skip
+    )):
         number = thing(f"far kite {i + 1}")
         picture, centre = kite(span, first, second, 60 + i)
         sway = 3 * (TIME * 0.23 + i).sin()
@@ -310,7 +310,7 @@ def monkey():
     y, x = pixels(height, width)
     zero = torch.zeros(1, dtype=torch.long)
     layers = []
-    add = lambda picture, poses, thing=0: layers.append(Layer(picture, poses, zero + thing))  # noqa: E731
+    add = lambda picture, poses, thing=0: layers.append(Layer(picture, poses, zero + thing))
 
     glow = torch.exp(-(((x - 820) / 420) ** 2 + ((y - 150) / 300) ** 2))
     far = ramp(y, [(0, "#9fb98a"), (300, "#6f9560"), (560, "#41663a"), (height, "#2a4527")]) * (1 + 0.18 * grain(1, height, width, 150, 5))
@@ -338,7 +338,7 @@ def monkey():
     hip_x = curve((0, 205), (5, 206), (11, 196), (15, 222), (38, 985), (42, 1012), (47, 1012))
     hip_y = curve((0, 262), (5, 264), (11, 282), (15, 236), (21, 158), (25, 142), (30, 165), (38, 322), (42, 352), (47, 338))
     lean = curve((0, 0.35), (6, 0.4), (11, 0.75), (16, 1.05), (26, 1.25), (36, 0.75), (42, 0.55), (47, 0.35))  # of the torso, forwards
-    at = lambda base, point: (base[..., :2] @ torch.tensor(point, dtype=torch.float32).view(2, 1)).squeeze(-1) + base[..., 2]  # noqa: E731
+    at = lambda base, point: (base[..., :2] @ torch.tensor(point, dtype=torch.float32).view(2, 1)).squeeze(-1) + base[..., 2]
 
     def joined(base, point, picture, joint, turn):
         """Pose of a part whose joint sits at `point` of the part `base` stands for."""
@@ -358,7 +358,7 @@ def monkey():
     lower, lower_joint = limb(70, 14, 10, fur, 43, end=skin)
     thigh, thigh_joint = limb(62, 25, 17, fur, 45)
     shin, shin_joint = limb(62, 16, 11, fur, 47, end=skin)
-    far_side = lambda picture: torch.cat([picture[:, :3] * 0.72, picture[:, 3:]], 1)  # noqa: E731
+    far_side = lambda picture: torch.cat([picture[:, :3] * 0.72, picture[:, 3:]], 1)
 
     # Angles are of the screen, clockwise from hanging down: negative reaches forwards (to the right).
     arm = curve((0, -0.5), (6, -0.5), (11, 0.7), (16, -1.9), (26, -1.75), (34, -1.5), (40, -0.9), (47, -0.55))
@@ -455,7 +455,7 @@ def write(name, scene, folder):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         container.mux(stream.encode())
     with replacing(folder / f"{name}.npz") as temporary:
-        np.savez_compressed(temporary, masks=masks, names=np.array(names), tracks=tracks[0].numpy(), visible=visible[0].numpy(), object=thing[0].numpy())  # fmt: skip
+        np.savez_compressed(temporary, masks=masks, names=np.array(names), tracks=tracks[0].numpy(), visible=visible[0].numpy(), object=thing[0].numpy())
 
 
 if __name__ == "__main__":

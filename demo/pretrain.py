@@ -30,7 +30,7 @@ CONFIG = dict(
     crop_size=128, frames_per_clip=8, patch_size=16, tubelet_size=2, hidden_size=192, num_attention_heads=3,
     num_hidden_layers=12, pred_hidden_size=96, pred_num_attention_heads=3, pred_num_hidden_layers=4,
     pred_num_mask_tokens=1, pred_zero_init_mask_tokens=True,
-)  # fmt: skip
+)
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 SHAPES = [(2, 256, 256), (2, 192, 320), (4, 192, 192), (4, 256, 144), (8, 128, 128), (8, 96, 160), (16, 96, 96)]
 TOKENS = 8192  # per step, whatever the shape of its clips
@@ -116,7 +116,7 @@ def local_statistics(clips):
 
     Mean and spread of colour (6), a histogram of edge orientations (8), mean absolute difference of its two frames (3).
     """
-    pool = lambda x: F.avg_pool3d(x, (2, 16, 16))  # noqa: E731
+    pool = lambda x: F.avg_pool3d(x, (2, 16, 16))
     video = clips.transpose(1, 2).contiguous()  # (batch, 3, frames, height, width)
     mean = pool(video)
     spread = (pool(video**2) - mean**2).clamp_min(0).sqrt()
@@ -165,7 +165,7 @@ class Run:
             group["lr"] = LEARNING_RATE * rate
         grid = (clips.shape[1] // 2, clips.shape[3] // 16, clips.shape[4] // 16)
         visible, hidden = (x.to(self.device) for x in multiblock(grid, len(clips), self.step % 2, generator))
-        at = lambda x, index: x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # noqa: E731
+        at = lambda x, index: x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         statistics = self.scale(local_statistics(clips).flatten(0, 1)).view(len(clips), -1, 17)
         pixels = (clips - MEAN.to(clips).view(3, 1, 1)) / STD.to(clips).view(3, 1, 1)
         with torch.autocast(self.device, torch.bfloat16):

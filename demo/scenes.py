@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 PHOTOS = ["astronaut", "brick", "camera", "cat", "china", "coffee", "coins", "grass", "hubble_deep_field",
-          "immunohistochemistry", "moon", "rocket"]  # fmt: skip
+          "immunohistochemistry", "moon", "rocket"]
 HELD_OUT_PHOTOS = ["flower", "gravel", "motorcycle", "retina"]  # never in training; for measuring
 
 
@@ -59,7 +59,7 @@ def pose(x, y, turn=0.0, scale_x=1.0, scale_y=None, centre=(0.0, 0.0)):
     Arguments are tensors of one shape, or numbers; returns (..., 2, 3).
     """
     scale_y = scale_x if scale_y is None else scale_y
-    x, y, turn, sx, sy = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float32) for v in (x, y, turn, scale_x, scale_y)))  # fmt: skip
+    x, y, turn, sx, sy = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float32) for v in (x, y, turn, scale_x, scale_y)))
     cos, sin = turn.cos(), turn.sin()
     linear = torch.stack([torch.stack([cos * sx, -sin * sy], -1), torch.stack([sin * sx, cos * sy], -1)], -2)
     about = linear @ torch.tensor([[centre[0]], [centre[1]]], dtype=torch.float32, device=linear.device)
@@ -77,7 +77,7 @@ def composite(layers, height, width, light=None):
     """
     batch, count = layers[0].poses.shape[:2]
     device = layers[0].picture.device
-    y, x = torch.meshgrid(torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij")  # fmt: skip
+    y, x = torch.meshgrid(torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij")
     frames = torch.zeros(batch, 3, count * height, width, device=device)
     owner = torch.zeros(batch, count * height, width, dtype=torch.uint8, device=device)
     for number, layer in enumerate(layers):
@@ -165,7 +165,7 @@ def uniform(generator, low, high, *shape, device="cpu"):
 def textures(count, generator, photos, size=128, device="cpu"):
     """A bank of (count, 3, size, size) textures, 0 to 1: pieces of photographs, noise, stripes, checks, dots, plain."""
     bank = torch.empty(count, 3, size, size)
-    draw = lambda low, high, *shape: uniform(generator, low, high, *shape)  # noqa: E731
+    draw = lambda low, high, *shape: uniform(generator, low, high, *shape)
     y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
     for i in range(count):
         kind = torch.rand((), generator=generator).item()
@@ -207,7 +207,8 @@ def pick(bank, batch, size, generator, zoom=(0.5, 1.4)):
     flip = torch.randint(0, 2, (batch,), generator=generator, device=device) * 2 - 1
     shift = uniform(generator, -1, 1, 2, batch, device=device)
     place = pose(*shift, turn, scale, scale * flip)
-    return F.grid_sample(chosen, F.affine_grid(place, (batch, 3, size, size), align_corners=False), padding_mode="reflection", align_corners=False)  # fmt: skip
+    grid = F.affine_grid(place, (batch, 3, size, size), align_corners=False)
+    return F.grid_sample(chosen, grid, padding_mode="reflection", align_corners=False)
 
 
 # Random scenes
@@ -258,8 +259,8 @@ def random_scenes(batch, count, height, width, generator, bank, things=7):
     moving more than far ones. The light changes slowly.
     """
     device = bank.device
-    draw = lambda low, high, *shape: uniform(generator, low, high, *shape, device=device)  # noqa: E731
-    chance = lambda p, *shape: torch.rand(*shape, generator=generator, device=device) < p  # noqa: E731
+    draw = lambda low, high, *shape: uniform(generator, low, high, *shape, device=device)
+    chance = lambda p, *shape: torch.rand(*shape, generator=generator, device=device) < p
     side = max(height, width)
     zeros = torch.zeros(batch, dtype=torch.long, device=device)
     time = torch.arange(count, device=device).view(1, -1) - (count - 1) / 2
@@ -284,7 +285,7 @@ def random_scenes(batch, count, height, width, generator, bank, things=7):
     looks = pick(bank, batch * 6, back, generator, zoom=(0.4, 1.0)).view(batch, 6, 3, back, back)
     shade = 1 + 0.12 * noise(generator, batch, back, back, back / 2, octaves=1, device=device).unsqueeze(1)
     picture = ((share.unsqueeze(2) * looks).sum(1) * shade).clamp(0, 1)
-    world = pose(*[draw(0, side, batch, 1).expand(-1, count) for _ in range(2)], draw(0, 6.28, batch, 1), centre=(back / 2, back / 2))  # fmt: skip
+    world = pose(*[draw(0, side, batch, 1).expand(-1, count) for _ in range(2)], draw(0, 6.28, batch, 1), centre=(back / 2, back / 2))
     layers = [Layer(F.pad(picture, (0, 0, 0, 0, 0, 1), value=1.0), seen(world, 1.0), zeros, backdrop=True)]
 
     for number in range(1, things + 1):

@@ -34,21 +34,20 @@ def figures(arguments):
 
     import vjepa_utils as vj
 
-    folder = Path(arguments.output or (ROOT / "assets" if arguments.encoder == "vjepa2-demo" else ROOT / "assets" / arguments.encoder.replace("/", "--")))  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
-    clips = {name: vj.read_video(ROOT / "videos" / f"{name}.mp4", 0, arguments.every or every) for name, every in (("kitesurfing", 4), ("monkey", 4))}  # fmt: skip
-    features = {name: encoder.encode(video, arguments.context, arguments.size or 448) for name, video in clips.items()}
-    both = vj.PCAColours().fit(*features.values())
+    assets = ROOT / "assets"
+    folder = Path(arguments.output or (assets if arguments.encoder == "vjepa2-demo" else assets / encoder.name.replace("/", "--")))
+    folder.mkdir(parents=True, exist_ok=True)
+    clips = {name: vj.read_video(ROOT / "videos" / f"{name}.mp4", every=arguments.every) for name in ("kitesurfing", "monkey")}
+    features = {name: encoder.encode(video, arguments.context, arguments.size) for name, video in clips.items()}
+    colours = vj.PCAColours().fit(*features.values())  # one basis: a colour means the same in every figure
     for name, video in tqdm(clips.items(), desc="drawing"):
-        own = vj.PCAColours().fit(features[name])
+        latents = features[name]
         drawn = {
-            "frames": vj.figures.frame_strip(video),
-            "pair": vj.figures.pair_panel(video, features[name], own, step=len(features[name].frames) // 2),
-            "pca": vj.figures.pca_strip(video, features[name], own),
-            "pca-shared": vj.figures.pca_strip(video, features[name], both),
-            "change": vj.figures.change_strip(video, features[name]),
-            "overlay": vj.figures.overlay(video, features[name], own),
+            "pair": vj.figures.pair_panel(video, latents, colours, step=latents.grid[0] // 2),
+            "pca": vj.figures.pca_strip(video, latents, colours),
+            "change": vj.figures.change_strip(video, latents),
+            "overlay": vj.figures.overlay(video, latents, colours, step=latents.grid[0] // 2),
         }
         for kind, figure in drawn.items():
             vj.figures.save(figure, folder / f"{name}-{kind}.png")
@@ -59,30 +58,32 @@ def parser():
     main = argparse.ArgumentParser(prog="python -m vjepa_utils", description="Look inside V-JEPA 2.")
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--encoder", default="vjepa2-demo", help="a shipped encoder, a Hugging Face id or a local folder (default: %(default)s)")  # fmt: skip
-    shared.add_argument("--size", type=_size, help="of the encoded picture: short side, or HEIGHTxWIDTH; in pixels")
-    shared.add_argument("--context", type=_context, help='frames that see each other: "pair" (default), "clip", "frame" or an even number')  # fmt: skip
+    encoders = "a shipped encoder, a Hugging Face id or a local folder (default: %(default)s)"
+    shared.add_argument("--encoder", default="vjepa2-demo", help=encoders)
+    shared.add_argument("--size", type=_size, default=512, help="short side of the encoded picture, or HEIGHTxWIDTH (default: %(default)s)")
+    shared.add_argument("--context", type=_whole, help='frames that see each other: "pair" (default), "clip", "frame" or an even number')
     clip = argparse.ArgumentParser(add_help=False)
     clip.add_argument("video", help="a video file, a GIF or a folder of images")
-    clip.add_argument("--start", default=0, help='first frame: its number, or seconds such as "5.2s"')
+    clip.add_argument("--start", type=_whole, default=0, help='first frame: its number, or seconds such as "5.2s"')
     clip.add_argument("--every", type=int, default=1, help="take every n-th frame (default: %(default)s)")
     clip.add_argument("--count", type=int, help="how many frames to take (default: all)")
     one = commands.add_parser("pca", parents=[clip, shared], help="colours of a clip", description=pca.__doc__)
     one.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png, .mp4 or .gif file")
     one.set_defaults(run=pca)
     every = commands.add_parser("figures", parents=[shared], help="the figures of the README", description=figures.__doc__)
-    every.add_argument("--every", type=int, help="take every n-th frame (default: 4)")
+    every.add_argument("--every", type=int, default=4, help="take every n-th frame (default: %(default)s)")
     every.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
     every.set_defaults(run=figures)
     return main
 
 
 def _size(text):
-    parts = text.lower().split("x")
-    return int(text) if len(parts) == 1 else tuple(int(part) for part in parts)
+    parts = [int(part) for part in text.lower().split("x")]
+    return parts[0] if len(parts) == 1 else tuple(parts)
 
 
-def _context(text):
+def _whole(text):
+    """A whole number where it is one, else the word."""
     return int(text) if text.isdigit() else text
 
 

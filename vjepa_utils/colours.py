@@ -49,7 +49,8 @@ class PCAColours:
         # What float32 cannot tell from a constant is not shown as a colour.
         self._flat = self._high - self._low <= 1e-6 * np.abs(tokens).max()
         if self._flat.any():
-            warnings.warn(f"These features vary along {3 - self._flat.sum()} of 3 components only; the others are drawn as grey.", stacklevel=2)  # fmt: skip
+            vary = 3 - self._flat.sum()
+            warnings.warn(f"These features vary along {vary} of 3 components only: the others are drawn as grey.", stacklevel=2)
         return self
 
     def project(self, features):
@@ -101,7 +102,8 @@ class PCAColours:
             raise ValueError("This PCAColours has no basis yet; call fit(features) first.")
         tokens = _tokens([features], most=None)
         if tokens.shape[1] != self._axes.shape[1]:
-            raise ValueError(f"These features have {tokens.shape[1]} channels, the basis {self._axes.shape[1]}: it belongs to another encoder.")  # fmt: skip
+            found = f"{tokens.shape[1]} channels, the basis {self._axes.shape[1]}"
+            raise ValueError(f"These features have {found}: it belongs to another encoder.")
         return tokens
 
 

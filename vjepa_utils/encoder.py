@@ -77,7 +77,7 @@ class Encoder:
         return steps, height // self.patch_size, width // self.patch_size
 
     @torch.inference_mode()
-    def encode(self, video, context=None, size=None, layer=None):
+    def encode(self, video, context=None, size=None, layer=None, positions="true"):
         """Features of a clip. Streams: only one batch of frames is decoded and encoded at a time.
 
         Args:
@@ -87,6 +87,7 @@ class Encoder:
             size: of the encoded picture. None: aspect kept, short side 256, or the training size if larger. An int:
                 aspect kept, that short side. (height, width): exactly, multiples of the patch. Never a crop.
             layer: k in 1…depth for the output of block k, before the final norm; None for the final norm's.
+            positions: "true", or "stock" for those that transformers itself would use, to see what they do.
         Returns:
             Features, values (steps, rows, columns, channels).
         Raises:
@@ -95,6 +96,9 @@ class Encoder:
         video = as_video(video)
         if layer is not None and (isinstance(layer, bool) or layer not in range(1, self.depth + 1)):
             raise ValueError(f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, not {layer!r}.")
+        if positions not in ("true", "stock"):
+            raise ValueError(f'positions must be "true" or "stock", not {positions!r}.')
+        side = self.training_size // self.patch_size if positions == "stock" else None
         height, width = self._picture_size(video.height, video.width, size)
         length = self._context_length(context, len(video))
         rows, columns = height // self.patch_size, width // self.patch_size
@@ -110,7 +114,7 @@ class Encoder:
                 for part, group in _groups(len(frames), length):  # (groups, length) positions in `frames`
                     cuts += cuts_between(frames, group.reshape(-1, 2), numbers)
                     pixels = self._pixels(frames[part], (height, width))[group - group.min()]
-                    x = encode_tokens(self.model, pixels.to(self.device), layer=layer)  # (groups, tokens, channels)
+                    x = encode_tokens(self.model, pixels.to(self.device), layer=layer, square=side)  # (groups, tokens, channels)
                     values.append(x.float().cpu().view(-1, rows, columns, self.channels))
                     covered.append(numbers[group].reshape(-1, 2))
                 progress.update(len(frames))
@@ -137,7 +141,7 @@ class Encoder:
 
     def _picture_size(self, height, width, size):
         patch = self.patch_size
-        whole = lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool)  # noqa: E731
+        whole = lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool)
         if isinstance(size, (tuple, list)):
             if len(size) != 2 or not all(whole(v) and v >= patch and v % patch == 0 for v in size):
                 raise ValueError(f"size must be (height, width) in multiples of the patch, {patch} pixels, not {size!r}.")
@@ -159,19 +163,16 @@ class Encoder:
         return (torch.cat(resized) / 255 - self.mean) / self.std
 
     def _check_memory(self, tokens, length, tokens_per_step):
-        """Fail before the machine does: activations of one context against the memory that is free."""
-        if self.device.type == "cuda":
-            free = torch.cuda.mem_get_info(self.device)[0]
-        else:
-            free = psutil.virtual_memory().available
-        config = self.model.config
-        # The widest moment is the MLP: the residual, and its hidden layer before and after the GELU; the pixels in float32.
-        channels = config.hidden_size * (2 + 2 * config.mlp_ratio) * self.dtype.itemsize
-        per_token = channels + 3 * self.tubelet_size * self.patch_size**2 * (4 + 4 + self.dtype.itemsize)
+        """Fail before the machine does: the activations of one context against the memory that is free."""
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available
+        # The widest moment is the MLP: the residual, and the hidden layer before and after its GELU; the pixels in float32.
+        channels = self.channels * (2 + 2 * self.model.config.mlp_ratio) * self.dtype.itemsize
+        per_token = channels + 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
         if tokens * per_token > free:
-            fits = max(2, int(free / per_token / tokens_per_step) * 2)
-            advice = f"context={fits} fits" if length > 2 and fits < length else "a smaller size fits"
-            raise MemoryError(f"{length} frames seen jointly are {tokens} tokens and need about {tokens * per_token / 2**30:.1f} GiB, of which {free / 2**30:.1f} are free: {advice}.")  # fmt: skip
+            fits = int(free / per_token / tokens_per_step) * 2
+            needs = f"{length} frames seen jointly are {tokens} tokens and need about {tokens * per_token / 2**30:.1f} GiB"
+            advice = f"context={fits} fits" if 2 <= fits < length else "take a smaller size"
+            raise MemoryError(f"{needs}, where {free / 2**30:.1f} GiB are free: {advice}.")
 
 
 def _groups(count, length):
@@ -211,8 +212,10 @@ def _find(name):
     if Path(name).is_dir():
         return Path(name)
     if name.count("/") != 1 or name[0] in "./~":
-        raise ValueError(f"There is no encoder {name!r}: give a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}.")  # fmt: skip
+        known = f"a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
+        raise ValueError(f"There is no encoder {name!r}: give {known}.")
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     wanted = dict(revision=CHECKPOINTS.get(name), allow_patterns=["*.json", "*.safetensors"])
     try:
@@ -223,10 +226,12 @@ def _find(name):
         pass  # not in the cache
     try:
         return Path(snapshot_download(name, **wanted))
-    except Exception as error:
-        if type(error).__name__ in ("RepositoryNotFoundError", "GatedRepoError", "HFValidationError"):
-            raise ValueError(f"Hugging Face has no checkpoint {name} that you may read; check the id, or log in with: hf auth login") from None  # fmt: skip
-        raise ConnectionError(f"{name} is not in the Hugging Face cache and the hub cannot be reached ({type(error).__name__}); where there is internet run: hf download {name} --include '*.json' '*.safetensors'") from None  # fmt: skip
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ValueError(f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf auth login") from None
+    except (OSError, ValueError) as error:
+        command = f"hf download {name} --include '*.json' '*.safetensors'"
+        why = f"{name} is not in the Hugging Face cache and the hub cannot be reached ({type(error).__name__})"
+        raise ConnectionError(f"{why}; where there is internet run: {command}") from None
 
 
 def _load_model(folder, dtype):
@@ -237,22 +242,23 @@ def _load_model(folder, dtype):
     config = json.loads((folder / "config.json").read_text())
     if config.get("model_type") != "vjepa2":
         raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not 'vjepa2'.")
-    kind = "VJEPA2ForVideoClassification" if "VJEPA2ForVideoClassification" in config.get("architectures", []) else "VJEPA2Model"  # fmt: skip
-    bars, level = transformers.utils.logging.is_progress_bar_enabled(), transformers.logging.get_verbosity()
-    transformers.utils.logging.disable_progress_bar()
+    head = "VJEPA2ForVideoClassification"
+    kind = head if head in (config.get("architectures") or []) else "VJEPA2Model"
+    level, bar = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()  # what it would warn of is an error here
+    transformers.logging.disable_progress_bar()
     try:
         model, report = getattr(transformers, kind).from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
-    except Exception as error:
+    except Exception as error:  # whatever a damaged file makes of itself
         raise ValueError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
     finally:
         transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
+        if bar:
+            transformers.logging.enable_progress_bar()
     for problem in ("missing", "unexpected", "mismatched"):
-        keys = sorted(str(key) for key in report[f"{problem}_keys"])
+        keys = sorted(map(str, report[f"{problem}_keys"]))
         if keys:
             raise ValueError(f"{folder} has {len(keys)} {problem} weights, such as {keys[0]}: it is not a whole {kind}.")
     return use_true_positions(getattr(model, "vjepa2", model)).eval().requires_grad_(False)

@@ -98,6 +98,6 @@ def read_safetensors(path, kind):
     try:
         with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()[kind])
-            return {name: file.get_tensor(name) for name in file.keys()}, about
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118  no dict
     except (SafetensorError, TypeError, KeyError):
         raise ValueError(f"{path} is no {kind} file: it was not written by save().") from None

@@ -3,36 +3,34 @@
 A patch is drawn as a patch, frames carry their true numbers, and every figure names its checkpoint.
 """
 
+from fractions import Fraction
+
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from tqdm.auto import tqdm
 
 from vjepa_utils.features import replacing
 from vjepa_utils.video import as_video
 
 
-def _figure(pictures, titles, heading, height=2.2, row_labels=(), aspect=None):
-    """A grid of pictures. pictures: rows of arrays or None; titles: the same shape."""
-    rows, columns = len(pictures), max(map(len, pictures))
-    if aspect is None:
-        shape = next(p for row in pictures for p in row if p is not None).shape
-        aspect = shape[1] / shape[0]
-    inset = 0.25 if row_labels else 0.05
-    width = columns * (height * aspect + 0.08) + inset + 0.05
-    tall = rows * (height + 0.24) + 0.35
-    figure = Figure(figsize=(width, tall), dpi=110, layout="none")
-    axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=dict(
-        left=inset / width, right=1 - 0.05 / width, bottom=0.05 / tall, top=1 - 0.55 / tall, wspace=0.08 / (height * aspect), hspace=0.24 / height,
-    ))  # fmt: skip
-    for i, row in enumerate(axes):
-        for j, axis in enumerate(row):
-            axis.set(xticks=[], yticks=[])
-            axis.set_frame_on(False)
-            if j < len(pictures[i]) and pictures[i][j] is not None:
-                axis.imshow(pictures[i][j], interpolation="nearest", aspect="auto")
-                axis.set_title(titles[i][j], fontsize=8, pad=2)
-        if row_labels:
-            row[0].set_ylabel(row_labels[i], fontsize=8)
-    figure.text(0.05 / width, 1 - 0.08 / tall, heading, fontsize=9, va="top")
+def _figure(pictures, titles, heading, height=2.2, labels=None):
+    """Rows of pictures of one shape, each with its title; `labels` name the rows."""
+    rows, columns = len(pictures), len(pictures[0])
+    tall, wide = pictures[0][0].shape[:2]
+    inset, gap, above = 0.25 if labels else 0.05, 0.08, 0.24  # inches
+    size = inset + columns * (height * wide / tall + gap), 0.3 + rows * (height + above)
+    figure = Figure(figsize=size, dpi=110)
+    for i in range(rows):
+        for j in range(columns):
+            left, top = inset + j * (height * wide / tall + gap), 0.3 + i * (height + above) + above
+            box = left / size[0], 1 - (top + height) / size[1], height * wide / tall / size[0], height / size[1]
+            axis = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
+            axis.imshow(pictures[i][j], interpolation="nearest", aspect="auto")
+            axis.set_title(titles[i][j], fontsize=8, pad=2)
+            if labels and j == 0:
+                axis.set_ylabel(labels[i], fontsize=8)
+    figure.text(0.05 / size[0], 1 - 0.08 / size[1], heading, fontsize=9, va="top")
     return figure
 
 
@@ -87,34 +85,30 @@ def pair_panel(video, features, colours, step=0):
 
 def pca_strip(video, features, colours, most=8):
     """Steps of a clip: the first frame of each above the colours of its features, all in one basis."""
-    video = as_video(video)
-    chosen = _choose(len(features.frames), most)
-    frames = _frames_of(video, features)[0]
-    painted = colours.colours(features)
-    titles = [[f"frame {int(features.frames[s, 0])}" for s in chosen], [_covered(features.frames[s]) for s in chosen]]
-    heading = f"{_clip_name(video)} · {_basis(features, colours)}"
-    return _figure([frames[chosen], painted[chosen]], titles, heading, row_labels=["clip", "features"])
+    return compare_strips(video, {"features": (features, colours)}, most)
 
 
 def compare_strips(video, rows, most=8):
     """Several colourings of a clip below its frames. rows: {label: (features, colours)}, all with the same steps."""
     video = as_video(video)
-    features = next(iter(rows.values()))[0]
+    features, colours = next(iter(rows.values()))
     chosen = _choose(len(features.frames), most)
-    pictures = [_frames_of(video, features)[0][chosen]]
-    pictures += [colours.colours(each)[chosen] for each, colours in rows.values()]
-    titles = [[_covered(features.frames[s]) for s in chosen]] + [[""] * len(chosen)] * len(rows)
-    names = ", ".join(dict.fromkeys(each.encoder for each, _ in rows.values()))
-    return _figure(pictures, titles, f"{_clip_name(video)} · {names}", row_labels=["clip", *rows])
+    pictures = [_frames_of(video, features)[0][chosen]] + [paint.colours(each)[chosen] for each, paint in rows.values()]
+    titles = [[f"frame {int(features.frames[s, 0])}" for s in chosen]]
+    titles += [[_covered(features.frames[s]) for s in chosen]] * len(rows)
+    names = " and ".join(dict.fromkeys(each.encoder for each, _ in rows.values()))
+    about = _basis(features, colours) if len(rows) == 1 else names
+    return _figure(pictures, titles, f"{_clip_name(video)} · {about}", labels=["clip", *rows])
 
 
 def overlay(video, features, colours, step=0, opacity=0.55):
     """The colours of one step laid over its first frame."""
     video = as_video(video)
     frame = _frames_of(video, features)[0][step]
-    figure = _figure([[frame]], [[_covered(features.frames[step])]], f"{_clip_name(video)} · {_basis(features, colours)}", height=4)
-    height, width = frame.shape[:2]
-    figure.axes[0].imshow(colours.colours(features)[step], alpha=opacity, interpolation="nearest", extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="auto")  # fmt: skip
+    heading = f"{_clip_name(video)} · {_basis(features, colours)}"
+    figure = _figure([[frame]], [[_covered(features.frames[step])]], heading, height=4)
+    whole = (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
+    figure.axes[0].imshow(colours.colours(features)[step], alpha=opacity, interpolation="nearest", extent=whole, aspect="auto")
     return figure
 
 
@@ -136,11 +130,9 @@ def change_strip(video, features, most=8):
     top = max(float(np.percentile(moved, 99)), 1e-6)
     frames = _frames_of(video, features)[0][chosen + 1]
     titles = [[f"frame {int(features.frames[s + 1, 0])}" for s in chosen], [f"steps {s} to {s + 1}" for s in chosen]]
-    heading = f"{_clip_name(video)} · {features.encoder} · 1 - cosine of successive steps, black 0, yellow {top:.2f}"
-    from matplotlib import colormaps
-
+    heading = f"{_clip_name(video)} · {features.encoder} · 1 - cosine of successive steps, from 0 (black) to {top:.2f} (yellow)"
     heat = colormaps["inferno"](np.clip(moved[chosen] / top, 0, 1))[..., :3]
-    return _figure([frames, heat], titles, heading, row_labels=["clip", "change"])
+    return _figure([frames, heat], titles, heading, labels=["clip", "change"])
 
 
 def _basis(features, colours):
@@ -160,31 +152,41 @@ def animate(video, features, colours, path, rate=None):
     """Write an .mp4 or .gif with the frames beside the colours of their step.
 
     Args:
-        rate: frames a second; None takes the clip's own times (their median).
+        rate: frames a second; None takes that of the clip's times.
     """
     import av
-    from tqdm.auto import tqdm
+    from PIL import Image
 
     video = as_video(video)
-    steps = {int(number): step for step, pair in enumerate(features.frames) for number in pair}
+    rate = rate or (1 / np.median(np.diff(video.times)) if len(video) > 1 else 2)
+    pictures = _side_by_side(video, features, colours)
+    with replacing(path) as temporary:
+        if str(path).lower().endswith(".gif"):
+            first, *rest = (Image.fromarray(picture) for picture in pictures)
+            first.save(temporary, save_all=True, append_images=rest, duration=1000 / rate, loop=0)
+            return
+        with av.open(str(temporary), "w") as container:
+            stream = container.add_stream("h264", rate=Fraction(float(rate)).limit_denominator(1001))
+            stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "threads": "1"}
+            for picture in pictures:
+                stream.height, stream.width = picture.shape[:2]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            container.mux(stream.encode())
+
+
+def _side_by_side(video, features, colours):
+    """Each frame beside its colours below a line of text: uint8 (height, width, 3), even sides."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    step_of = {int(number): step for step, pair in enumerate(features.frames) for number in pair}
     painted = (colours.colours(features) * 255).round().astype(np.uint8)
-    if rate is None:
-        rate = 1 / np.median(np.diff(video.times)) if len(video) > 1 else 2
-    height, width = (side // 2 * 2 for side in features.picture_size)
-    scale = max(1, round(360 / height))  # small pictures are enlarged by whole numbers: a patch stays a patch
-    height, width = height * scale, width * scale
-    gif = str(path).lower().endswith(".gif")
-    with replacing(path) as temporary, av.open(str(temporary), "w") as container:
-        stream = container.add_stream("gif" if gif else "h264", rate=max(1, round(rate)))
-        stream.width, stream.height, stream.pix_fmt = 2 * width, height, "rgb8" if gif else "yuv420p"
-        if not gif:
-            stream.options = {"crf": "18", "threads": "1"}
-            container.metadata["comment"] = f"{_clip_name(video)} · {_basis(features, colours)}"
-        for number, frame in zip(tqdm(video.indices, desc="writing", delay=2, leave=False), video.frames, strict=True):
-            left = av.VideoFrame.from_ndarray(frame, "rgb24").reformat(width, height).to_ndarray()
-            patches = painted[steps[int(number)]]
-            row = np.arange(height) * patches.shape[0] // height
-            column = np.arange(width) * patches.shape[1] // width
-            both = np.concatenate([left, patches[row][:, column]], 1)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(both), "rgb24")))
-        container.mux(stream.encode())
+    rows, columns = features.grid[1:]
+    side = max(2, 2 * round(360 / rows / 2))  # of a patch as drawn, a whole even number: a patch stays a patch
+    size, bar, font = (columns * side, rows * side), 28, ImageFont.load_default(14)
+    for number, frame in zip(tqdm(video.indices, desc="drawing", delay=2, leave=False), video.frames, strict=True):
+        picture = Image.new("RGB", (2 * size[0], size[1] + bar), "white")
+        picture.paste(Image.fromarray(frame).resize(size), (0, bar))
+        picture.paste(Image.fromarray(painted[step_of[int(number)]]).resize(size, Image.Resampling.NEAREST), (size[0], bar))
+        text = f"{_clip_name(video)}, frame {number} · {_basis(features, colours)}"
+        ImageDraw.Draw(picture).text((8, 5), text, "black", font)
+        yield np.asarray(picture)

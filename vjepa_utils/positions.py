@@ -111,7 +111,7 @@ def _tubelets(pixels, depth, height, width):
     return x.flatten(4).flatten(1, 3), x.shape[1:4]
 
 
-def encode_tokens(model, pixels, visible=None, layer=None):
+def encode_tokens(model, pixels, visible=None, layer=None, square=None):
     """The encoder, with the true grid; hidden tokens are dropped before its first layer.
 
     Args:
@@ -119,13 +119,14 @@ def encode_tokens(model, pixels, visible=None, layer=None):
         pixels: (batch, frames, 3, height, width), normalised; frames even, sides multiples of the patch.
         visible: None for all tokens, or (batch or 1, n) token numbers in step, row, column order.
         layer: None for the output of the final norm; k in 1…depth for that of block k, before the norm.
+        square: None, or the side of the square grid to number positions by, as stock transformers does on any grid.
     Returns:
         (batch, tokens or n, channels).
     """
     encoder = model.encoder
     embedding = encoder.embeddings.patch_embeddings.proj  # a 3D convolution whose stride is its kernel: a linear map
     x, grid = _tubelets(pixels.to(embedding.weight.dtype), *embedding.kernel_size)
-    positions = grid_positions(grid, x.device)  # (tokens, 3)
+    positions = grid_positions(grid if square is None else (x.shape[1], square, square), x.device)[: x.shape[1]]  # (tokens, 3)
     if visible is not None:
         x, positions = _gather(x, visible), positions[visible]
     x = F.linear(x, embedding.weight.flatten(1), embedding.bias)  # (batch, tokens, channels)

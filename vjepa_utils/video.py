@@ -99,10 +99,9 @@ def as_video(video):
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ValueError(f"A clip must have the shape (frames, height, width, 3), not {frames.shape}.")
     if frames.dtype.kind == "f":
-        if not np.isfinite(frames).all():
-            raise ValueError("The clip holds NaN or infinite values; give floats from 0 to 1.")
-        if frames.min() < 0 or frames.max() > 1:
-            raise ValueError(f"A float clip must lie between 0 and 1, not {frames.min():.4g} to {frames.max():.4g}; divide by 255 or pass uint8.")  # fmt: skip
+        if not (frames.min() >= 0 and frames.max() <= 1):  # NaN fails both
+            found = f"{frames.min():.4g} to {frames.max():.4g}"
+            raise ValueError(f"A float clip must lie between 0 and 1, without NaN; this one is {found}. Divide by 255 or pass uint8.")
         frames = (frames * 255).round().astype(np.uint8)
     elif frames.dtype != np.uint8:
         raise ValueError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
@@ -113,16 +112,12 @@ def as_video(video):
 def _frame_number(start, times, path):
     """`start` as a frame number, checked against the length of the file."""
     total = len(times)
-    if isinstance(start, str):
-        if not re.fullmatch(r"\d+(\.\d*)?s|\.\d+s|\d+", start.strip()):
-            raise ValueError(f'start must be a frame number or seconds such as "5.2s", not {start!r}.')
-        seconds = float(start.strip().rstrip("s"))
-        if start.strip().endswith("s"):
-            last = times[-1] + (times[-1] - times[-2] if total > 1 else 1 / FOLDER_RATE)
-            if seconds >= last:
-                raise ValueError(f"start {start} is beyond the end of {path}, which lasts {last:.2f} s.")
-            return int(np.searchsorted(times, seconds + 1e-6, side="right")) - 1
-        start = int(seconds)
+    if isinstance(start, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+)s", start):
+        seconds = float(start[:-1])
+        end = times[-1] + (times[-1] - times[-2] if total > 1 else 1 / FOLDER_RATE)
+        if seconds >= end:
+            raise ValueError(f"start {start} is beyond the end of {path}, which lasts {end:.2f} s.")
+        return int(np.searchsorted(times, seconds + 1e-6, side="right")) - 1
     if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or start < 0:
         raise ValueError(f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.')
     if start >= total:
@@ -142,66 +137,61 @@ class _Images:
     """Images of one size, in natural order: 2.png before 10.png."""
 
     def __init__(self, path):
-        natural = lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name.lower())]  # noqa: E731
         files = [path] if path.is_file() else [p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.name[0] != "."]
         if not files:
             raise ValueError(f"The folder {path} holds no images ({', '.join(sorted(IMAGES))}).")
-        self.files = sorted(files, key=natural)
-        self.times = np.arange(len(self.files)) / FOLDER_RATE
-        self.size = None
-        self.size = self.read([0])[0].shape[:2]
+        self.files = sorted(files, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
+        self.times = np.arange(len(files)) / FOLDER_RATE
+        self.size = self._read(self.files[0]).shape[:2]
 
     def read(self, indices):
+        frames = [self._read(self.files[i]) for i in indices]
+        for i, frame in zip(indices, frames, strict=True):
+            if frame.shape[:2] != self.size:
+                sizes = f"is {frame.shape[1]}×{frame.shape[0]} pixels, the first image {self.size[1]}×{self.size[0]}"
+                raise ValueError(f"{self.files[i]} {sizes}: all must be of one size.")
+        return np.stack(frames)
+
+    def _read(self, file):
         from PIL import Image, ImageOps
 
-        frames = []
-        for file in (self.files[i] for i in indices):
-            try:
-                with Image.open(file) as image:
-                    frame = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-            except OSError:
-                raise ValueError(f"{file} cannot be read as an image; repair or remove it.") from None
-            if self.size and frame.shape[:2] != self.size:
-                raise ValueError(f"{file} is {frame.shape[1]}×{frame.shape[0]} pixels, the first image {self.size[1]}×{self.size[0]}: all must be of one size.")  # fmt: skip
-            frames.append(frame)
-        return np.stack(frames)
+        try:
+            with Image.open(file) as image:
+                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except OSError:
+            raise ValueError(f"{file} cannot be read as an image; repair or remove it.") from None
 
 
 class _File:
-    """A video file through decord. PyAV says beforehand what decord does not: streams, pixel aspect, order of packets."""
+    """A video file through decord. PyAV tells beforehand what decord does not: streams, pixel aspect, order of packets."""
 
     def __init__(self, path):
         import av
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
-        self.path, self.exact_seeks, self.next = path, None, 0
-        if path.stat().st_size == 0:
-            raise ValueError(f"{path} is empty.")
+        self.path, self.media, self.exact_seeks = path, str(path), None
         try:
-            with av.open(str(path)) as container:
+            with av.open(self.media) as container:
                 streams = [s for s in container.streams.video if s.width and s.height]
                 if not streams:
                     raise ValueError(f"{path} holds no video stream.")
                 stream = max(streams, key=lambda s: s.width * s.height)
-                self.stream, area = stream.index, stream.width * stream.height
+                self.stream, stored = stream.index, (stream.height, stream.width)
                 aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
-                stored_width = stream.width
-            self.media = str(path)
             self._open()
-            height, width = self._shape()
-            if height * width != area and len(streams) > 1:  # decord chose another stream: give it this one alone
+            shape = self._next().shape[:2]
+            if sorted(shape) != sorted(stored):  # decord chose another stream: give it this one alone
                 self.media = _single_stream(path, self.stream)
                 self._open()
-                height, width = self._shape()
+                shape = self._next().shape[:2]
             times = self.reader.get_frame_timestamp(range(len(self.reader)))[:, 0]
         except (av.error.FFmpegError, *_decord_errors()):
-            raise ValueError(f"{path} cannot be read as a video: it is damaged, cut off or of another kind.") from None
+            what = "is empty" if path.stat().st_size == 0 else "cannot be read as a video: it is damaged, cut off or of another kind"
+            raise ValueError(f"{path} {what}.") from None
         self.times = np.sort(times) - times.min()
-        if width == stored_width:
-            self.size = (height, round(width * aspect))
-        else:  # turned by 90 degrees: the stored width is the height now
-            self.size = (round(height * aspect), width)
+        turned = shape != stored  # by 90 degrees: the stored width is the height now
+        self.size = (round(shape[0] * aspect), shape[1]) if turned else (shape[0], round(shape[1] * aspect))
 
     def _open(self):
         import decord
@@ -210,10 +200,9 @@ class _File:
             self.media.seek(0)
         self.reader, self.next = decord.VideoReader(self.media), 0
 
-    def _shape(self):
-        shape = self.reader.next().shape[:2]
-        self.next = 1
-        return shape
+    def _next(self):
+        self.next += 1
+        return self.reader.next().asnumpy()
 
     def read(self, indices):
         """The frames of ascending numbers; fewer if the file breaks among them."""
@@ -231,21 +220,19 @@ class _File:
     def _decode(self, indices):
         """decord counts frames from the key frame it jumps to, which is wrong in some files: there, no jumps."""
         numbers = [int(i) for i in indices]
-        consecutive = numbers == list(range(self.next, self.next + len(numbers)))
-        if not consecutive and self.exact_seeks is None:
-            self.exact_seeks = _exact_seeks(self.path, self.stream)
-        if self.exact_seeks and not consecutive:
-            frames = self.reader.get_batch(numbers).asnumpy()
-            self.next = numbers[-1] + 1
-            return frames
+        if numbers != list(range(self.next, self.next + len(numbers))):
+            if self.exact_seeks is None:
+                self.exact_seeks = _exact_seeks(self.path, self.stream)
+            if self.exact_seeks:
+                self.next = numbers[-1] + 1
+                return self.reader.get_batch(numbers).asnumpy()
         if numbers[0] < self.next:
             self._open()
         frames = []
         for number in numbers:
-            for _ in range(number - self.next):  # not skip_frames, which may jump
-                self.reader.next()
-            self.next = number + 1
-            frames.append(self.reader.next().asnumpy())
+            while self.next < number:  # skip_frames would jump
+                self._next()
+            frames.append(self._next())
         return np.stack(frames)
 
     def _decode_until_break(self, indices):
@@ -302,28 +289,24 @@ def cuts_between(frames, pairs, numbers):
     """Which pairs of frames seem to show two scenes.
 
     Two frames of one scene share their colours and their layout, even when much moves. The distance is half the L1
-    distance of their colour histograms (0 to 1) plus 1 - the correlation of their brightness; known cuts reach
-    1.2 and more, neighbouring frames of moving scenes stay below 0.7.
+    distance of their colour histograms plus 1 - the correlation of their brightness; known cuts reach 1.2 and
+    more, neighbouring frames of fast scenes stay below 0.7.
 
     Args:
         frames: (T, H, W, 3) uint8.  pairs: (n, 2) positions in `frames`.  numbers: (T,) frame numbers.
     Returns:
         list of (number, number).
     """
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    if not len(pairs):
-        return []
     row, column = (max(1, side // 96) for side in frames.shape[1:3])
-    small = frames[:, ::row, ::column].astype(int)
-    codes = (small // 32 * [64, 8, 1]).sum(-1).reshape(len(small), -1)
+    small = frames[:, ::row, ::column].astype(int)  # about 96 × 96
+    codes = (small // 32 @ [64, 8, 1]).reshape(len(small), -1)
     colours = np.stack([np.bincount(code, minlength=512) / code.size for code in codes])
-    rows, columns = (side // 4 * 4 for side in small.shape[1:3])
-    if min(rows, columns) == 0:
-        return []
-    grey = small[:, :rows, :columns].mean(-1).reshape(len(small), rows // 4, 4, columns // 4, 4).mean((2, 4))
-    grey = grey.reshape(len(small), -1)
-    grey = grey - grey.mean(1, keepdims=True)
-    grey = grey / np.maximum(np.linalg.norm(grey, axis=1, keepdims=True), 1e-6)
+    grey = small.mean(-1)
+    edges = [np.arange(0, side, 4) for side in grey.shape[1:]]
+    grey = np.add.reduceat(np.add.reduceat(grey, edges[0], 1), edges[1], 2).reshape(len(small), -1)  # blocks of 4 × 4
+    grey = (grey - grey.mean(1, keepdims=True)) / 16
+    spread, noise = np.linalg.norm(grey, axis=1), grey.shape[1]  # one grey level of noise: flat frames are alike
     first, second = pairs.T
-    distance = np.abs(colours[first] - colours[second]).sum(1) / 2 + 1 - (grey[first] * grey[second]).sum(1)
-    return [(int(numbers[a]), int(numbers[b])) for a, b in pairs[distance > 0.95]]
+    correlation = ((grey[first] * grey[second]).sum(1) + noise) / (spread[first] * spread[second] + noise)
+    distance = np.abs(colours[first] - colours[second]).sum(1) / 2 + 1 - correlation
+    return [(int(numbers[a]), int(numbers[b])) for a, b in pairs[(distance > 0.95) & (first != second)]]

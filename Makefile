@@ -1,0 +1,28 @@
+# Everything sets itself up: the first target that runs creates .venv and installs requirements.txt.
+# Windows, Colab or no make: see README.md.
+PYTHON ?= python3
+ENCODER ?= vjepa2-demo
+BIN = .venv/bin
+READY = .venv/ready
+
+.PHONY: figures test lint notebook clips
+figures: $(READY)  ## the figures of the README
+	$(BIN)/python -m vjepa_utils figures --encoder $(ENCODER)
+
+test: $(READY)  ## the tests, the executed notebook among them
+	$(BIN)/python -m pytest -q -rs tests
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+notebook: $(READY)
+	$(BIN)/jupyter lab Exploration.ipynb
+
+clips: $(READY)  ## render videos/ anew
+	$(BIN)/python -m demo.clips
+
+$(READY): requirements.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or later is needed; set PYTHON=python3.11')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(READY)
