@@ -44,10 +44,10 @@ def figures(arguments):
     for name, video in tqdm(clips.items(), desc="drawing"):
         latents = features[name]
         drawn = {
-            "pair": vj.figures.pair_panel(video, latents, colours, step=latents.grid[0] // 2),
+            "pair": vj.figures.pair_panel(video, latents, colours, step=latents.grid[0] // 3),
             "pca": vj.figures.pca_strip(video, latents, colours),
             "change": vj.figures.change_strip(video, latents),
-            "overlay": vj.figures.overlay(video, latents, colours, step=latents.grid[0] // 2),
+            "overlay": vj.figures.overlay(video, latents, colours, step=latents.grid[0] // 3),
         }
         for kind, figure in drawn.items():
             vj.figures.save(figure, folder / f"{name}-{kind}.png")

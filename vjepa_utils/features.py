@@ -3,7 +3,7 @@
 import json
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,17 @@ class Features:
     def grid(self):
         """(steps, rows, columns)."""
         return tuple(self.values.shape[:3])
+
+    def __getitem__(self, steps):
+        """The features of some steps, a slice: features[2:3]."""
+        return replace(self, values=self.values[steps], frames=self.frames[steps])
+
+    def cover(self, mask):
+        """Share of each patch that a mask covers: (H, W) bool or 0/1, of the clip's size, to (rows, columns) float32, 0 to 1."""
+        mask = torch.as_tensor(mask).float()
+        if tuple(mask.shape) != tuple(self.source_size):
+            raise ValueError(f"The mask must have the clip's size {tuple(self.source_size)}, not {tuple(mask.shape)}.")
+        return torch.nn.functional.adaptive_avg_pool2d(mask[None, None], self.grid[1:])[0, 0]
 
     def token_at(self, point):
         """(row, column) of the patch under a point (x, y) in pixels of the clip; ValueError outside of it."""

@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
 from tqdm.auto import tqdm
 
 from vjepa_utils.features import replacing
@@ -26,7 +27,8 @@ def _figure(pictures, titles, heading, height=2.2, labels=None):
             left, top = inset + j * (height * wide / tall + gap), 0.3 + i * (height + above) + above
             box = left / size[0], 1 - (top + height) / size[1], height * wide / tall / size[0], height / size[1]
             axis = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
-            axis.imshow(pictures[i][j], interpolation="nearest", aspect="auto")
+            enlarged = pictures[i][j].shape[0] < height * figure.dpi  # a patch stays a patch; a frame is made smaller smoothly
+            axis.imshow(pictures[i][j], interpolation="nearest" if enlarged else "antialiased", aspect="auto")
             axis.set_title(titles[i][j], fontsize=8, pad=2)
             if labels and j == 0:
                 axis.set_ylabel(labels[i], fontsize=8)
@@ -85,20 +87,21 @@ def pair_panel(video, features, colours, step=0):
 
 def pca_strip(video, features, colours, most=8):
     """Steps of a clip: the first frame of each above the colours of its features, all in one basis."""
-    return compare_strips(video, {"features": (features, colours)}, most)
+    return compare_strips(video, features, {"features": colours.colours(features)}, most, _basis(features, colours))
 
 
-def compare_strips(video, rows, most=8):
-    """Several colourings of a clip below its frames. rows: {label: (features, colours)}, all with the same steps."""
+def compare_strips(video, features, rows, most=8, about=None):
+    """Several colourings of the same steps below their frames.
+
+    Args:
+        rows: {label: colours}, each (steps, rows, columns, 3), from 0 to 1.  about: ends the heading; None names the encoder.
+    """
     video = as_video(video)
-    features, colours = next(iter(rows.values()))
     chosen = _choose(len(features.frames), most)
-    pictures = [_frames_of(video, features)[0][chosen]] + [paint.colours(each)[chosen] for each, paint in rows.values()]
+    pictures = [_frames_of(video, features)[0][chosen]] + [painted[chosen] for painted in rows.values()]
     titles = [[f"frame {int(features.frames[s, 0])}" for s in chosen]]
     titles += [[_covered(features.frames[s]) for s in chosen]] * len(rows)
-    names = " and ".join(dict.fromkeys(each.encoder for each, _ in rows.values()))
-    about = _basis(features, colours) if len(rows) == 1 else names
-    return _figure(pictures, titles, f"{_clip_name(video)} · {about}", labels=["clip", *rows])
+    return _figure(pictures, titles, f"{_clip_name(video)} · {about or features.encoder}", labels=["clip", *rows])
 
 
 def overlay(video, features, colours, step=0, opacity=0.55):
@@ -169,7 +172,8 @@ def animate(video, features, colours, path, rate=None):
             stream = container.add_stream("h264", rate=Fraction(float(rate)).limit_denominator(1001))
             stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "threads": "1"}
             for picture in pictures:
-                stream.height, stream.width = picture.shape[:2]
+                if not stream.codec_context.is_open:
+                    stream.height, stream.width = picture.shape[:2]
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
             container.mux(stream.encode())
 
@@ -182,7 +186,7 @@ def _side_by_side(video, features, colours):
     painted = (colours.colours(features) * 255).round().astype(np.uint8)
     rows, columns = features.grid[1:]
     side = max(2, 2 * round(360 / rows / 2))  # of a patch as drawn, a whole even number: a patch stays a patch
-    size, bar, font = (columns * side, rows * side), 28, ImageFont.load_default(14)
+    size, bar, font = (columns * side, rows * side), 28, ImageFont.truetype(findfont("DejaVu Sans"), 13)
     for number, frame in zip(tqdm(video.indices, desc="drawing", delay=2, leave=False), video.frames, strict=True):
         picture = Image.new("RGB", (2 * size[0], size[1] + bar), "white")
         picture.paste(Image.fromarray(frame).resize(size), (0, bar))

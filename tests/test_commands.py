@@ -1,0 +1,80 @@
+"""The command line, as a user types it."""
+
+import hashlib
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
+
+
+def command(*words, folder=ROOT):
+    return subprocess.run([sys.executable, "-m", "vjepa_utils", *map(str, words)], capture_output=True, text=True, cwd=folder)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    y, x = np.mgrid[:96, :128]
+    frames = np.stack([np.stack([x + 8 * t, y * 2, x * 0 + 90], -1) % 256 for t in range(10)]).astype(np.uint8)
+    return write_video(tmp_path / "clip.mp4", frames)
+
+
+@pytest.mark.parametrize("kind", ["png", "mp4", "gif"])
+def test_pca_writes_pictures_and_films(clip, tmp_path, kind):
+    done = command("pca", clip, "--encoder", GOLDEN / "model", "--size", "96", "--start", "1", "--every", "2", "--count", "4", "-o", tmp_path / f"out.{kind}")  # noqa: E501
+    assert done.returncode == 0 and "2 steps of 6×8 patches, model" in done.stdout, done.stderr
+    if kind == "mp4":
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            assert container.streams.video[0].average_rate == 15 and len(list(container.decode(video=0))) == 4
+    else:
+        with Image.open(tmp_path / f"out.{kind}") as picture:
+            assert picture.width > picture.height > 150 and getattr(picture, "n_frames", 1) == (4 if kind == "gif" else 1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", f"out.{kind}"]
+
+
+def test_figures_are_the_same_a_second_time(tmp_path):
+    digests = []
+    for _ in range(2):
+        done = command("figures", "--encoder", GOLDEN / "model", "--size", "64", "--every", "12", "-o", tmp_path / "figures")
+        assert done.returncode == 0, done.stderr
+        digests.append({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "figures").iterdir()})
+    assert digests[0] == digests[1] and len(digests[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["pca", "nothing.mp4", "-o", "out.png"], "There is no file or folder nothing.mp4."),
+        (["pca", "{clip}", "-o", "out.txt"], "-o must end in .png, .mp4 or .gif"),
+        (["pca", "{clip}", "-o", "no/folder/out.png"], "there is no folder no/folder"),
+        (["pca", "{clip}", "--start", "10", "-o", "out.png"], "has 10 frames (0 to 9)"),
+        (["pca", "{clip}", "--size", "8", "-o", "out.png"], "at least the patch, 16"),
+        (["pca", "{clip}", "--context", "3", "-o", "out.png"], "context must be"),
+        (["pca", "{clip}", "--encoder", "nobody", "-o", "out.png"], "There is no encoder 'nobody'"),
+        (["pca", "{clip}", "--encoder", "facebook/vjepa2-vitl-fpc64-256", "-o", "out.png"], "hf download facebook/vjepa2-vitl-fpc64-256"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(clip, tmp_path, words, sentence, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    before = sorted(tmp_path.rglob("*"))
+    done = command(*(word.format(clip=clip) for word in words), folder=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and sentence in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_clip_of_one_frame(tmp_path):
+    path = write_video(tmp_path / "one.mp4", grey_levels(1))
+    done = command("pca", path, "--encoder", GOLDEN / "model", "--size", "64", "-o", tmp_path / "out.png")
+    assert done.returncode == 0 and "1 steps" in done.stdout
+
+
+def test_damage_is_a_warning(clips, tmp_path):
+    words = ["pca", clips / "formats" / "corrupted_midstream.mp4", "--encoder", GOLDEN / "model", "--size", "64", "--start", "20"]
+    done = command(*words, "-o", tmp_path / "out.png")
+    assert done.returncode == 0 and "warning: " in done.stderr and "damaged at frame 28" in done.stderr

@@ -1,0 +1,234 @@
+"""Preprocessing, contexts and loading."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import vjepa_utils as vj
+from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
+
+
+def test_pixels_are_scaled_and_normalised(tiny):
+    frames = np.zeros((1, 32, 32, 3), np.uint8)
+    frames[..., 0], frames[..., 1], frames[..., 2] = 255, 51, 0
+    values = tiny._pixels(frames, (32, 32))[0, :, 0, 0]
+    # (1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, (0 - 0.406) / 0.225
+    assert values.tolist() == pytest.approx([2.248908, -1.142857, -1.804444], abs=1e-5)
+
+
+def test_resize_is_bilinear_and_antialiased(tiny):
+    ramp = np.tile(np.arange(64, dtype=np.uint8).repeat(3).reshape(1, 1, 64, 3), (1, 64, 1, 1))
+    row = tiny._pixels(ramp, (32, 32))[0, 0, 16] * 0.229 + 0.485
+    # Halving weighs four neighbours 1 3 3 1: in the middle of a ramp the value at its centre, 2 i + 0.5.
+    assert (row[4:-4] * 255).tolist() == pytest.approx([2 * i + 0.5 for i in range(4, 28)], abs=1e-3)
+
+
+def test_statistics_of_the_checkpoint_are_used(tiny, tmp_path):
+    shutil.copytree(GOLDEN / "model", tmp_path / "other")
+    (tmp_path / "other" / "video_preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
+    other = vj.load_encoder(tmp_path / "other", dtype=torch.float32)
+    assert other._pixels(np.full((1, 16, 16, 3), 255, np.uint8), (16, 16)).unique().tolist() == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "expected"),
+    [
+        (720, 1280, None, (256, 448)),  # 455.1 is nearer to 448 than to 464
+        (1280, 720, None, (448, 256)),
+        (720, 1280, 720, (720, 1280)),
+        (100, 100, 40, (48, 48)),  # half-way goes up
+        (24, 400, 16, (16, 272)),  # 266.7
+        (100, 300, (32, 64), (32, 64)),
+    ],
+)
+def test_size_keeps_the_aspect_in_whole_patches(tiny, height, width, size, expected):
+    video = np.zeros((2, height, width, 3), np.uint8)
+    assert tiny.grid(video, size=size) == (1, expected[0] // 16, expected[1] // 16)
+    if height < 200:
+        assert tiny.encode(video, size=size).picture_size == expected
+
+
+def test_default_size_is_the_training_size_if_that_is_larger():
+    from transformers import VJEPA2Config, VJEPA2Model
+
+    from vjepa_utils.encoder import Encoder
+    from vjepa_utils.positions import use_true_positions
+
+    config = json.loads((GOLDEN / "model" / "config.json").read_text()) | {"crop_size": 384}
+    large = Encoder(use_true_positions(VJEPA2Model(VJEPA2Config(**config))), "large", torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    assert large.grid(np.zeros((2, 50, 50, 3), np.uint8)) == (1, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("context", "frames"),
+    [
+        (None, [[0, 1], [2, 3], [4, 4]]),
+        ("pair", [[0, 1], [2, 3], [4, 4]]),
+        ("clip", [[0, 1], [2, 3], [4, 4]]),
+        ("frame", [[0, 0], [1, 1], [2, 2], [3, 3], [4, 4]]),
+        (4, [[0, 1], [2, 3], [4, 4]]),
+    ],
+)
+def test_contexts_cover_the_frames(tiny, context, frames):
+    features = tiny.encode(FRAMES, context=context, size=32)
+    assert features.frames.tolist() == frames
+    assert features.grid == tiny.grid(FRAMES, size=32, context=context) == (len(frames), 2, 3)
+
+
+@pytest.mark.filterwarnings("ignore:A cut")
+def test_contexts_are_what_they_say(tiny):
+    """Each context equals the joint encoding of just its frames."""
+    alone = lambda *numbers: tiny.encode(FRAMES[list(numbers)], context="clip", size=32).values
+    same = lambda a, b: torch.allclose(a, b, atol=1e-5)
+    assert same(tiny.encode(FRAMES, size=32).values, torch.cat([alone(0, 1), alone(2, 3), alone(4, 4)]))
+    assert same(tiny.encode(FRAMES, context="frame", size=32).values[1:3], torch.cat([alone(1, 1), alone(2, 2)]))
+    assert same(tiny.encode(FRAMES, context=4, size=32).values, torch.cat([alone(0, 1, 2, 3), alone(4, 4)]))
+    assert same(tiny.encode(FRAMES, context="clip", size=32).values, alone(0, 1, 2, 3, 4, 4))
+    assert not same(tiny.encode(FRAMES, context="clip", size=32).values, tiny.encode(FRAMES, size=32).values)
+
+
+def test_frame_numbers_are_those_of_the_file(tiny, tmp_path):
+    video = vj.read_video(write_video(tmp_path / "v.mp4", grey_levels(30)), start=7, every=5, count=4)
+    assert tiny.encode(video, size=32).frames.tolist() == [[7, 12], [17, 22]]
+
+
+def test_layers(tiny):
+    from transformers import VJEPA2Model
+
+    stock = VJEPA2Model.from_pretrained(GOLDEN / "model").eval()
+    frames = np.random.default_rng(1).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    outputs = []
+    for layer in stock.encoder.layer:
+        layer.register_forward_hook(lambda module, inputs, output: outputs.append(output[0]))
+    with torch.no_grad():
+        stock(tiny._pixels(frames, (64, 64)).unsqueeze(0), skip_predictor=True)
+    for k in (1, 2, 3):
+        ours = tiny.encode(frames, size=64, layer=k).values.flatten(0, 2)
+        assert (ours - outputs[k - 1][0]).norm() < 1e-5 * ours.norm()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(context="pairs"), "context must be"),
+        (dict(context=3), "context must be"),
+        (dict(size=8), "size must be .* 16"),
+        (dict(size=(30, 32)), "multiples of the patch"),
+        (dict(size=32.0), "size must be"),
+        (dict(layer=0), "layer must be None or a whole number from 1 to 3"),
+        (dict(layer=4), "layer must be"),
+    ],
+)
+def test_arguments_out_of_range(tiny, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        tiny.encode(FRAMES, **arguments)
+
+
+def test_a_clip_that_cannot_fit_names_the_context_that_can(tiny, monkeypatch):
+    class Little:
+        available = 2_000_000
+
+    monkeypatch.setattr("vjepa_utils.encoder.psutil.virtual_memory", lambda: Little)
+    video = np.zeros((400, 32, 32, 3), np.uint8)
+    with pytest.raises(MemoryError, match=r"400 frames .* context=\d+ fits") as error:
+        tiny.encode(video, context="clip", size=32)
+    fits = int(str(error.value).split("context=")[1].split()[0])
+    assert tiny.encode(video, context=fits, size=32).grid == (200, 2, 2)
+
+
+def test_a_file_that_breaks_while_it_is_streamed(tiny, clips, monkeypatch):
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    with pytest.warns(UserWarning, match="damaged at frame 28"):
+        features = tiny.encode(clips / "formats" / "corrupted_midstream.mp4", size=32)
+    assert features.frames[-1].tolist() == [26, 27] and features.grid[0] == 14
+
+
+# Loading
+
+
+def test_a_checkpoint_by_id_from_a_hand_built_cache(tmp_path):
+    """As `hf download` lays it out, in a process without network; a missing one ends in a sentence with the command."""
+    repository = tmp_path / "hub" / "models--facebook--vjepa2-vitl-fpc64-256"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(GOLDEN / "model", repository / "snapshots" / ("0" * 40))
+    script = (
+        "import vjepa_utils as vj\n"
+        "print(vj.load_encoder('facebook/vjepa2-vitl-fpc64-256').name)\n"
+        "try: vj.load_encoder('facebook/vjepa2-vith-fpc64-256')\n"
+        "except ConnectionError as error: print(error)\n"
+    )
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)
+    first, second = done.stdout.splitlines()
+    assert first == "facebook/vjepa2-vitl-fpc64-256"
+    assert "hf download facebook/vjepa2-vith-fpc64-256" in second
+
+
+def test_a_classification_checkpoint_gives_its_encoder(tmp_path, tiny):
+    from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
+    config = VJEPA2Config(**json.loads((GOLDEN / "model" / "config.json").read_text()))
+    whole = VJEPA2ForVideoClassification(config)
+    whole.vjepa2.load_state_dict(load_file(GOLDEN / "model" / "model.safetensors"))
+    whole.save_pretrained(tmp_path / "ssv2")
+    loaded = vj.load_encoder(tmp_path / "ssv2", dtype=torch.float32)
+    assert torch.equal(loaded.encode(FRAMES, size=32).values, tiny.encode(FRAMES, size=32).values)
+
+
+def test_weights_that_are_missing_unexpected_or_of_another_shape(tmp_path):
+    weights = load_file(GOLDEN / "model" / "model.safetensors")
+    less = {k: v for k, v in weights.items() if k != "encoder.layer.1.mlp.fc1.weight"}
+    more = weights | {"encoder.extra": torch.zeros(3)}
+    other = weights | {"encoder.layernorm.weight": torch.zeros(95)}
+    for name, changed in (("missing", less), ("unexpected", more), ("mismatch", other)):
+        folder = tmp_path / name
+        shutil.copytree(GOLDEN / "model", folder)
+        save_file(changed, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ValueError, match=name):
+            vj.load_encoder(folder)
+
+
+def test_names_that_lead_nowhere(tmp_path):
+    with pytest.raises(ValueError, match="There is no encoder 'vjepa3'"):
+        vj.load_encoder("vjepa3")
+    with pytest.raises(ValueError, match="no config.json"):
+        vj.load_encoder(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="type 'bert'"):
+        vj.load_encoder(tmp_path)
+
+
+def test_the_package_and_its_help_load_neither_torch_nor_transformers():
+    script = "import sys, vjepa_utils, vjepa_utils.__main__ as m; m.parser(); print({'torch', 'transformers'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "set()"
+
+
+def test_bfloat16_stays_near_float32(golden):
+    frames = golden["larger"][1]["frames"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # random frames look like cuts
+        exact, rounded = (
+            vj.load_encoder(GOLDEN / "model", device="cpu", dtype=dtype).encode(frames, context="clip", size=128).values
+            for dtype in (torch.float32, torch.bfloat16)
+        )
+    assert (exact - rounded).norm() < 0.03 * exact.norm()
+
+
+# What ships
+
+
+def test_the_shipped_encoder_is_of_the_stated_size():
+    encoder = vj.load_encoder()
+    parameters = sum(p.numel() for p in encoder.model.encoder.parameters())
+    assert 5e6 < parameters < 6e6 and encoder.channels == 192 and encoder.model.config.hidden_size // encoder.model.config.num_attention_heads == 64

@@ -1,0 +1,219 @@
+"""Reading clips: the right frames, numbers and times, and clear words about files that cannot be read."""
+
+import json
+import warnings
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vjepa_utils as vj
+from tests.conftest import grey_levels, write_video
+from vjepa_utils.video import _File, cuts_between
+
+BROKEN = ["zero_bytes.mp4", "text_named.mp4", "truncated_no_moov.mp4", "audio_only.mp3"]
+CUT_SHORT = {"corrupted_midstream.mp4": 28, "truncated_moov_first.mp4": 65}
+
+
+def levels(video):
+    return video.frames[:, 20, 20, 0].astype(int)
+
+
+@pytest.mark.parametrize(("start", "every", "count"), [(0, 1, None), (7, 3, 5), (30, 1, 4), (0, 11, None)])
+def test_numbers_name_the_frames_of_the_file(tmp_path, start, every, count):
+    path = write_video(tmp_path / "levels.mp4", grey_levels(40))
+    video = vj.read_video(path, start=start, every=every, count=count)
+    assert video.indices.tolist() == list(range(start, 40, every))[:count]
+    assert np.abs(levels(video) - video.indices * 5).max() <= 3
+    assert np.allclose(video.times, video.indices / 30, atol=1e-3)
+
+
+def test_variable_rate_has_true_times_and_start_in_seconds(tmp_path):
+    pts = [0, 40, 80, 500, 540, 900, 1400, 1440]
+    path = write_video(tmp_path / "vfr.mp4", grey_levels(8), pts=pts)
+    assert np.allclose(vj.read_video(path).times, np.array(pts) / 1000, atol=1e-3)
+    for when, number in (("0s", 0), ("0.5s", 3), ("0.7s", 4), (".9s", 5), ("1.42s", 6)):
+        assert vj.read_video(path, start=when, count=1).indices[0] == number
+
+
+def test_pixels_become_square(tmp_path):
+    wide = vj.read_video(write_video(tmp_path / "wide.mp4", grey_levels(3, 48, 64), aspect=Fraction(4, 3)))
+    assert wide.frames.shape == (3, 48, 85, 3) and (wide.height, wide.width) == (48, 85)
+
+
+def test_the_largest_of_several_streams(tmp_path):
+    """The smaller stream comes first and has the higher bit rate, so that decord would take it."""
+    import av
+
+    path, noise = tmp_path / "two.mp4", np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        small, large = (container.add_stream("h264", rate=30) for _ in range(2))
+        for stream, side, rate in ((small, 64, 4_000_000), (large, 128, 50_000)):
+            stream.height = stream.width = side
+            stream.pix_fmt, stream.bit_rate = "yuv420p", rate
+        for i in range(20):
+            for stream in (small, large):
+                shape = stream.height, stream.width, 3
+                picture = np.full(shape, 10 * i, np.uint8) if stream is large else noise.integers(0, 255, shape, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        for stream in (small, large):
+            container.mux(stream.encode())
+    video = vj.read_video(path, start=5, every=4)
+    assert video.frames.shape == (4, 128, 128, 3) and np.abs(levels(video) - 10 * video.indices).max() <= 6
+
+
+def test_folder_of_images_in_natural_order(tmp_path):
+    for number in (10, 2, 1):
+        Image.fromarray(np.full((8, 12, 3), number, np.uint8)).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    video = vj.read_video(tmp_path)
+    assert video.frames[:, 0, 0, 0].tolist() == [1, 2, 10] and video.indices.tolist() == [0, 1, 2]
+    assert len(vj.read_video(tmp_path / "frame2.png")) == 1
+    Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(tmp_path / "frame3.png")
+    with pytest.raises(ValueError, match=r"frame3.png is 12×9 pixels"):
+        vj.read_video(tmp_path)
+
+
+def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "film.mp4", grey_levels(200, step=1))
+    decoded, read = [], _File.read
+    monkeypatch.setattr(_File, "read", lambda self, numbers: decoded.extend(numbers) or read(self, numbers))
+    assert len(vj.read_video(path, start=100, count=4).frames) == 4
+    assert decoded == [100, 101, 102, 103]
+    decoded.clear()
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    film = vj.read_video(path)
+    assert decoded == []
+    assert film[50:52][:, 0, 0, 0].tolist() == pytest.approx([50, 51], abs=2) and decoded == [50, 51]
+
+
+def test_more_than_there_is_warns(tmp_path):
+    path = write_video(tmp_path / "short.mp4", grey_levels(5))
+    with pytest.warns(UserWarning, match="3 of the 9 frames"):
+        assert len(vj.read_video(path, start=2, count=9)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(start=5), "beyond the end .* 5 frames"),
+        (dict(start="2s"), "beyond the end .* lasts 0.17 s"),
+        (dict(start=-1), "start must be"),
+        (dict(start="soon"), "start must be"),
+        (dict(every=0), "every must be"),
+        (dict(count=0), "count must be"),
+    ],
+)
+def test_arguments_out_of_range(tmp_path, arguments, words):
+    path = write_video(tmp_path / "short.mp4", grey_levels(5))
+    with pytest.raises(ValueError, match=words):
+        vj.read_video(path, **arguments)
+
+
+def test_missing_empty_and_other_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        vj.read_video(tmp_path / "nothing.mp4")
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(ValueError, match=r"empty.mp4 is empty"):
+        vj.read_video(tmp_path / "empty.mp4")
+    (tmp_path / "text.mp4").write_text("no video " * 50)
+    with pytest.raises(ValueError, match=r"text.mp4 cannot be read as a video"):
+        vj.read_video(tmp_path / "text.mp4")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="holds no images"):
+        vj.read_video(tmp_path / "folder")
+
+
+def test_arrays_and_tensors():
+    frames = np.random.default_rng(0).integers(0, 256, (4, 6, 8, 3), np.uint8)
+    for same in (frames, torch.from_numpy(frames), frames / 255, torch.from_numpy(frames).float() / 255):
+        assert np.array_equal(vj.as_video(same).frames, frames)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((4, 6, 8)),
+        np.zeros((4, 3, 6, 8)),
+        np.zeros((0, 6, 8, 3), np.uint8),
+        np.zeros((4, 6, 8, 3), np.int64),
+        np.full((4, 6, 8, 3), np.nan),
+        np.full((4, 6, 8, 3), 255.0),
+        np.full((4, 6, 8, 3), -0.5),
+    ],
+)
+def test_arrays_are_never_guessed_at(wrong):
+    with pytest.raises(ValueError, match="clip must"):
+        vj.as_video(wrong)
+
+
+def test_a_cut_is_seen_and_motion_is_not():
+    stripes = np.zeros((2, 96, 128, 3), np.uint8)
+    stripes[0, :, 20:60], stripes[1, :, 28:68] = (200, 40, 30), (200, 40, 30)  # an object moves
+    other = np.zeros((1, 96, 128, 3), np.uint8)
+    other[:, 40:] = (30, 160, 220)
+    frames, pairs = np.concatenate([stripes, other]), np.array([[0, 1], [1, 2], [2, 2]])
+    assert cuts_between(frames, pairs, np.array([5, 6, 7])) == [(6, 7)]
+
+
+# Files of many kinds; they are not part of the repository.
+
+
+def test_every_format_is_read_or_refused(clips):
+    files = [f for f in sorted((clips / "formats").iterdir()) if f.suffix != ".json"]
+    assert len(files) > 30
+    for file in files:
+        if file.name in BROKEN:
+            with pytest.raises(ValueError, match=file.name) as refused:
+                vj.read_video(file)
+            assert "\n" not in str(refused.value)
+        elif file.name in CUT_SHORT:
+            end = CUT_SHORT[file.name]
+            with pytest.warns(UserWarning, match=f"damaged at frame {end}"):
+                assert len(vj.read_video(file).frames) == end
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # the damage lies outside of what is asked for
+                assert len(vj.read_video(file, count=10).frames) == 10
+            with pytest.raises(ValueError, match="no frame could be read"):
+                vj.read_video(file, start=end + 1)
+        else:
+            video = vj.read_video(file)
+            assert video.frames.shape == (len(video), video.height, video.width, 3)
+            assert np.all(np.diff(video.times) > 0) and video.times[0] == 0
+
+
+def test_random_access_gives_the_frames_of_sequential_reading(clips):
+    """decord's own seeks give other frames in two of these files."""
+    for name in ("numbered_hevc_10frames_128x128.mp4", "dog_mpeg2_start_offset.ts", "dog_vp9.webm", "dog_h264_yuv444_641x359.mp4"):
+        whole = vj.read_video(clips / "formats" / name)
+        for number in (3, len(whole) // 2, len(whole) - 2):
+            assert np.array_equal(vj.read_video(clips / "formats" / name, start=number, count=1).frames[0], whole.frames[number])
+
+
+@pytest.mark.parametrize(("tag", "quarter_turns"), [(0, 0), (90, -1), (180, 2), (270, 1)])
+def test_rotation_is_honoured(clips, tag, quarter_turns):
+    import av
+
+    path = clips / "formats" / f"three_frames_rot{tag}.mov"
+    with av.open(str(path)) as container:
+        stored = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.array_equal(vj.read_video(path).frames[0], np.rot90(stored, quarter_turns))
+
+
+def test_true_times_of_a_variable_rate(clips):
+    given = json.loads((clips / "formats" / "dog_vfr_640x360.times.json").read_text())
+    assert np.allclose(vj.read_video(clips / "formats" / "dog_vfr_640x360.mp4").times, given["time_s"], atol=1e-3)
+
+
+def test_known_cuts(clips, tiny):
+    known = json.loads((clips / "long_781_frames_two_cuts_320x180.cuts.json").read_text())["first_frame_of_each_scene"][1:]
+    assert known == [289, 581]
+    with pytest.warns(UserWarning, match=r"frames 288\+289, 580\+581"):
+        tiny.encode(clips / "long_781_frames_two_cuts_320x180.mp4", size=32)
+    with pytest.warns(UserWarning, match=r"frames 136\+137, 186\+187"):
+        tiny.encode(vj.read_video(clips / "bikes_scene_cuts_640x272.mp4"), size=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny.encode(vj.read_video(clips / "dog_ball_1280x720.mp4", every=5), size=32)
