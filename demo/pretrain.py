@@ -24,7 +24,7 @@ from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
 from demo.scenes import PHOTOS, composite, photographs, random_scenes, textures, uniform
-from vjepa_utils.positions import encode_tokens, predict_tokens, stock_state_dict, use_true_positions
+from vjepa_utils.positions import RotaryAttention, encode_tokens, even_channels_first, predict_tokens, use_true_positions
 
 CONFIG = dict(
     crop_size=128, frames_per_clip=8, patch_size=16, tubelet_size=2, hidden_size=192, num_attention_heads=3,
@@ -190,6 +190,18 @@ class Run:
                 old.lerp_(new, 1 - keep)
         self.step += 1
         return {"main": main.item(), "local": local.item(), "norm": norm.item()}
+
+
+def stock_state_dict(model):
+    """Weights of a model after `use_true_positions`, back in the channel order of transformers."""
+    weights = model.state_dict()
+    for name, module in model.named_modules():
+        if isinstance(module, RotaryAttention):
+            back = even_channels_first(module.heads, module.head_size).argsort()
+            for key in weights:
+                if key.startswith((f"{name}.query.", f"{name}.key.")):
+                    weights[key] = weights[key][back.to(weights[key].device)]
+    return weights
 
 
 def export(run, folder):

@@ -32,7 +32,8 @@ def test_equal_to_the_full_solver_also_far_from_zero(random, mean):
     for k in range(3):
         sign = np.sign(full.components_[k][np.abs(full.components_[k]).argmax()])
         low, high = np.percentile(sign * projected[..., k], (1, 99))
-        assert np.allclose(ours.colours(features(values))[..., k], np.clip((sign * projected[..., k] - low) / (high - low), 0, 1), atol=1e-5)
+        expected = np.clip((sign * projected[..., k] - low) / (high - low), 0, 1)
+        assert np.allclose(ours.colours(features(values))[..., k], expected, atol=1e-5)
 
 
 def test_one_basis_means_one_colour(random):

@@ -7,8 +7,8 @@
     features = encoder.encode(video)             # values: (steps, rows, columns, channels)
     colours = vj.PCAColours().fit(features).colours(features)
 
-Read on in the order of that pipeline: `video`, `encoder` (with `positions` below it), `features`,
-`colours`, `figures`.
+Read on in the order of that pipeline: `video`, `encoder` (below it `checkpoints` and `positions`),
+`features`, `colours`, `figures`.
 """
 
 import importlib
@@ -19,11 +19,11 @@ _HOMES = {
     "as_video": "video",
     "Encoder": "encoder",
     "load_encoder": "encoder",
-    "CHECKPOINTS": "encoder",
+    "CHECKPOINTS": "checkpoints",
     "Features": "features",
     "PCAColours": "colours",
 }
-_MODULES = ("video", "encoder", "positions", "features", "colours", "figures")
+_MODULES = ("video", "checkpoints", "encoder", "positions", "features", "colours", "figures")
 __all__ = [*_HOMES, *_MODULES]
 
 

@@ -43,11 +43,13 @@ def figures(arguments):
     colours = vj.PCAColours().fit(*features.values())  # one basis: a colour means the same in every figure
     for name, video in tqdm(clips.items(), desc="drawing"):
         latents = features[name]
+        moved = [abs(video.frames[i + 1].astype(int) - video.frames[i]).mean() for i in range(0, len(video) - 1, 2)]
+        step = moved.index(max(moved))  # the pair in which most moves
         drawn = {
-            "pair": vj.figures.pair_panel(video, latents, colours, step=latents.grid[0] // 3),
+            "pair": vj.figures.pair_panel(video, latents, colours, step),
             "pca": vj.figures.pca_strip(video, latents, colours),
             "change": vj.figures.change_strip(video, latents),
-            "overlay": vj.figures.overlay(video, latents, colours, step=latents.grid[0] // 3),
+            "overlay": vj.figures.overlay(video, latents, colours, step),
         }
         for kind, figure in drawn.items():
             vj.figures.save(figure, folder / f"{name}-{kind}.png")

@@ -2,9 +2,12 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
+from sklearn.decomposition import PCA
 
 from vjepa_utils.features import read_safetensors, replacing
 
@@ -76,8 +79,6 @@ class PCAColours:
 
     def save(self, path):
         """Write the basis and its range as safetensors."""
-        from safetensors.numpy import save_file
-
         arrays = {name: getattr(self, f"_{name}") for name in ("mean", "axes", "low", "high", "flat")}
         arrays["ratio"] = self.explained_variance_ratio
         if self.foreground:
@@ -126,8 +127,6 @@ def _tokens(every, most=MOST_TOKENS):
 
 def _border(features):
     """The tokens on the edge of the picture, as `Features` of one long row per step."""
-    from dataclasses import replace
-
     v = features.values
     edge = torch.cat([v[:, 0], v[:, -1], v[:, :, 0], v[:, :, -1]], 1)
     return replace(features, values=edge.unsqueeze(1))
@@ -135,8 +134,6 @@ def _border(features):
 
 def _principal_axes(tokens, components):
     """Mean (channels,), axes (components, channels) and explained variance ratio (components,), zeros where there is none."""
-    from sklearn.decomposition import PCA
-
     mean = tokens.mean(0)
     possible = min(components, *tokens.shape)
     axes, ratio = np.zeros((components, tokens.shape[1])), np.zeros(components)

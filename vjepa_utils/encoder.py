@@ -1,8 +1,6 @@
-"""Load a V-JEPA 2 checkpoint and turn clips into features on their true grid."""
+"""The encoder: clips to features on their true grid."""
 
-import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -10,24 +8,10 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
+from vjepa_utils.checkpoints import find, label, load_model, pixel_statistics
 from vjepa_utils.features import Features
-from vjepa_utils.positions import encode_tokens, use_true_positions
+from vjepa_utils.positions import encode_tokens
 from vjepa_utils.video import as_video, cuts_between
-
-SHIPPED = {"vjepa2-demo": Path(__file__).parent.parent / "demo" / "vjepa2-demo"}
-
-# Released checkpoints and the revision to load. None is the newest: where this was written the hub could not
-# be reached to read the commit hashes. Safetensors only and no remote code, whatever the revision.
-CHECKPOINTS = {
-    "facebook/vjepa2-vitl-fpc64-256": None,
-    "facebook/vjepa2-vith-fpc64-256": None,
-    "facebook/vjepa2-vitg-fpc64-256": None,
-    "facebook/vjepa2-vitg-fpc64-384": None,
-    "facebook/vjepa2-vitl-fpc16-256-ssv2": None,
-    "facebook/vjepa2-vitl-fpc32-256-diving48": None,
-    "facebook/vjepa2-vitg-fpc64-384-ssv2": None,
-    "facebook/vjepa2-vitg-fpc32-384-diving48": None,
-}
 
 BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
 
@@ -36,7 +20,7 @@ def load_encoder(name="vjepa2-demo", device=None, dtype=None):
     """Load an encoder.
 
     Args:
-        name: "vjepa2-demo", a Hugging Face id (see `CHECKPOINTS`), or a local folder in Hugging Face format.
+        name: "vjepa2-demo", a Hugging Face id (see `checkpoints.CHECKPOINTS`), or a local folder in Hugging Face format.
             A checkpoint with a classification head gives its encoder.
         device: None takes CUDA, else MPS, else the CPU.
         dtype: None takes bfloat16 where the device is fast at it, else float32.
@@ -44,9 +28,10 @@ def load_encoder(name="vjepa2-demo", device=None, dtype=None):
         ValueError: unknown name, another kind of model, missing or unexpected weights.
         ConnectionError: not in the cache and the hub out of reach; the message says what to run.
     """
-    folder = _find(str(name))
+    folder = find(str(name))
     device = torch.device(device or _best_device())
-    return Encoder(_load_model(folder, dtype or _fast_dtype(device)).to(device), _label(str(name)), *_pixel_statistics(folder))
+    model = load_model(folder, dtype or _fast_dtype(device)).to(device)
+    return Encoder(model, label(str(name)), *pixel_statistics(folder))
 
 
 class Encoder:
@@ -198,78 +183,3 @@ def _fast_dtype(device):
     if device.type == "cpu" and (abilities.get("amx_bf16") or abilities.get("avx512_bf16")):
         return torch.bfloat16
     return torch.float32
-
-
-def _label(name):
-    """What figures call the encoder: an id or shipped name as it is, a folder by its own name."""
-    return Path(name).resolve().name if Path(name).is_dir() else name
-
-
-def _find(name):
-    """The folder of a shipped, local or cached checkpoint, or of one fetched from the hub."""
-    if name in SHIPPED:
-        return SHIPPED[name]
-    if Path(name).is_dir():
-        return Path(name)
-    if name.count("/") != 1 or name[0] in "./~":
-        known = f"a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
-        raise ValueError(f"There is no encoder {name!r}: give {known}.")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    wanted = dict(revision=CHECKPOINTS.get(name), allow_patterns=["*.json", "*.safetensors"])
-    try:
-        folder = Path(snapshot_download(name, local_files_only=True, **wanted))
-        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
-            return folder
-    except (OSError, ValueError):
-        pass  # not in the cache
-    try:
-        return Path(snapshot_download(name, **wanted))
-    except (RepositoryNotFoundError, HFValidationError):
-        raise ValueError(f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf auth login") from None
-    except (OSError, ValueError) as error:
-        command = f"hf download {name} --include '*.json' '*.safetensors'"
-        why = f"{name} is not in the Hugging Face cache and the hub cannot be reached ({type(error).__name__})"
-        raise ConnectionError(f"{why}; where there is internet run: {command}") from None
-
-
-def _load_model(folder, dtype):
-    import transformers
-
-    if not (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds no config.json: it is no checkpoint in Hugging Face format.")
-    config = json.loads((folder / "config.json").read_text())
-    if config.get("model_type") != "vjepa2":
-        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not 'vjepa2'.")
-    head = "VJEPA2ForVideoClassification"
-    kind = head if head in (config.get("architectures") or []) else "VJEPA2Model"
-    level, bar = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()  # what it would warn of is an error here
-    transformers.logging.disable_progress_bar()
-    try:
-        model, report = getattr(transformers, kind).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # whatever a damaged file makes of itself
-        raise ValueError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bar:
-            transformers.logging.enable_progress_bar()
-    for problem in ("missing", "unexpected", "mismatched"):
-        keys = sorted(map(str, report[f"{problem}_keys"]))
-        if keys:
-            raise ValueError(f"{folder} has {len(keys)} {problem} weights, such as {keys[0]}: it is not a whole {kind}.")
-    return use_true_positions(getattr(model, "vjepa2", model)).eval().requires_grad_(False)
-
-
-def _pixel_statistics(folder):
-    """Mean and standard deviation of the checkpoint's pixels, each (3, 1, 1); ImageNet's if it names none."""
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        if (folder / file).exists():
-            given = json.loads((folder / file).read_text())
-            mean, std = given.get("image_mean", mean), given.get("image_std", std)
-            break
-    return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 
 @dataclass
@@ -62,8 +64,6 @@ class Features:
 
     def save(self, path):
         """Write a safetensors file; nothing is left behind when that fails."""
-        from safetensors.torch import save_file
-
         about = {name: getattr(self, name) for name in ("patch_size", "picture_size", "source_size", "encoder")}
         tensors = {"values": self.values.contiguous(), "frames": self.frames.contiguous()}
         with replacing(path) as temporary:
@@ -102,8 +102,6 @@ def replacing(path):
 
 def read_safetensors(path, kind):
     """Tensors and description of a file that one of this package's `save` methods wrote."""
-    from safetensors import SafetensorError, safe_open
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:

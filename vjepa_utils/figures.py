@@ -5,10 +5,13 @@ A patch is drawn as a patch, frames carry their true numbers, and every figure n
 
 from fractions import Fraction
 
+import av
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
 from tqdm.auto import tqdm
 
 from vjepa_utils.features import replacing
@@ -41,14 +44,13 @@ def _choose(count, most):
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
-def _frames_of(video, features):
-    """First and second frame of every step: two uint8 arrays (steps, H, W, 3)."""
-    position = {int(number): i for i, number in enumerate(video.indices)}
-    try:
-        first, second = (np.array([position[int(n)] for n in features.frames[:, k]]) for k in (0, 1))
-    except KeyError as missing:
-        raise ValueError(f"The features cover frame {missing}, which this clip does not hold.") from None
-    return video.frames[first], video.frames[second]
+def _pick(video, numbers):
+    """Frames by their numbers in the file, decoding no others: uint8 (n, H, W, 3)."""
+    positions = {int(number): i for i, number in enumerate(video.indices)}
+    missing = [int(n) for n in numbers if int(n) not in positions]
+    if missing:
+        raise ValueError(f"The features cover frame {missing[0]}, which this clip does not hold.")
+    return np.concatenate([video[i : i + 1] for i in (positions[int(n)] for n in numbers)])
 
 
 def _covered(pair):
@@ -65,7 +67,8 @@ def frame_strip(video, most=8):
     video = as_video(video)
     chosen = _choose(len(video), most)
     titles = [f"frame {video.indices[i]}, {video.times[i]:.2f} s" for i in chosen]
-    return _figure([video.frames[chosen]], [titles], f"{_clip_name(video)}: {len(video)} frames, {video.width}×{video.height}")
+    heading = f"{_clip_name(video)}: {len(video)} frames, {video.width}×{video.height}"
+    return _figure([_pick(video, video.indices[chosen])], [titles], heading)
 
 
 def pair_panel(video, features, colours, step=0):
@@ -77,7 +80,7 @@ def pair_panel(video, features, colours, step=0):
     video = as_video(video)
     if step not in range(-len(features.frames), len(features.frames)):
         raise ValueError(f"step must be below {len(features.frames)}, the number of steps, not {step}.")
-    first, second = (frames[step] for frames in _frames_of(video, features))
+    first, second = _pick(video, features.frames[step])
     blended = (first.astype(float) + second) / 2 / 255
     i, j = (int(n) for n in features.frames[step])
     titles = [f"frame {i}", f"frame {j}", "both blended", "their features"]
@@ -98,7 +101,7 @@ def compare_strips(video, features, rows, most=8, about=None):
     """
     video = as_video(video)
     chosen = _choose(len(features.frames), most)
-    pictures = [_frames_of(video, features)[0][chosen]] + [painted[chosen] for painted in rows.values()]
+    pictures = [_pick(video, features.frames[chosen, 0])] + [painted[chosen] for painted in rows.values()]
     titles = [[f"frame {int(features.frames[s, 0])}" for s in chosen]]
     titles += [[_covered(features.frames[s]) for s in chosen]] * len(rows)
     return _figure(pictures, titles, f"{_clip_name(video)} · {about or features.encoder}", labels=["clip", *rows])
@@ -107,7 +110,7 @@ def compare_strips(video, features, rows, most=8, about=None):
 def overlay(video, features, colours, step=0, opacity=0.55):
     """The colours of one step laid over its first frame."""
     video = as_video(video)
-    frame = _frames_of(video, features)[0][step]
+    frame = _pick(video, features.frames[[step], 0])[0]
     heading = f"{_clip_name(video)} · {_basis(features, colours)}"
     figure = _figure([[frame]], [[_covered(features.frames[step])]], heading, height=4)
     whole = (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
@@ -117,8 +120,6 @@ def overlay(video, features, colours, step=0, opacity=0.55):
 
 def changes(features):
     """How far each token moves from one step to the next: 1 - cosine similarity, float32 (steps - 1, rows, columns)."""
-    import torch
-
     if len(features.values) < 2:
         raise ValueError("Differences over time need at least two steps; encode more frames.")
     x = torch.nn.functional.normalize(features.values, dim=-1)
@@ -131,7 +132,7 @@ def change_strip(video, features, most=8):
     moved = changes(features)
     chosen = _choose(len(moved), most)
     top = max(float(np.percentile(moved, 99)), 1e-6)
-    frames = _frames_of(video, features)[0][chosen + 1]
+    frames = _pick(video, features.frames[chosen + 1, 0])
     titles = [[f"frame {int(features.frames[s + 1, 0])}" for s in chosen], [f"steps {s} to {s + 1}" for s in chosen]]
     heading = f"{_clip_name(video)} · {features.encoder} · 1 - cosine of successive steps, from 0 (black) to {top:.2f} (yellow)"
     heat = colormaps["inferno"](np.clip(moved[chosen] / top, 0, 1))[..., :3]
@@ -157,9 +158,6 @@ def animate(video, features, colours, path, rate=None):
     Args:
         rate: frames a second; None takes that of the clip's times.
     """
-    import av
-    from PIL import Image
-
     video = as_video(video)
     rate = rate or (1 / np.median(np.diff(video.times)) if len(video) > 1 else 2)
     pictures = _side_by_side(video, features, colours)
@@ -180,17 +178,16 @@ def animate(video, features, colours, path, rate=None):
 
 def _side_by_side(video, features, colours):
     """Each frame beside its colours below a line of text: uint8 (height, width, 3), even sides."""
-    from PIL import Image, ImageDraw, ImageFont
-
     step_of = {int(number): step for step, pair in enumerate(features.frames) for number in pair}
     painted = (colours.colours(features) * 255).round().astype(np.uint8)
     rows, columns = features.grid[1:]
     side = max(2, 2 * round(360 / rows / 2))  # of a patch as drawn, a whole even number: a patch stays a patch
     size, bar, font = (columns * side, rows * side), 28, ImageFont.truetype(findfont("DejaVu Sans"), 13)
-    for number, frame in zip(tqdm(video.indices, desc="drawing", delay=2, leave=False), video.frames, strict=True):
+    for i in tqdm(range(len(video)), desc="drawing", delay=2, leave=False):
+        number, frame = int(video.indices[i]), video[i : i + 1][0]
         picture = Image.new("RGB", (2 * size[0], size[1] + bar), "white")
         picture.paste(Image.fromarray(frame).resize(size), (0, bar))
-        picture.paste(Image.fromarray(painted[step_of[int(number)]]).resize(size, Image.Resampling.NEAREST), (size[0], bar))
+        picture.paste(Image.fromarray(painted[step_of[number]]).resize(size, Image.Resampling.NEAREST), (size[0], bar))
         text = f"{_clip_name(video)}, frame {number} · {_basis(features, colours)}"
         ImageDraw.Draw(picture).text((8, 5), text, "black", font)
         yield np.asarray(picture)

@@ -42,7 +42,8 @@ def rotary_tables(positions, head_size, dtype=torch.float32):
     return cos.unsqueeze(-2).to(dtype), sin.unsqueeze(-2).to(dtype)
 
 
-def _even_channels_first(heads, head_size):
+def even_channels_first(heads, head_size):
+    """Order of the channels of all heads that puts the even ones of each first."""
     channels = torch.arange(heads * head_size).view(heads, head_size)
     return torch.cat([channels[:, 0::2], channels[:, 1::2]], 1).flatten()
 
@@ -59,7 +60,7 @@ class RotaryAttention(nn.Module):
         super().__init__()
         self.heads, self.head_size = stock.num_attention_heads, stock.attention_head_size
         self.query, self.key, self.value, self.proj = stock.query, stock.key, stock.value, stock.proj
-        order = _even_channels_first(self.heads, self.head_size)
+        order = even_channels_first(self.heads, self.head_size)
         with torch.no_grad():
             for linear in (self.query, self.key):
                 for parameter in linear.parameters():
@@ -84,18 +85,6 @@ def use_true_positions(model):
     for layer in [*model.encoder.layer, *model.predictor.layer]:
         layer.attention = RotaryAttention(layer.attention)
     return model
-
-
-def stock_state_dict(model):
-    """Weights of a model after `use_true_positions`, back in the channel order of transformers."""
-    weights = model.state_dict()
-    for name, module in model.named_modules():
-        if isinstance(module, RotaryAttention):
-            back = _even_channels_first(module.heads, module.head_size).argsort()
-            for key in weights:
-                if key.startswith((f"{name}.query.", f"{name}.key.")):
-                    weights[key] = weights[key][back.to(weights[key].device)]
-    return weights
 
 
 def _gather(tokens, index):

@@ -9,13 +9,20 @@ import re
 import warnings
 from fractions import Fraction
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
+from threading import Lock
 
+import av
+import decord
 import numpy as np
+from PIL import Image, ImageOps
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 FOLDER_RATE = 30  # frames a second: a folder of images has no clock
 DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are used
+DECORD_ERRORS = decord.DECORDError, RuntimeError, AssertionError, StopIteration  # what it raises on a damaged file
+decord.logging.set_level(decord.logging.QUIET)
 
 
 class Video:
@@ -27,10 +34,10 @@ class Video:
     path: the file or folder, None for an array.  height, width: of the frames, in pixels.
     """
 
-    def __init__(self, source, indices, times, path=None):
-        self._source, self._frames = source, None
-        self.indices, self.times, self.path = np.asarray(indices), np.asarray(times), path
-        self.height, self.width = source.size
+    def __init__(self, indices, times, path, size, source=None, frames=None):
+        self.indices, self.times, self.path = indices, times, path
+        self.height, self.width = size
+        self._source, self._frames = source, frames
 
     def __len__(self):
         return len(self.indices)
@@ -83,7 +90,7 @@ def read_video(path, start=0, every=1, count=None):
     indices = np.arange(start, total, every)[:count]
     if count is not None and len(indices) < count:
         warnings.warn(f"{path} has {len(indices)} of the {count} frames asked for (start {start}, every {every}).", stacklevel=2)
-    video = Video(source, indices, source.times[indices], path)
+    video = Video(indices, source.times[indices], path, source.size, source)
     if len(video) * video.height * video.width * 3 <= DECODE_AT_ONCE:
         video.frames  # noqa: B018  decoded now, so that a break shows now
     return video
@@ -93,9 +100,12 @@ def as_video(video):
     """A `Video` from a Video, a path, or an array or tensor (T, H, W, 3), uint8 0–255 or float 0–1."""
     if isinstance(video, Video):
         return video
-    if isinstance(video, (str, Path)):
+    if isinstance(video, (str, PathLike)):
         return read_video(video)
-    frames = np.asarray(video.detach().cpu() if hasattr(video, "detach") else video)
+    if hasattr(video, "detach"):  # a tensor; numpy has no bfloat16
+        video = video.detach().cpu()
+        video = video.float() if video.is_floating_point() else video
+    frames = np.asarray(video)
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ValueError(f"A clip must have the shape (frames, height, width, 3), not {frames.shape}.")
     if frames.dtype.kind == "f":
@@ -106,7 +116,7 @@ def as_video(video):
     elif frames.dtype != np.uint8:
         raise ValueError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
     indices = np.arange(len(frames))
-    return Video(_Array(frames), indices, indices / FOLDER_RATE)
+    return Video(indices, indices / FOLDER_RATE, None, frames.shape[1:3], frames=frames)
 
 
 def _frame_number(start, times, path):
@@ -123,14 +133,6 @@ def _frame_number(start, times, path):
     if start >= total:
         raise ValueError(f"start {start} is beyond the end of {path}, which has {total} frames (0 to {total - 1}).")
     return int(start)
-
-
-class _Array:
-    def __init__(self, frames):
-        self.all, self.size = frames, frames.shape[1:3]
-
-    def read(self, indices):
-        return self.all[indices]
 
 
 class _Images:
@@ -153,8 +155,6 @@ class _Images:
         return np.stack(frames)
 
     def _read(self, file):
-        from PIL import Image, ImageOps
-
         try:
             with Image.open(file) as image:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
@@ -166,11 +166,7 @@ class _File:
     """A video file through decord. PyAV tells beforehand what decord does not: streams, pixel aspect, order of packets."""
 
     def __init__(self, path):
-        import av
-        import decord
-
-        decord.logging.set_level(decord.logging.QUIET)
-        self.path, self.media, self.exact_seeks = path, str(path), None
+        self.path, self.media, self.exact_seeks, self.lock = path, str(path), None, Lock()
         try:
             with av.open(self.media) as container:
                 streams = [s for s in container.streams.video if s.width and s.height]
@@ -180,13 +176,14 @@ class _File:
                 self.stream, stored = stream.index, (stream.height, stream.width)
                 aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
             self._open()
-            shape = self._next().shape[:2]
+            shape = self.reader.next().shape[:2]
             if sorted(shape) != sorted(stored):  # decord chose another stream: give it this one alone
                 self.media = _single_stream(path, self.stream)
                 self._open()
-                shape = self._next().shape[:2]
+                shape = self.reader.next().shape[:2]
+            self.reader.seek(0)
             times = self.reader.get_frame_timestamp(range(len(self.reader)))[:, 0]
-        except (av.error.FFmpegError, *_decord_errors()):
+        except (av.error.FFmpegError, *DECORD_ERRORS):
             what = "is empty" if path.stat().st_size == 0 else "cannot be read as a video: it is damaged, cut off or of another kind"
             raise ValueError(f"{path} {what}.") from None
         self.times = np.sort(times) - times.min()
@@ -194,8 +191,6 @@ class _File:
         self.size = (round(shape[0] * aspect), shape[1]) if turned else (shape[0], round(shape[1] * aspect))
 
     def _open(self):
-        import decord
-
         if not isinstance(self.media, str):
             self.media.seek(0)
         self.reader, self.next = decord.VideoReader(self.media), 0
@@ -205,16 +200,14 @@ class _File:
         return self.reader.next().asnumpy()
 
     def read(self, indices):
-        """The frames of ascending numbers; fewer if the file breaks among them."""
-        try:
-            frames = self._decode(indices)
-        except _decord_errors():
-            frames = self._decode_until_break(indices)
+        """The frames of these numbers; fewer if the file breaks among them."""
+        with self.lock:  # a decord reader has a position
+            try:
+                frames = self._decode(indices)
+            except DECORD_ERRORS:
+                frames = self._decode_until_break(indices)
         if len(frames) and frames.shape[1:3] != self.size:
-            from PIL import Image
-
-            size = self.size[::-1]
-            frames = np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
+            frames = np.stack([Image.fromarray(f).resize(self.size[::-1], Image.Resampling.BICUBIC) for f in frames])
         return frames
 
     def _decode(self, indices):
@@ -226,10 +219,10 @@ class _File:
             if self.exact_seeks:
                 self.next = numbers[-1] + 1
                 return self.reader.get_batch(numbers).asnumpy()
-        if numbers[0] < self.next:
-            self._open()
         frames = []
         for number in numbers:
+            if number < self.next:
+                self._open()
             while self.next < number:  # skip_frames would jump
                 self._next()
             frames.append(self._next())
@@ -237,8 +230,6 @@ class _File:
 
     def _decode_until_break(self, indices):
         """decord decodes ahead and gives up some frames before the damage; PyAV, frame by frame, stops at it."""
-        import av
-
         self._open()
         wanted, frames = {int(i) for i in indices}, []
         try:
@@ -251,17 +242,8 @@ class _File:
         return np.stack(frames) if frames else np.empty((0, *self.size, 3), np.uint8)
 
 
-def _decord_errors():
-    """What decord raises on a damaged file."""
-    import decord
-
-    return (decord.DECORDError, RuntimeError, AssertionError, StopIteration)
-
-
 def _exact_seeks(path, stream):
     """Whether every key frame divides the packets by time, and the container has an index to find it by."""
-    import av
-
     with av.open(str(path)) as container:
         if container.format.name in ("mpegts", "mpeg"):
             return False
@@ -273,8 +255,6 @@ def _exact_seeks(path, stream):
 
 def _single_stream(path, index):
     """A copy in memory of one stream of a file, undecoded."""
-    import av
-
     copy = BytesIO()
     with av.open(str(path)) as source, av.open(copy, "w", format="nut") as target:
         stream = target.add_stream_from_template(source.streams[index])
