@@ -1,6 +1,6 @@
 """Pretrain the demo encoder with the V-JEPA 2 objective on rendered scenes. One file, seeded, resumable.
 
-    python -m demo.pretrain --steps 4000 --out runs/demo          # again: resumes from its last checkpoint
+    python -m demo.pretrain --out runs/demo          # again: resumes from its last checkpoint
     python -m demo.pretrain --out runs/demo --export demo/vjepa2-demo
 
 The objective (Assran et al. 2025): hide blocks of a clip that span all its frames, encode the visible
@@ -148,13 +148,14 @@ class Run:
         self.parts = {name: getattr(self, name) for name in ("student", "teacher", "readout", "scale", "optimizer")}
         if (self.out / "last.pt").exists():
             saved = torch.load(self.out / "last.pt", map_location=device, weights_only=True)
-            self.step = saved.pop("step")
+            self.step, self.steps = saved.pop("step"), saved.pop("steps")
             for name, state in saved.items():
                 self.parts[name].load_state_dict(state)
 
     def save(self):
         self.out.mkdir(parents=True, exist_ok=True)
-        torch.save({"step": self.step} | {n: part.state_dict() for n, part in self.parts.items()}, self.out / "last.tmp")
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        torch.save({"step": self.step, "steps": self.steps} | states, self.out / "last.tmp")
         os.replace(self.out / "last.tmp", self.out / "last.pt")
 
     def update(self, clips, generator):
@@ -217,12 +218,14 @@ def export(run, folder):
 def main():
     parser = argparse.ArgumentParser(description="Pretrain the demo encoder, or resume")
     parser.add_argument("--out", default="runs/demo", help="folder of the checkpoint and the log")
-    parser.add_argument("--steps", type=int, default=4000, help="length of the whole run")
+    parser.add_argument("--steps", type=int, default=3000, help="length of a new run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=200, metavar="STEPS")
     parser.add_argument("--export", metavar="FOLDER", help="write the last checkpoint there as a model, and stop")
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if arguments.export and not (Path(arguments.out) / "last.pt").exists():
+        parser.exit(1, f"error: there is no checkpoint {arguments.out}/last.pt to export\n")
     run = Run(arguments.out, arguments.steps, arguments.seed, device)
     if arguments.export:
         return export(run, arguments.export)

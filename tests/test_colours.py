@@ -70,6 +70,9 @@ def test_constant_or_tiny_input_is_grey_and_says_so(shape):
         with pytest.warns(UserWarning, match="drawn as grey"):
             colours = vj.PCAColours().fit(features(values))
     assert np.all(colours.colours(features(values))[..., 1:] == 0.5)
+    with pytest.warns(UserWarning, match="drawn as grey"):
+        front = vj.PCAColours(foreground=True).fit(features(np.full(shape, 3.3)))
+    assert np.all(front.colours(features(np.full(shape, 3.3))) == 0.5)
 
 
 def test_foreground_is_what_differs_from_the_border():
@@ -92,6 +95,8 @@ def test_wrong_input(random):
         vj.PCAColours().fit(features(np.full((1, 2, 2, 5), np.nan)))
     with pytest.raises(ValueError, match="call fit"):
         vj.PCAColours().colours(random)
+    with pytest.raises(ValueError, match="call fit"):
+        vj.PCAColours().save("nowhere")
     with pytest.raises(ValueError, match="at least 3"):
         vj.PCAColours(2)
 

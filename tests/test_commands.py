@@ -48,7 +48,9 @@ def test_figures_are_the_same_a_second_time(tmp_path):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["pca", "nothing.mp4", "-o", "out.png"], "There is no file or folder nothing.mp4."),
+        (["pca", "nothing.mp4", "-o", "out.png"], "There is no file or folder 'nothing.mp4'."),
+        (["pca", "{clip}", "-o", "{clip}"], "-o names the clip itself"),
+        (["figures", "--every", "30", "-o", "figures"], "at least four frames"),
         (["pca", "{clip}", "-o", "out.txt"], "-o must end in .png, .mp4 or .gif"),
         (["pca", "{clip}", "-o", "no/folder/out.png"], "there is no folder no/folder"),
         (["pca", "{clip}", "--start", "10", "-o", "out.png"], "has 10 frames (0 to 9)"),

@@ -102,6 +102,12 @@ def test_frame_numbers_are_those_of_the_file(tiny, tmp_path):
     assert tiny.encode(video, size=32).frames.tolist() == [[7, 12], [17, 22]]
 
 
+def test_features_can_train_a_head(tiny):
+    head = torch.nn.Linear(96, 2)
+    head(tiny.encode(FRAMES, size=32).values).sum().backward()
+    assert head.weight.grad.abs().sum() > 0
+
+
 def test_layers(tiny):
     from transformers import VJEPA2Model
 
@@ -127,6 +133,7 @@ def test_layers(tiny):
         (dict(size=32.0), "size must be"),
         (dict(layer=0), "layer must be None or a whole number from 1 to 3"),
         (dict(layer=4), "layer must be"),
+        (dict(layer=1.0), "layer must be"),
     ],
 )
 def test_arguments_out_of_range(tiny, arguments, words):

@@ -11,7 +11,8 @@ from PIL import Image
 
 import vjepa_utils as vj
 from tests.conftest import grey_levels, write_video
-from vjepa_utils.video import _File, cuts_between
+from vjepa_utils.cuts import cuts_between
+from vjepa_utils.video import _File
 
 BROKEN = ["zero_bytes.mp4", "text_named.mp4", "truncated_no_moov.mp4", "audio_only.mp3"]
 CUT_SHORT = {"corrupted_midstream.mp4": 28, "truncated_moov_first.mp4": 65}
@@ -36,6 +37,13 @@ def test_variable_rate_has_true_times_and_start_in_seconds(tmp_path):
     assert np.allclose(vj.read_video(path).times, np.array(pts) / 1000, atol=1e-3)
     for when, number in (("0s", 0), ("0.5s", 3), ("0.7s", 4), (".9s", 5), ("1.42s", 6)):
         assert vj.read_video(path, start=when, count=1).indices[0] == number
+
+
+def test_start_in_seconds_far_into_a_clip(tmp_path):
+    """In float32, times beyond half a minute are rounded by more than a microsecond."""
+    path = write_video(tmp_path / "long.mp4", grey_levels(1100, 16, 16, step=0), rate=25)
+    assert all(vj.read_video(path, start=f"{n / 25}s", count=1).indices[0] == n for n in range(800, 1100, 37))
+    assert vj.read_video(path).times[1099] == pytest.approx(43.96, abs=1e-9)
 
 
 def test_pixels_become_square(tmp_path):
@@ -86,6 +94,7 @@ def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
     film = vj.read_video(path)
     assert decoded == []
+    assert len(film[5:5]) == 0
     assert film[50:52][:, 0, 0, 0].tolist() == pytest.approx([50, 51], abs=2) and decoded == [50, 51]
 
 
@@ -121,6 +130,11 @@ def test_missing_empty_and_other_files(tmp_path):
     (tmp_path / "text.mp4").write_text("no video " * 50)
     with pytest.raises(ValueError, match=r"text.mp4 cannot be read as a video"):
         vj.read_video(tmp_path / "text.mp4")
+    (tmp_path / "notes.txt").write_text("hello " * 100)
+    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    for name in ("notes.txt", "drawing.svg"):
+        with pytest.raises(ValueError, match=name):
+            vj.read_video(tmp_path / name)
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match="holds no images"):
         vj.read_video(tmp_path / "folder")
@@ -176,7 +190,7 @@ def test_every_format_is_read_or_refused(clips):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # the damage lies outside of what is asked for
                 assert len(vj.read_video(file, count=10).frames) == 10
-            with pytest.raises(ValueError, match="no frame could be read"):
+            with pytest.raises(ValueError, match=f"damaged at frame {end}: no frame could be read from frame {end + 1}"):
                 vj.read_video(file, start=end + 1)
         else:
             video = vj.read_video(file)

@@ -16,7 +16,10 @@ def pca(arguments):
     if Path(arguments.output).suffix.lower() not in (".png", ".mp4", ".gif"):
         raise ValueError(f"-o must end in .png, .mp4 or .gif, not {arguments.output}.")
     vj.features.check_writable(arguments.output)  # now, not after the encoding
-    video = vj.read_video(arguments.video, arguments.start, arguments.every, arguments.count)
+    if Path(arguments.output).exists() and Path(arguments.output).resolve() == Path(arguments.video).resolve():
+        raise ValueError(f"-o names the clip itself, {arguments.video}: give another file.")
+    every = 1 if arguments.every is None else arguments.every
+    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
     encoder = vj.load_encoder(arguments.encoder)
     features = encoder.encode(video, arguments.context, arguments.size)
     colours = vj.PCAColours().fit(features)
@@ -37,10 +40,16 @@ def figures(arguments):
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
     assets = ROOT / "assets"
     folder = Path(arguments.output or (assets if arguments.encoder == "vjepa2-demo" else assets / encoder.name.replace("/", "--")))
-    folder.mkdir(parents=True, exist_ok=True)
-    clips = {name: vj.read_video(ROOT / "videos" / f"{name}.mp4", every=arguments.every) for name in ("kitesurfing", "monkey")}
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"-o must be a folder, and {folder} is a file.")
+    every = 4 if arguments.every is None else arguments.every
+    files = (ROOT / "videos" / f"{name}.mp4" for name in ("kitesurfing", "monkey"))
+    clips = {file.stem: vj.read_video(file, arguments.start, every, arguments.count) for file in files}
+    if min(map(len, clips.values())) < 4:
+        raise ValueError("The figures need at least four frames of each clip: take a smaller --every or --start, or a larger --count.")
     features = {name: encoder.encode(video, arguments.context, arguments.size) for name, video in clips.items()}
     colours = vj.PCAColours().fit(*features.values())  # one basis: a colour means the same in every figure
+    folder.mkdir(parents=True, exist_ok=True)
     for name, video in tqdm(clips.items(), desc="drawing"):
         latents = features[name]
         moved = [abs(video.frames[i + 1].astype(int) - video.frames[i]).mean() for i in range(0, len(video) - 1, 2)]
@@ -64,24 +73,25 @@ def parser():
     shared.add_argument("--encoder", default="vjepa2-demo", help=encoders)
     shared.add_argument("--size", type=_size, default=512, help="short side of the encoded picture, or HEIGHTxWIDTH (default: %(default)s)")
     shared.add_argument("--context", type=_whole, help='frames that see each other: "pair" (default), "clip", "frame" or an even number')
-    clip = argparse.ArgumentParser(add_help=False)
-    clip.add_argument("video", help="a video file, a GIF or a folder of images")
-    clip.add_argument("--start", type=_whole, default=0, help='first frame: its number, or seconds such as "5.2s"')
-    clip.add_argument("--every", type=int, default=1, help="take every n-th frame (default: %(default)s)")
-    clip.add_argument("--count", type=int, help="how many frames to take (default: all)")
-    one = commands.add_parser("pca", parents=[clip, shared], help="colours of a clip", description=pca.__doc__)
+    shared.add_argument("--start", type=_whole, default=0, help='first frame: its number, or seconds such as "5.2s"')
+    shared.add_argument("--every", type=int, help="take every n-th frame (default: 1; 4 for figures)")
+    shared.add_argument("--count", type=int, help="how many frames to take (default: all)")
+    one = commands.add_parser("pca", parents=[shared], help="colours of a clip", description=pca.__doc__)
+    one.add_argument("video", help="a video file, a GIF or a folder of images")
     one.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png, .mp4 or .gif file")
     one.set_defaults(run=pca)
-    every = commands.add_parser("figures", parents=[shared], help="the figures of the README", description=figures.__doc__)
-    every.add_argument("--every", type=int, default=4, help="take every n-th frame (default: %(default)s)")
-    every.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
-    every.set_defaults(run=figures)
+    all_ = commands.add_parser("figures", parents=[shared], help="the figures of the README", description=figures.__doc__)
+    all_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
+    all_.set_defaults(run=figures)
     return main
 
 
 def _size(text):
-    parts = [int(part) for part in text.lower().split("x")]
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    try:
+        parts = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number of pixels or HEIGHTxWIDTH is needed, not {text!r}") from None
+    return parts[0] if len(parts) == 1 else parts
 
 
 def _whole(text):

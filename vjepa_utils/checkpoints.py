@@ -35,7 +35,7 @@ def find(name):
     """The folder of a shipped, local or cached checkpoint, or of one fetched from the hub."""
     if name in SHIPPED:
         return SHIPPED[name]
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name)
     if name.count("/") != 1 or name[0] in "./~":
         known = f"a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
@@ -53,7 +53,7 @@ def find(name):
         raise ValueError(f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf auth login") from None
     except (OSError, ValueError) as error:
         command = f"hf download {name} --include '*.json' '*.safetensors'"
-        why = f"{name} is not in the Hugging Face cache and the hub cannot be reached ({type(error).__name__})"
+        why = f"{name} is no folder here, not in the Hugging Face cache, and the hub cannot be reached ({type(error).__name__})"
         raise ConnectionError(f"{why}; where there is internet run: {command}") from None
 
 

@@ -75,10 +75,12 @@ class PCAColours:
         if not self.foreground:
             raise ValueError("This basis was fitted on all tokens; use PCAColours(foreground=True).")
         mean, axis = self._front
-        return ((self._check(features) - mean) @ axis > 0).reshape(features.grid)
+        front = (self._check(features) - mean) @ axis > 0
+        return (front | (not axis.any())).reshape(features.grid)  # where all tokens are alike, all are foreground
 
     def save(self, path):
         """Write the basis and its range as safetensors."""
+        self._check()
         arrays = {name: getattr(self, f"_{name}") for name in ("mean", "axes", "low", "high", "flat")}
         arrays["ratio"] = self.explained_variance_ratio
         if self.foreground:
@@ -97,10 +99,12 @@ class PCAColours:
             setattr(self, f"_{name}", array)
         return self
 
-    def _check(self, features):
-        """Tokens of `features`, float64 (tokens, channels), if they fit this basis."""
+    def _check(self, features=None):
+        """Tokens of `features`, float64 (tokens, channels), if there is a basis and they fit it."""
         if not hasattr(self, "_axes"):
             raise ValueError("This PCAColours has no basis yet; call fit(features) first.")
+        if features is None:
+            return None
         tokens = _tokens([features], most=None)
         if tokens.shape[1] != self._axes.shape[1]:
             found = f"{tokens.shape[1]} channels, the basis {self._axes.shape[1]}"

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from vjepa_utils.checkpoints import find, label, load_model, pixel_statistics
+from vjepa_utils.cuts import cuts_between
 from vjepa_utils.features import Features
 from vjepa_utils.positions import encode_tokens
-from vjepa_utils.video import as_video, cuts_between
+from vjepa_utils.video import as_video
 
-BATCH_TOKENS = {"cpu": 4096, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
+BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
 
 
 def load_encoder(name="vjepa2-demo", device=None, dtype=None):
@@ -61,7 +62,7 @@ class Encoder:
         steps = full * -(-length // 2) + -(-rest // 2)  # an odd last frame is paired with itself
         return steps, height // self.patch_size, width // self.patch_size
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, video, context=None, size=None, layer=None, positions="true"):
         """Features of a clip. Streams: only one batch of frames is decoded and encoded at a time.
 
@@ -79,7 +80,7 @@ class Encoder:
             ValueError: an argument is out of range.  MemoryError: the frames of one context cannot fit.
         """
         video = as_video(video)
-        if layer is not None and (isinstance(layer, bool) or layer not in range(1, self.depth + 1)):
+        if layer is not None and not (_whole(layer) and 1 <= layer <= self.depth):
             raise ValueError(f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, not {layer!r}.")
         if positions not in ("true", "stock"):
             raise ValueError(f'positions must be "true" or "stock", not {positions!r}.')
@@ -120,28 +121,27 @@ class Encoder:
         named = {None: 2, "pair": 2, "frame": 1, "clip": frames}
         if isinstance(context, (str, type(None))) and context in named:
             return named[context]
-        if isinstance(context, (int, np.integer)) and not isinstance(context, bool) and context >= 2 and context % 2 == 0:
+        if _whole(context) and context >= 2 and context % 2 == 0:
             return int(context)
         raise ValueError(f'context must be "pair", "clip", "frame" or an even number of frames, not {context!r}.')
 
     def _picture_size(self, height, width, size):
         patch = self.patch_size
-        whole = lambda v: isinstance(v, (int, np.integer)) and not isinstance(v, bool)
         if isinstance(size, (tuple, list)):
-            if len(size) != 2 or not all(whole(v) and v >= patch and v % patch == 0 for v in size):
+            if len(size) != 2 or not all(_whole(v) and v >= patch and v % patch == 0 for v in size):
                 raise ValueError(f"size must be (height, width) in multiples of the patch, {patch} pixels, not {size!r}.")
             return tuple(int(v) for v in size)
         if size is None:
             size = max(16 * patch, self.training_size)
-        if not whole(size) or size < patch:
+        if not _whole(size) or size < patch:
             raise ValueError(f"size must be a number of pixels of at least the patch, {patch}, or (height, width), not {size!r}.")
         return tuple(max(1, int(side * size / min(height, width) / patch + 0.5)) * patch for side in (height, width))
 
     def _pixels(self, frames, size):
         """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
         resized = []
-        for frame in torch.from_numpy(np.ascontiguousarray(frames)):  # one at a time: large pictures in float32 are large
-            x = frame.permute(2, 0, 1).unsqueeze(0).float()  # (1, 3, H, W)
+        for frame in frames:  # one at a time: large pictures in float32 are large
+            x = torch.tensor(frame, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W)
             if x.shape[2:] != size:
                 x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
             resized.append(x)
@@ -168,6 +168,10 @@ def _groups(count, length):
         if len(positions):
             group = positions.reshape(-1, width)
             yield part, np.concatenate([group, group[:, -1:]], 1) if width % 2 else group
+
+
+def _whole(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _best_device():

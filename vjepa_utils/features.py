@@ -36,6 +36,8 @@ class Features:
 
     def __getitem__(self, steps):
         """The features of some steps, a slice: features[2:3]."""
+        if not isinstance(steps, slice):
+            raise TypeError("Features take slices of steps, such as features[2:3]; single tokens are in features.values")
         return replace(self, values=self.values[steps], frames=self.frames[steps])
 
     def cover(self, mask):
@@ -96,6 +98,8 @@ def replacing(path):
     try:
         yield temporary
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:  # a full disk, a file system that takes no files
+        raise OSError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
     finally:
         temporary.unlink(missing_ok=True)
 

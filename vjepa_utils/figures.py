@@ -22,6 +22,7 @@ def _figure(pictures, titles, heading, height=2.2, labels=None):
     """Rows of pictures of one shape, each with its title; `labels` name the rows."""
     rows, columns = len(pictures), len(pictures[0])
     tall, wide = pictures[0][0].shape[:2]
+    height = min(height, 24 / columns * tall / wide)  # at most 24 inches wide
     inset, gap, above = 0.25 if labels else 0.05, 0.08, 0.24  # inches
     size = inset + columns * (height * wide / tall + gap), 0.3 + rows * (height + above)
     figure = Figure(figsize=size, dpi=110)
@@ -53,6 +54,12 @@ def _pick(video, numbers):
     return np.concatenate([video[i : i + 1] for i in (positions[int(n)] for n in numbers)])
 
 
+def _check(step, features):
+    if step not in range(-len(features.frames), len(features.frames)):
+        raise ValueError(f"step must be below {len(features.frames)}, the number of steps, not {step}.")
+    return step
+
+
 def _covered(pair):
     first, second = (int(n) for n in pair)
     return f"frame {first}" if first == second else f"frames {first}+{second}"
@@ -78,9 +85,7 @@ def pair_panel(video, features, colours, step=0):
         video: the clip that was encoded.  features: of it.  colours: a fitted `PCAColours`.  step: which pair.
     """
     video = as_video(video)
-    if step not in range(-len(features.frames), len(features.frames)):
-        raise ValueError(f"step must be below {len(features.frames)}, the number of steps, not {step}.")
-    first, second = _pick(video, features.frames[step])
+    first, second = _pick(video, features.frames[_check(step, features)])
     blended = (first.astype(float) + second) / 2 / 255
     i, j = (int(n) for n in features.frames[step])
     titles = [f"frame {i}", f"frame {j}", "both blended", "their features"]
@@ -110,7 +115,7 @@ def compare_strips(video, features, rows, most=8, about=None):
 def overlay(video, features, colours, step=0, opacity=0.55):
     """The colours of one step laid over its first frame."""
     video = as_video(video)
-    frame = _pick(video, features.frames[[step], 0])[0]
+    frame = _pick(video, features.frames[[_check(step, features)], 0])[0]
     heading = f"{_clip_name(video)} · {_basis(features, colours)}"
     figure = _figure([[frame]], [[_covered(features.frames[step])]], heading, height=4)
     whole = (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
@@ -153,7 +158,7 @@ def save(figure, path):
 
 
 def animate(video, features, colours, path, rate=None):
-    """Write an .mp4 or .gif with the frames beside the colours of their step.
+    """Write an .mp4 or .gif with the frames that the features cover beside the colours of their step.
 
     Args:
         rate: frames a second; None takes that of the clip's times.
@@ -181,10 +186,10 @@ def _side_by_side(video, features, colours):
     step_of = {int(number): step for step, pair in enumerate(features.frames) for number in pair}
     painted = (colours.colours(features) * 255).round().astype(np.uint8)
     rows, columns = features.grid[1:]
-    side = max(2, 2 * round(360 / rows / 2))  # of a patch as drawn, a whole even number: a patch stays a patch
+    side = max(2, 2 * round(min(360 / rows, 1920 / columns) / 2))  # of a patch as drawn, whole and even: a patch stays a patch
     size, bar, font = (columns * side, rows * side), 28, ImageFont.truetype(findfont("DejaVu Sans"), 13)
-    for i in tqdm(range(len(video)), desc="drawing", delay=2, leave=False):
-        number, frame = int(video.indices[i]), video[i : i + 1][0]
+    for number in tqdm(sorted(step_of), desc="drawing", delay=2, leave=False):
+        frame = _pick(video, [number])[0]
         picture = Image.new("RGB", (2 * size[0], size[1] + bar), "white")
         picture.paste(Image.fromarray(frame).resize(size), (0, bar))
         picture.paste(Image.fromarray(painted[step_of[number]]).resize(size, Image.Resampling.NEAREST), (size[0], bar))

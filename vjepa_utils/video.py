@@ -48,13 +48,15 @@ class Video:
         if self._frames is not None:
             return self._frames[part]
         wanted = self.indices[part]
+        if not len(wanted):
+            return np.empty((0, self.height, self.width, 3), np.uint8)
         frames = self._source.read(wanted)
-        if len(frames) < len(wanted):  # the file breaks here: from now on the clip ends before it
-            broken = wanted[len(frames)]
-            if not len(frames) and broken == self.indices[0]:
-                raise ValueError(f"{self.path} is damaged at frame {broken}: no frame could be read from there. Take another start.")
-            warnings.warn(f"{self.path} is damaged at frame {broken}: the clip ends before it.", stacklevel=2)
-            kept = np.searchsorted(self.indices, broken)
+        if len(frames) < len(wanted):  # the file breaks among them: from now on the clip ends before that
+            broken = f"{self.path} is damaged at frame {self._source.broken}"
+            if self._source.broken <= self.indices[0]:
+                raise ValueError(f"{broken}: no frame could be read from frame {self.indices[0]} on. Take another start.")
+            warnings.warn(f"{broken}: the clip ends before it.", stacklevel=2)
+            kept = np.searchsorted(self.indices, self._source.broken)
             self.indices, self.times = self.indices[:kept], self.times[:kept]
         return frames
 
@@ -74,13 +76,14 @@ def read_video(path, start=0, every=1, count=None):
         start: the first frame, as a number or as a time in seconds, "5.2s" (the frame on screen then).
         every: take every n-th frame from there. count: at most so many; None for all.
     Returns:
-        Video. A file that breaks within the frames asked for gives those before the break, with a warning.
+        Video. Up to half a gigabyte of frames is decoded at once, more when it is used. A file that breaks within the
+        frames asked for gives those before the break, with a warning.
     Raises:
         FileNotFoundError, ValueError: one sentence that names the file or argument.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file or folder {path}.")
+    name, path = path, Path(path)
+    if not path.exists() or name == "":
+        raise FileNotFoundError(f"There is no file or folder {str(name)!r}.")
     for name, value in (("every", every), ("count", count)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
             raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
@@ -127,7 +130,7 @@ def _frame_number(start, times, path):
         end = times[-1] + (times[-1] - times[-2] if total > 1 else 1 / FOLDER_RATE)
         if seconds >= end:
             raise ValueError(f"start {start} is beyond the end of {path}, which lasts {end:.2f} s.")
-        return int(np.searchsorted(times, seconds + 1e-6, side="right")) - 1
+        return int(np.searchsorted(times, seconds + 1e-3, side="right")) - 1
     if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or start < 0:
         raise ValueError(f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.')
     if start >= total:
@@ -166,15 +169,17 @@ class _File:
     """A video file through decord. PyAV tells beforehand what decord does not: streams, pixel aspect, order of packets."""
 
     def __init__(self, path):
-        self.path, self.media, self.exact_seeks, self.lock = path, str(path), None, Lock()
+        self.path, self.media, self.lock = path, str(path), Lock()
         try:
             with av.open(self.media) as container:
-                streams = [s for s in container.streams.video if s.width and s.height]
-                if not streams:
+                cover = av.stream.Disposition.attached_pic
+                streams = [s for s in container.streams.video if s.codec_context and s.width and not s.disposition & cover]
+                if not streams or container.format.name == "tty":  # FFmpeg would draw a text file
                     raise ValueError(f"{path} holds no video stream.")
                 stream = max(streams, key=lambda s: s.width * s.height)
                 self.stream, stored = stream.index, (stream.height, stream.width)
                 aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+                times, self.exact_seeks = _packet_times(container, stream)
             self._open()
             shape = self.reader.next().shape[:2]
             if sorted(shape) != sorted(stored):  # decord chose another stream: give it this one alone
@@ -182,11 +187,12 @@ class _File:
                 self._open()
                 shape = self.reader.next().shape[:2]
             self.reader.seek(0)
-            times = self.reader.get_frame_timestamp(range(len(self.reader)))[:, 0]
+            if len(times) != len(self.reader):  # packets without a time; decord's are rounded to float32
+                times = np.sort(self.reader.get_frame_timestamp(range(len(self.reader)))[:, 0]).astype(float)
         except (av.error.FFmpegError, *DECORD_ERRORS):
             what = "is empty" if path.stat().st_size == 0 else "cannot be read as a video: it is damaged, cut off or of another kind"
             raise ValueError(f"{path} {what}.") from None
-        self.times = np.sort(times) - times.min()
+        self.times = times - times[0]
         turned = shape != stored  # by 90 degrees: the stored width is the height now
         self.size = (round(shape[0] * aspect), shape[1]) if turned else (shape[0], round(shape[1] * aspect))
 
@@ -213,12 +219,9 @@ class _File:
     def _decode(self, indices):
         """decord counts frames from the key frame it jumps to, which is wrong in some files: there, no jumps."""
         numbers = [int(i) for i in indices]
-        if numbers != list(range(self.next, self.next + len(numbers))):
-            if self.exact_seeks is None:
-                self.exact_seeks = _exact_seeks(self.path, self.stream)
-            if self.exact_seeks:
-                self.next = numbers[-1] + 1
-                return self.reader.get_batch(numbers).asnumpy()
+        if self.exact_seeks and numbers != list(range(self.next, self.next + len(numbers))):
+            self.next = numbers[-1] + 1
+            return self.reader.get_batch(numbers).asnumpy()
         frames = []
         for number in numbers:
             if number < self.next:
@@ -231,26 +234,36 @@ class _File:
     def _decode_until_break(self, indices):
         """decord decodes ahead and gives up some frames before the damage; PyAV, frame by frame, stops at it."""
         self._open()
-        wanted, frames = {int(i) for i in indices}, []
+        wanted, frames, self.broken = {int(i) for i in indices}, [], 0
         try:
             with av.open(str(self.path)) as container:
-                for number, frame in enumerate(container.decode(container.streams[self.stream])):
-                    if number in wanted:
+                for frame in container.decode(container.streams[self.stream]):
+                    if self.broken in wanted:
                         frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                    self.broken += 1
+                    if len(frames) == len(wanted):
+                        break
         except av.error.FFmpegError:
             pass
         return np.stack(frames) if frames else np.empty((0, *self.size, 3), np.uint8)
 
 
-def _exact_seeks(path, stream):
-    """Whether every key frame divides the packets by time, and the container has an index to find it by."""
-    with av.open(str(path)) as container:
-        if container.format.name in ("mpegts", "mpeg"):
-            return False
-        packets = [(p.pts, p.is_keyframe) for p in container.demux(container.streams[stream]) if p.pts is not None]
-    pts, key = np.array([p[0] for p in packets]), np.array([p[1] for p in packets])
+def _packet_times(container, stream):
+    """Sorted times of all packets in seconds, and whether decord's seeks can be trusted.
+
+    They can if every key frame divides the packets by time, and the container has an index to find it by.
+    """
+    packets = []
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                packets.append((packet.pts, packet.is_keyframe))
+    except av.error.FFmpegError:
+        pass  # cut off: what is there counts
+    pts, key = np.array(packets, dtype=np.int64).reshape(-1, 2).T
     earlier, later = np.maximum.accumulate(pts), np.minimum.accumulate(pts[::-1])[::-1]
-    return bool(np.all((earlier[key] == pts[key]) & (later[key] == pts[key])))
+    closed = np.all((earlier == pts) & (later == pts) | (key == 0))
+    return np.sort(pts) * float(stream.time_base), bool(closed) and container.format.name not in ("mpegts", "mpeg")
 
 
 def _single_stream(path, index):
@@ -263,30 +276,3 @@ def _single_stream(path, index):
                 packet.stream = stream
                 target.mux(packet)
     return copy
-
-
-def cuts_between(frames, pairs, numbers):
-    """Which pairs of frames seem to show two scenes.
-
-    Two frames of one scene share their colours and their layout, even when much moves. The distance is half the L1
-    distance of their colour histograms plus 1 - the correlation of their brightness; known cuts reach 1.2 and
-    more, neighbouring frames of fast scenes stay below 0.7.
-
-    Args:
-        frames: (T, H, W, 3) uint8.  pairs: (n, 2) positions in `frames`.  numbers: (T,) frame numbers.
-    Returns:
-        list of (number, number).
-    """
-    row, column = (max(1, side // 96) for side in frames.shape[1:3])
-    small = frames[:, ::row, ::column].astype(int)  # about 96 × 96
-    codes = (small // 32 @ [64, 8, 1]).reshape(len(small), -1)
-    colours = np.stack([np.bincount(code, minlength=512) / code.size for code in codes])
-    grey = small.mean(-1)
-    edges = [np.arange(0, side, 4) for side in grey.shape[1:]]
-    grey = np.add.reduceat(np.add.reduceat(grey, edges[0], 1), edges[1], 2).reshape(len(small), -1)  # blocks of 4 × 4
-    grey = (grey - grey.mean(1, keepdims=True)) / 16
-    spread, noise = np.linalg.norm(grey, axis=1), grey.shape[1]  # one grey level of noise: flat frames are alike
-    first, second = pairs.T
-    correlation = ((grey[first] * grey[second]).sum(1) + noise) / (spread[first] * spread[second] + noise)
-    distance = np.abs(colours[first] - colours[second]).sum(1) / 2 + 1 - correlation
-    return [(int(numbers[a]), int(numbers[b])) for a, b in pairs[(distance > 0.95) & (first != second)]]
