@@ -3,6 +3,7 @@
 A patch is drawn as a patch, frames carry their true numbers, and every figure names its checkpoint.
 """
 
+import textwrap
 from fractions import Fraction
 
 import av
@@ -24,11 +25,14 @@ def _figure(pictures, titles, heading, height=2.2, labels=None):
     tall, wide = pictures[0][0].shape[:2]
     height = min(height, 24 / columns * tall / wide)  # at most 24 inches wide
     inset, gap, above = 0.25 if labels else 0.05, 0.08, 0.24  # inches
-    size = inset + columns * (height * wide / tall + gap), 0.3 + rows * (height + above)
+    width = inset + columns * (height * wide / tall + gap)
+    lines = textwrap.wrap(heading, max(20, int(width / 0.077)))
+    head = 0.12 + 0.15 * len(lines)
+    size = width, head + rows * (height + above)
     figure = Figure(figsize=size, dpi=110)
     for i in range(rows):
         for j in range(columns):
-            left, top = inset + j * (height * wide / tall + gap), 0.3 + i * (height + above) + above
+            left, top = inset + j * (height * wide / tall + gap), head + i * (height + above) + above
             box = left / size[0], 1 - (top + height) / size[1], height * wide / tall / size[0], height / size[1]
             axis = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
             enlarged = pictures[i][j].shape[0] < height * figure.dpi  # a patch stays a patch; a frame is made smaller smoothly
@@ -36,7 +40,7 @@ def _figure(pictures, titles, heading, height=2.2, labels=None):
             axis.set_title(titles[i][j], fontsize=8, pad=2)
             if labels and j == 0:
                 axis.set_ylabel(labels[i], fontsize=8)
-    figure.text(0.05 / size[0], 1 - 0.08 / size[1], heading, fontsize=9, va="top")
+    figure.text(0.05 / size[0], 1 - 0.08 / size[1], "\n".join(lines), fontsize=9, va="top")
     return figure
 
 
@@ -117,7 +121,7 @@ def overlay(video, features, colours, step=0, opacity=0.55):
     video = as_video(video)
     frame = _pick(video, features.frames[[_check(step, features)], 0])[0]
     heading = f"{_clip_name(video)} · {_basis(features, colours)}"
-    figure = _figure([[frame]], [[_covered(features.frames[step])]], heading, height=4)
+    figure = _figure([[frame]], [[_covered(features.frames[step])]], heading, height=5)
     whole = (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
     figure.axes[0].imshow(colours.colours(features)[step], alpha=opacity, interpolation="nearest", extent=whole, aspect="auto")
     return figure
