@@ -143,7 +143,7 @@ def change_strip(video, features, most=8):
     top = max(float(np.percentile(moved, 99)), 1e-6)
     frames = _pick(video, features.frames[chosen + 1, 0])
     titles = [[f"frame {int(features.frames[s + 1, 0])}" for s in chosen], [f"steps {s} to {s + 1}" for s in chosen]]
-    heading = f"{_clip_name(video)} · {features.encoder} · 1 - cosine of successive steps, from 0 (black) to {top:.2f} (yellow)"
+    heading = f"{_clip_name(video)} · {features.encoder} · 1 - cosine of successive steps, black 0, yellow {top:.2f}"
     heat = colormaps["inferno"](np.clip(moved[chosen] / top, 0, 1))[..., :3]
     return _figure([frames, heat], titles, heading, labels=["clip", "change"])
 
