@@ -31,12 +31,13 @@ def pca(arguments):
 
 
 def figures(arguments):
-    """The figures of the README, from the two clips in videos/ and in float32, so that a second run gives the same files."""
+    """The figures of the README, from the two clips in videos/, in float32 on one thread: a second run gives the same files."""
     import torch
     from tqdm import tqdm
 
     import vjepa_utils as vj
 
+    torch.set_num_threads(1)  # with more, sums are taken in an order that changes from run to run
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
     assets = ROOT / "assets"
     folder = Path(arguments.output or (assets if arguments.encoder == "vjepa2-demo" else assets / encoder.name.replace("/", "--")))
