@@ -164,22 +164,27 @@ def test_a_file_that_breaks_while_it_is_streamed(tiny, clips, monkeypatch):
 
 
 def test_a_checkpoint_by_id_from_a_hand_built_cache(tmp_path):
-    """As `hf download` lays it out, in a process without network; a missing one ends in a sentence with the command."""
-    repository = tmp_path / "hub" / "models--facebook--vjepa2-vitl-fpc64-256"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text("0" * 40)
-    shutil.copytree(GOLDEN / "model", repository / "snapshots" / ("0" * 40))
+    """As `hf download` lays it out, in a process without network: the pinned revision before the newest, which is
+    taken with a warning; what is missing ends in a sentence with the command."""
+    for name, revisions in {"vitl": [vj.CHECKPOINTS["facebook/vjepa2-vitl-fpc64-256"], "0" * 40], "vith": ["0" * 40]}.items():
+        repository = tmp_path / "hub" / f"models--facebook--vjepa2-{name}-fpc64-256"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0" * 40)
+        for revision in revisions:
+            shutil.copytree(GOLDEN / "model", repository / "snapshots" / revision)
     script = (
-        "import vjepa_utils as vj\n"
-        "print(vj.load_encoder('facebook/vjepa2-vitl-fpc64-256').name)\n"
-        "try: vj.load_encoder('facebook/vjepa2-vith-fpc64-256')\n"
-        "except ConnectionError as error: print(error)\n"
+        "import warnings, vjepa_utils as vj\n"
+        "for size in ('vitl', 'vith', 'vitg'):\n"
+        "    with warnings.catch_warnings(record=True) as caught:\n"
+        "        try: print(vj.load_encoder(f'facebook/vjepa2-{size}-fpc64-256').name, [str(w.message) for w in caught])\n"
+        "        except ConnectionError as error: print(error)\n"
     )
-    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "always::UserWarning"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)
-    first, second = done.stdout.splitlines()
-    assert first == "facebook/vjepa2-vitl-fpc64-256"
-    assert "hf download facebook/vjepa2-vith-fpc64-256" in second
+    pinned, newest, missing = done.stdout.splitlines()
+    assert pinned == "facebook/vjepa2-vitl-fpc64-256 []"
+    assert newest.startswith("facebook/vjepa2-vith-fpc64-256 ['") and "as cached, at revision 0000" in newest
+    assert f"hf download facebook/vjepa2-vitg-fpc64-256 --revision {vj.CHECKPOINTS['facebook/vjepa2-vitg-fpc64-256']} --include" in missing
 
 
 def test_a_classification_checkpoint_gives_its_encoder(tmp_path, tiny):

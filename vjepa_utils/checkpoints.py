@@ -1,6 +1,7 @@
 """Find a checkpoint, shipped, local, cached or on the hub, and load it whole or not at all."""
 
 import json
+import warnings
 from pathlib import Path
 
 import torch
@@ -12,17 +13,18 @@ from vjepa_utils.positions import use_true_positions
 
 SHIPPED = {"vjepa2-demo": Path(__file__).parent.parent / "demo" / "vjepa2-demo"}
 
-# Released checkpoints and the revision to load. None is the newest: where this was written the hub could not
-# be reached to read the commit hashes. Safetensors only and no remote code, whatever the revision.
+PATTERNS = ["*.json", "*.safetensors"]  # all that is fetched
+
+# Released checkpoints and the revision to load, as several public projects pin them; safetensors and no remote code.
 CHECKPOINTS = {
-    "facebook/vjepa2-vitl-fpc64-256": None,
-    "facebook/vjepa2-vith-fpc64-256": None,
-    "facebook/vjepa2-vitg-fpc64-256": None,
-    "facebook/vjepa2-vitg-fpc64-384": None,
-    "facebook/vjepa2-vitl-fpc16-256-ssv2": None,
-    "facebook/vjepa2-vitl-fpc32-256-diving48": None,
-    "facebook/vjepa2-vitg-fpc64-384-ssv2": None,
-    "facebook/vjepa2-vitg-fpc32-384-diving48": None,
+    "facebook/vjepa2-vitl-fpc64-256": "b3c1679b7c34d3255ef3547f27c7b226aefab26f",
+    "facebook/vjepa2-vith-fpc64-256": "b5eac8703e3efdc1547fbb6ddfbeb133dc0bdee5",
+    "facebook/vjepa2-vitg-fpc64-256": "875c192b7b704b87d1e1d99345769632dd5f739a",
+    "facebook/vjepa2-vitg-fpc64-384": "12ca91694b230e0d4b5b0078af6f4ae1d51e933d",
+    "facebook/vjepa2-vitl-fpc16-256-ssv2": "4aa02df83918538fc21cfaf576382fa20e489a80",
+    "facebook/vjepa2-vitl-fpc32-256-diving48": "71ae2a8b1ff5a297aeeaae9b5e64c7a2e5e6a633",
+    "facebook/vjepa2-vitg-fpc64-384-ssv2": "9f5fd615cb6f79065a28edcf1cc3ef25010dddfa",
+    "facebook/vjepa2-vitg-fpc32-384-diving48": "0b48243375319bd8e03e3cd5560d957095429189",
 }
 
 
@@ -40,21 +42,31 @@ def find(name):
     if name.count("/") != 1 or name[0] in "./~":
         known = f"a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
         raise ValueError(f"There is no encoder {name!r}: give {known}.")
-    wanted = dict(revision=CHECKPOINTS.get(name), allow_patterns=["*.json", "*.safetensors"])
+    revision = CHECKPOINTS.get(name)  # None, the newest, for an id that is not listed: nothing is known of it
+    cached = _cached(name, revision)
+    if cached:
+        return cached
     try:
-        folder = Path(snapshot_download(name, local_files_only=True, **wanted))
-        if (folder / "config.json").exists() and any(folder.glob("*.safetensors")):
-            return folder
-    except (OSError, ValueError):
-        pass  # not in the cache
-    try:
-        return Path(snapshot_download(name, **wanted))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
     except (RepositoryNotFoundError, HFValidationError):
         raise ValueError(f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf auth login") from None
     except (OSError, ValueError) as error:
-        command = f"hf download {name} --include '*.json' '*.safetensors'"
+        cached = _cached(name, None)
+        if cached:
+            warnings.warn(f"{name} is loaded as cached, at revision {cached.name}: the pinned {revision} cannot be fetched.", stacklevel=3)
+            return cached
+        command = " ".join(["hf download", name, *(["--revision", revision] if revision else []), *(f"--include '{p}'" for p in PATTERNS)])
         why = f"{name} is no folder here, not in the Hugging Face cache, and the hub cannot be reached ({type(error).__name__})"
         raise ConnectionError(f"{why}; where there is internet run: {command}") from None
+
+
+def _cached(name, revision):
+    """The folder of a revision in the Hugging Face cache, or None."""
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
 
 
 def load_model(folder, dtype):
