@@ -12,7 +12,7 @@ from PIL import Image
 import vjepa_utils as vj
 from tests.conftest import grey_levels, write_video
 from vjepa_utils.cuts import cuts_between
-from vjepa_utils.video import _File
+from vjepa_utils.sources import VideoFile
 
 BROKEN = ["zero_bytes.mp4", "text_named.mp4", "truncated_no_moov.mp4", "audio_only.mp3"]
 CUT_SHORT = {"corrupted_midstream.mp4": 28, "truncated_moov_first.mp4": 65}
@@ -86,8 +86,8 @@ def test_folder_of_images_in_natural_order(tmp_path):
 
 def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
     path = write_video(tmp_path / "film.mp4", grey_levels(200, step=1))
-    decoded, read = [], _File.read
-    monkeypatch.setattr(_File, "read", lambda self, numbers: decoded.extend(numbers) or read(self, numbers))
+    decoded, read = [], VideoFile.read
+    monkeypatch.setattr(VideoFile, "read", lambda self, numbers: decoded.extend(numbers) or read(self, numbers))
     assert len(vj.read_video(path, start=100, count=4).frames) == 4
     assert decoded == [100, 101, 102, 103]
     decoded.clear()

@@ -7,7 +7,7 @@
     features = encoder.encode(video)             # values: (steps, rows, columns, channels)
     colours = vj.PCAColours().fit(features).colours(features)
 
-Read on in the order of that pipeline: `video`, `encoder` (below it `checkpoints` and `positions`),
+Read on in the order of that pipeline: `video` (over `sources`), `encoder` (below it `checkpoints` and `positions`),
 `features`, `colours`, `figures`.
 """
 
@@ -23,7 +23,7 @@ _HOMES = {
     "Features": "features",
     "PCAColours": "colours",
 }
-_MODULES = ("video", "checkpoints", "encoder", "positions", "features", "colours", "figures")
+_MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "colours", "figures")
 __all__ = [*_HOMES, *_MODULES]
 
 

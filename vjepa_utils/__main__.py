@@ -1,7 +1,6 @@
 """Command line: python -m vjepa_utils pca VIDEO -o OUT.png, and python -m vjepa_utils figures."""
 
 import argparse
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -77,13 +76,13 @@ def parser():
     shared.add_argument("--start", type=_whole, default=0, help='first frame: its number, or seconds such as "5.2s"')
     shared.add_argument("--every", type=int, help="take every n-th frame (default: 1; 4 for figures)")
     shared.add_argument("--count", type=int, help="how many frames to take (default: all)")
-    one = commands.add_parser("pca", parents=[shared], help="colours of a clip", description=pca.__doc__)
-    one.add_argument("video", help="a video file, a GIF or a folder of images")
-    one.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png, .mp4 or .gif file")
-    one.set_defaults(run=pca)
-    all_ = commands.add_parser("figures", parents=[shared], help="the figures of the README", description=figures.__doc__)
-    all_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
-    all_.set_defaults(run=figures)
+    pca_ = commands.add_parser("pca", parents=[shared], help="colours of a clip", description=pca.__doc__)
+    pca_.add_argument("video", help="a video file, a GIF or a folder of images")
+    pca_.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png, .mp4 or .gif file")
+    pca_.set_defaults(run=pca)
+    figures_ = commands.add_parser("figures", parents=[shared], help="the figures of the README", description=figures.__doc__)
+    figures_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
+    figures_.set_defaults(run=figures)
     return main
 
 
@@ -102,7 +101,6 @@ def _whole(text):
 
 def main(words=None):
     arguments = parser().parse_args(words)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("always")
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:

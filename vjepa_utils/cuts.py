@@ -7,8 +7,8 @@ def cuts_between(frames, pairs, numbers):
     """Which pairs of frames seem to show two scenes.
 
     Two frames of one scene share their colours and their layout, even when much moves. The distance is half the L1
-    distance of their colour histograms plus 1 - the correlation of their brightness; known cuts reach 1.2 and
-    more, neighbouring frames of fast scenes stay below 0.7.
+    distance of their colour histograms plus 1 - the correlation of their brightness; known cuts reach 1.15
+    and more, other neighbouring frames stay below 0.6.
 
     Args:
         frames: (T, H, W, 3) uint8.  pairs: (n, 2) positions in `frames`.  numbers: (T,) frame numbers.

@@ -139,13 +139,13 @@ class Encoder:
 
     def _pixels(self, frames, size):
         """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
-        resized = []
-        for frame in frames:  # one at a time: large pictures in float32 are large
+        pixels = torch.empty(len(frames), 3, *size)
+        for slot, frame in zip(pixels, frames, strict=True):  # one at a time: large pictures in float32 are large
             x = torch.tensor(frame, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W)
             if x.shape[2:] != size:
                 x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
-            resized.append(x)
-        return (torch.cat(resized) / 255 - self.mean) / self.std
+            slot.copy_((x[0] / 255 - self.mean) / self.std)
+        return pixels
 
     def _check_memory(self, tokens, length, tokens_per_step):
         """Fail before the machine does: the activations of one context against the memory that is free."""

@@ -51,11 +51,10 @@ def _choose(count, most):
 
 def _pick(video, numbers):
     """Frames by their numbers in the file, decoding no others: uint8 (n, H, W, 3)."""
-    positions = {int(number): i for i, number in enumerate(video.indices)}
-    missing = [int(n) for n in numbers if int(n) not in positions]
-    if missing:
+    missing = np.setdiff1d(numbers, video.indices)
+    if len(missing):
         raise ValueError(f"The features cover frame {missing[0]}, which this clip does not hold.")
-    return np.concatenate([video[i : i + 1] for i in (positions[int(n)] for n in numbers)])
+    return np.concatenate([video[i : i + 1] for i in np.searchsorted(video.indices, numbers)])
 
 
 def _check(step, features):
