@@ -27,6 +27,7 @@ def clip(tmp_path):
 def test_pca_writes_pictures_and_films(clip, tmp_path, kind):
     done = command("pca", clip, "--encoder", GOLDEN / "model", "--size", "96", "--start", "1", "--every", "2", "--count", "4", "-o", tmp_path / f"out.{kind}")  # noqa: E501
     assert done.returncode == 0 and "2 steps of 6×8 patches, model" in done.stdout, done.stderr
+    assert "warning" not in done.stderr
     if kind == "mp4":
         with av.open(str(tmp_path / "out.mp4")) as container:
             assert container.streams.video[0].average_rate == 15 and len(list(container.decode(video=0))) == 4

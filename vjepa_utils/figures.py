@@ -51,6 +51,7 @@ def _choose(count, most):
 
 def _pick(video, numbers):
     """Frames by their numbers in the file, decoding no others: uint8 (n, H, W, 3)."""
+    numbers = np.array([int(n) for n in numbers])
     missing = np.setdiff1d(numbers, video.indices)
     if len(missing):
         raise ValueError(f"The features cover frame {missing[0]}, which this clip does not hold.")
