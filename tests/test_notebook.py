@@ -30,6 +30,12 @@ def test_the_stored_notebook_is_what_it_does_now():
         assert values[1] == pytest.approx(values[0], rel=0.02, abs=0.02)
 
 
+def test_no_progress_bar_is_stored():
+    """A stored widget cannot be drawn, and a bar of yesterday tells nothing."""
+    outputs = [o for cell in nbformat.read(ROOT / "Exploration.ipynb", 4).cells for o in cell.get("outputs", [])]
+    assert not [o for o in outputs if "application/vnd.jupyter.widget-view+json" in o.get("data", {}) or o.get("name") == "stderr"]
+
+
 def test_cells_are_short():
     """One idea, no plotting loops: at most seven lines, and none of the pictures is made by hand."""
     for cell in nbformat.read(ROOT / "Exploration.ipynb", 4).cells:
