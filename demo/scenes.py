@@ -250,12 +250,12 @@ def smooth_path(generator, batch, count, speed, device="cpu"):
     return velocity * time + bend * time**2 + sway * ((rate * time + 8 * phase).sin() - (8 * phase).sin())
 
 
-def random_scenes(batch, count, height, width, generator, bank, things=7):
+def random_scenes(batch, count, height, width, generator, bank, things=7, alike=0.15):
     """Layers and light of `batch` random scenes of `count` frames.
 
     A backdrop of two to six regions of different look; up to `things` objects in random order, about half of
-    them still, others moving, turning and growing; some wear the texture of a region, so that only
-    their motion tells them apart. In half of the scenes the camera pans, zooms and rolls, near layers
+    them still, others moving, turning and growing; a share `alike` of them wears the texture of a region, so that
+    only their motion tells them apart. In half of the scenes the camera pans, zooms and rolls, near layers
     moving more than far ones. The light changes slowly.
     """
     device = bank.device
@@ -293,11 +293,11 @@ def random_scenes(batch, count, height, width, generator, bank, things=7):
         alpha, depth = outlines(batch, size, generator, device)
         own = pick(bank, batch, size, generator)
         borrowed = looks[:, 0, :, :size, :size]
-        alike = chance(0.15, batch, 1, 1, 1)
+        borrows = chance(alike, batch, 1, 1, 1)
         sun = draw(-0.35, 0.35, 2, batch, 1, 1)
         axis = torch.linspace(-1, 1, size, device=device)
         relief = 0.8 + sun[0] * axis + sun[1] * axis.view(-1, 1) + 0.3 * depth.clamp(0, 0.5)
-        rgb = torch.where(alike, borrowed, own * relief.unsqueeze(1)).clamp(0, 1)
+        rgb = torch.where(borrows, borrowed, own * relief.unsqueeze(1)).clamp(0, 1)
         present = chance(0.75, batch, 1, 1)
         alpha = (alpha * present).unsqueeze(1)
 
@@ -314,6 +314,21 @@ def random_scenes(batch, count, height, width, generator, bank, things=7):
 
     light = 1 + draw(0, 0.12, batch, 1) * (draw(0.05, 0.4, batch, 1) * time + draw(0, 6.28, batch, 1)).sin()
     return layers, light
+
+
+def unseen_scenes(count, frames, height, width, seed=0, alike=0.15):
+    """Random scenes with textures that no training used, for measuring.
+
+    Yields `count` times: frames uint8 (frames, height, width, 3); masks uint8 (frames, height, width), 1… for each
+    moving thing; owner, the same shape, 1… for each thing, moving or still.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    bank = textures(100, generator, photographs(tuple(HELD_OUT_PHOTOS)))
+    for _ in range(count):
+        layers, light = random_scenes(1, frames, height, width, generator, bank, alike=alike)
+        pictures, owner = composite(layers, height, width, light)
+        clip = (pictures[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+        yield clip.numpy(), masks_of(layers, owner)[0].numpy(), owner[0].numpy()
 
 
 def sheet(path, seed=0):

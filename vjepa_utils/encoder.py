@@ -31,7 +31,7 @@ def load_encoder(name="vjepa2-demo", device=None, dtype=None):
     """
     folder = find(str(name))
     device = torch.device(device or _best_device())
-    model = load_model(folder, dtype or _fast_dtype(device)).to(device)
+    model = load_model(folder, dtype or fast_dtype(device)).to(device)
     return Encoder(model, label(str(name)), *pixel_statistics(folder))
 
 
@@ -100,7 +100,7 @@ class Encoder:
                 for part, group in _groups(len(frames), length):  # (groups, length) positions in `frames`
                     cuts += cuts_between(frames, group.reshape(-1, 2), numbers)
                     pixels = self._pixels(frames[part], (height, width))[group - group.min()]
-                    x = encode_tokens(self.model, pixels.to(self.device), layer=layer, square=side)  # (groups, tokens, channels)
+                    x = self._tokens(pixels.to(self.device), layer, side)  # (groups, tokens, channels)
                     values.append(x.float().cpu().view(-1, rows, columns, self.channels))
                     covered.append(numbers[group].reshape(-1, 2))
                 progress.update(len(frames))
@@ -115,6 +115,9 @@ class Encoder:
             (video.height, video.width),
             self.name,
         )
+
+    def _tokens(self, pixels, layer, square):
+        return encode_tokens(self.model, pixels, layer=layer, square=square)
 
     def _context_length(self, context, frames):
         """How many frames of the clip see each other."""
@@ -180,7 +183,8 @@ def _best_device():
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _fast_dtype(device):
+def fast_dtype(device):
+    """bfloat16 if the torch.device is fast at it, else float32."""
     abilities = torch.cpu.get_capabilities()
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16

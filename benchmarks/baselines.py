@@ -1,0 +1,30 @@
+"""What any claim about an encoder must beat: the same architecture with random weights, and the colours of the patches."""
+
+import torch
+from transformers import VJEPA2Model
+
+from vjepa_utils.encoder import Encoder, load_encoder
+from vjepa_utils.positions import use_true_positions
+
+CELLS = 4  # a patch's colours are the means of 4×4 cells in each of its two frames
+
+
+class PatchColours(Encoder):
+    """An encoder whose features are pixels: the mean colours of 4×4 cells of each tubelet, 96 numbers."""
+
+    def __init__(self, encoder):
+        super().__init__(encoder.model, "patch colours", encoder.mean, encoder.std)
+        self.channels = 3 * self.tubelet_size * CELLS**2
+
+    def _tokens(self, pixels, layer, square):
+        pooled = torch.nn.functional.avg_pool2d(pixels.flatten(0, 1), self.patch_size // CELLS).unflatten(0, pixels.shape[:2])
+        x = pooled.unflatten(4, (-1, CELLS)).unflatten(3, (-1, CELLS)).unflatten(1, (-1, self.tubelet_size))
+        return x.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4).flatten(1, 3)  # (batch, tokens, channels)
+
+
+def random_weights(name="vjepa2-demo", seed=0):
+    """The encoder of a checkpoint with weights as transformers draws them before training, in float32."""
+    encoder = load_encoder(name, dtype=torch.float32)
+    torch.manual_seed(seed)
+    model = use_true_positions(VJEPA2Model(encoder.model.config)).eval().requires_grad_(False).to(encoder.device)
+    return Encoder(model, f"{encoder.name}, random weights", encoder.mean, encoder.std)

@@ -1,0 +1,212 @@
+"""Teach the demo encoder which patches show the same thing, from the renderer's truth: the second stage of the recipe.
+
+    python -m demo.correspond --start runs/pretrain/model --out runs/correspond       # again: resumes
+    python -m demo.correspond --out runs/correspond --export runs/correspond/model
+
+A renderer knows where every point of a scene goes, so the encoder need not guess it: the feature of a patch must find
+the patch that shows the same point in another frame among all patches of that frame (cross-entropy over cosines, van
+den Oord et al. 2018). Frames may be cropped differently, so that place does not help. A linear readout of each patch's
+motion keeps that in the features as well. Clips are seen as single frames, as pairs and jointly, and, as the predictor
+will need it, with blocks hidden.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import VJEPA2Model
+
+from demo.scenes import compose, invert, pose, transform, uniform
+from demo.training import PATCH, Clips, Stage, normalised, stock_state_dict, train
+from vjepa_utils.positions import encode_tokens, use_true_positions
+
+MODES = ["frame", "frame", "pair", "pair", "clip"]  # drawn alike often
+SIZES = [(128, 128), (192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
+JOINT_SIZES = [(128, 128), (192, 192), (128, 224), (96, 96)]
+TOKENS = 4096  # per step
+TEMPERATURE = 0.07  # of the cross-entropy over cosines
+NARROW, WIDE, WIDE_SHARE = 0.5, 2.0, 0.3  # patches: how far from the true place a patch counts, and how much the wide part
+MOTION_WEIGHT = 0.5
+
+
+class TrueClips(Clips):
+    """Clips with the truth: which layer each patch shows, and where its point is in every frame."""
+
+    def draw_true(self, batch, steps, height, width, mode):
+        """`batch` clips of `steps` tubelets.
+
+        Returns:
+            pictures (batch, steps, 2, 3, height, width) float, 0 to 1.
+            owner (batch, steps, 2, height, width): the layer that each pixel shows.
+            poses (batch, steps, 2, layers, 2, 3): pixels of a layer's picture to pixels of the frame.
+            thing (batch, layers): 0 for what is still in the world.
+        """
+        drawn = []
+        for _ in range(batch):
+            scene = self.pool[self.below(len(self.pool))]
+            frames, owner, poses, thing = scene
+            apart = 0 if mode == "frame" else 1 + self.below(3 if mode == "pair" else max(1, min(3, 15 // (2 * steps - 1))))
+            if mode == "clip":
+                first = self.below(16 - apart * (2 * steps - 1))
+                numbers = [first + 2 * apart * s for s in range(steps)]
+            else:
+                numbers = torch.randperm(16 - apart, generator=self.generator, device=self.device)[:steps].tolist()
+            own_window = mode != "clip" and self.below(2)
+            smallest, mirrored = self.number(0.4, 1), self.below(2)
+            window = self.window(scene, height, width, smallest)
+            clip = []
+            for number in numbers:
+                if own_window:
+                    window = self.window(scene, height, width, max(smallest, 0.5))
+                clip.append(self.step(scene, (number, number + apart), window, height, width, mirrored))
+            pictures, owners, placed = (torch.stack(part) for part in zip(*clip, strict=True))
+            drawn.append((self.light(pictures), owners, placed, thing))
+        return [torch.stack(part) for part in zip(*drawn, strict=True)]
+
+    def step(self, scene, numbers, window, height, width, mirrored):
+        """Two frames of a scene seen through a window, with their owners and poses."""
+        frames, owner, poses, _ = scene
+        top, left, rows, columns = window
+        inside = slice(top, top + rows), slice(left, left + columns)
+        pictures = torch.stack([frames[n][:, *inside] for n in numbers]).float() / 255
+        pictures = F.interpolate(pictures, (height, width), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+        owners = F.interpolate(torch.stack([owner[n][inside] for n in numbers])[None].float(), (height, width), mode="nearest-exact")[0]
+        x, y = width / columns, height / rows
+        view = pose(-left * x, -top * y, 0, x, y)
+        if mirrored:
+            pictures, owners = pictures.flip(-1), owners.flip(-1)
+            view = compose(pose(width, 0, 0, -1, 1), view)
+        return pictures, owners.long(), compose(view.to(poses), torch.stack([poses[n] for n in numbers]))
+
+    def light(self, pictures):
+        """Other colours for the whole clip, a little more or less light in each step, grain, and sometimes blur."""
+        channels = torch.eye(3, device=self.device) + self.number(0, 0.15) * torch.randn(3, 3, generator=self.generator, device=self.device)
+        mixed = torch.einsum("sfchw,dc->sfdhw", pictures, channels / channels.sum(1, keepdim=True).clamp_min(0.5))
+        gain = uniform(self.generator, 0.85, 1.15, len(pictures), 1, 1, 1, 1, device=self.device) * self.number(0.7, 1.2)
+        mixed = (mixed.clamp(0, 1) ** self.number(0.7, 1.4) * gain)
+        if self.below(4) == 0:
+            small = F.interpolate(mixed.flatten(0, 1), scale_factor=0.5, mode="bilinear", antialias=True)
+            mixed = F.interpolate(small, mixed.shape[-2:], mode="bilinear").view(mixed.shape)
+        grain = self.number(0, 0.03) * torch.randn(mixed.shape, generator=self.generator, device=self.device)
+        return (mixed + grain).clamp(0, 1)
+
+
+def patch_centres(rows, columns, device=None):
+    """(rows × columns, 2) as x, y in pixels."""
+    y, x = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
+    return (torch.stack([x, y], -1).flatten(0, 1) + 0.5) * PATCH
+
+
+def look_up(owner, points):
+    """The layer at points (batch, n, 2) of maps (batch, H, W); -1 outside."""
+    x, y = points.floor().long().unbind(-1)
+    height, width = owner.shape[1:]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    found = owner.flatten(1).gather(1, y.clamp(0, height - 1) * width + x.clamp(0, width - 1))
+    return torch.where(inside, found, -1)
+
+
+def matches(owner, poses, other):
+    """Where each patch's point is in another step.
+
+    Args:
+        owner, poses: of `TrueClips.draw_true`.  other: (steps,) which step each step looks into.
+    Returns:
+        target (batch × steps, patches, patches): for each patch, how much each patch of the other step is its match, rows
+        adding up to one, or all zero where the point is hidden or mixed there; layer (batch × steps, patches);
+        flow (batch × steps, patches, 2): motion of the patch's point between the two frames, in patches.
+    """
+    rows, columns = (n // PATCH for n in owner.shape[-2:])
+    centres = patch_centres(rows, columns, owner.device)
+    flat = lambda x: x.flatten(0, 1)  # (batch × steps, …)
+    first, second = flat(owner)[:, 0], flat(owner)[:, 1]
+    every = centres.expand(len(first), -1, -1)
+    layer = look_up(first, every)  # (batch × steps, patches)
+    pure = layer == look_up(second, every)
+    here = torch.arange(len(first), device=owner.device)[:, None]
+    before, after = flat(poses)[here, 0, layer], flat(poses)[here, 1, layer]  # (batch × steps, patches, 2, 3)
+    on_layer = transform(invert(before), every)
+    flow = (transform(after, on_layer) - every) / PATCH
+    there = transform(flat(poses[:, other])[here, 0, layer], on_layer)  # in the first frame of the other step
+    seen = pure & (look_up(flat(owner[:, other])[:, 0], there) == layer)
+    other_layer = look_up(flat(owner[:, other])[:, 0], every)
+    distance = torch.cdist(there / PATCH, every / PATCH).masked_fill(layer.unsqueeze(2) != other_layer.unsqueeze(1), 1e4)
+    target = 0
+    for reach, share in ((NARROW, 1 - WIDE_SHARE), (WIDE, WIDE_SHARE)):
+        near = torch.exp(-((distance / reach) ** 2) / 2)
+        target = target + share * near / near.sum(-1, keepdim=True).clamp_min(1e-6)
+    return target * seen.unsqueeze(-1), layer, flow
+
+
+class Correspondence(Stage):
+    def build(self, start):
+        self.model = use_true_positions(VJEPA2Model.from_pretrained(start, dtype=torch.float32)).to(self.device).train()
+        self.model.predictor.requires_grad_(False)
+        self.readout = nn.Linear(self.model.config.hidden_size, 3).to(self.device)  # moves or not; flow in x, y
+
+    def update(self, supply):
+        """One step; returns the losses."""
+        mode = MODES[self.below(len(MODES))]
+        sizes = JOINT_SIZES if mode == "clip" else SIZES
+        height, width = sizes[self.below(len(sizes))]
+        steps = [2, 4, 8][self.below(3)] if mode == "clip" else 4
+        rows, columns = height // PATCH, width // PATCH
+        batch = max(1, TOKENS // (steps * rows * columns))
+        pictures, owner, poses, thing = supply.draw_true(batch, steps, height, width, mode)
+        other = (torch.arange(steps) + 1 + self.below(steps - 1)) % steps
+        target, layer, flow = matches(owner, poses, other)  # (batch × steps, patches, …)
+        places = None
+        if mode == "clip" and self.below(2):
+            places = self.kept_places(batch, rows, columns).to(self.device)  # (batch, k)
+            everywhere = places.repeat_interleave(steps, 0)  # (batch × steps, k)
+            pick = lambda t: t.gather(1, everywhere.unsqueeze(-1).expand(-1, -1, t.shape[-1]))
+            target = pick(target).gather(2, everywhere.unsqueeze(1).expand(-1, places.shape[1], -1))
+            layer, flow = layer.gather(1, everywhere), pick(flow)
+        x = self.encode(normalised(pictures), mode, places)  # (batch, steps, patches or k, channels)
+        found = target.sum(-1) > 0.3  # (batch × steps, patches): at least the wide part of the match is there
+        target = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
+        alike = F.normalize(x, dim=-1)
+        logits = alike.flatten(0, 1) @ alike[:, other].flatten(0, 1).transpose(1, 2) / TEMPERATURE  # (…, patches, patches)
+        loss = -(target * logits.log_softmax(-1)).sum(-1)[found].mean()
+        right = (target.gather(2, logits.argmax(-1, keepdim=True))[..., 0][found] > 0.05).float().mean()
+        losses = {"match": loss.item(), "right": right.item()}
+        if mode != "frame":
+            moves = (thing > 0).repeat_interleave(steps, 0).gather(1, layer)
+            read = self.readout(x.flatten(0, 1))
+            moving = F.binary_cross_entropy_with_logits(read[..., 0], moves.float())
+            shift = F.smooth_l1_loss(read[..., 1:], flow.clamp(-2, 2))
+            loss = loss + MOTION_WEIGHT * (moving + 2 * shift)
+            losses |= {"moving": moving.item(), "shift": shift.item()}
+        self.descend(loss)
+        return losses
+
+    def encode(self, pixels, mode, places):
+        """Pixels (batch, steps, 2, 3, height, width) to features (batch, steps, patches, channels).
+
+        places: None, or (batch, k) the visible ones, the same in all steps.
+        """
+        batch, steps = pixels.shape[:2]
+        with self.autocast():
+            if mode != "clip":  # each step by itself
+                return encode_tokens(self.model, pixels.flatten(0, 1)).float().unflatten(0, (batch, steps))
+            visible = None
+            if places is not None:
+                patches = pixels.shape[-1] * pixels.shape[-2] // PATCH**2
+                visible = (torch.arange(steps, device=self.device)[:, None] * patches + places[:, None]).flatten(1)
+            return encode_tokens(self.model, pixels.flatten(1, 2), visible).float().unflatten(1, (steps, -1))
+
+    def kept_places(self, batch, rows, columns):
+        """(batch, k) sorted numbers of the places outside a random block of 30 to 70 % of the area."""
+        share = 0.3 + 0.4 * torch.rand((), generator=self.generator).item()
+        tall, wide = max(1, round(rows * share**0.5)), max(1, round(columns * share**0.5))
+        hidden = torch.zeros(batch, rows, columns, dtype=torch.bool)
+        for mask in hidden:
+            top, left = self.below(rows - tall + 1), self.below(columns - wide + 1)
+            mask[top : top + tall, left : left + wide] = True
+        return torch.nonzero(~hidden.flatten(1))[:, 1].view(batch, -1)
+
+    def weights(self):
+        return stock_state_dict(self.model), self.model.config.to_diff_dict()
+
+
+if __name__ == "__main__":
+    train(Correspondence, TrueClips, "learning correspondences", steps=1800)
