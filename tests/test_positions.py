@@ -7,7 +7,7 @@ import torch
 from transformers import VJEPA2Model
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
 
-from demo.pretrain import stock_state_dict
+from demo.training import stock_state_dict
 from tests.conftest import GOLDEN
 from vjepa_utils.positions import encode_tokens, grid_positions, predict_tokens
 
