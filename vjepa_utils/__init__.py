@@ -23,7 +23,7 @@ _HOMES = {
     "Features": "features",
     "PCAColours": "colours",
 }
-_MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "colours", "figures")
+_MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "masks", "colours", "figures")
 __all__ = [*_HOMES, *_MODULES]
 
 
