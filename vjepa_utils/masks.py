@@ -88,6 +88,12 @@ def region(grid, mask):
     return torch.nn.functional.adaptive_max_pool2d(mask.unsqueeze(1), grid[1:])[:, 0].numpy() > 0
 
 
+def pixels(hidden, height, width):
+    """The pixels of a picture (height, width) that hidden patches cover: bool (steps, height, width)."""
+    rows, columns = (np.arange(side) * count // side for side, count in zip((height, width), hidden.shape[1:], strict=True))
+    return hidden[:, rows[:, None], columns]
+
+
 def _rectangle(rows, columns, share):
     """Height and width in patches, in the picture's aspect, that hide about `share` of it and not all."""
     _check(share)
