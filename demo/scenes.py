@@ -316,6 +316,16 @@ def random_scenes(batch, count, height, width, generator, bank, things=7):
     return layers, light
 
 
+def unseen_clips(count, frames, height, width, seed=0):
+    """Yield `count` random scenes with textures that no training used: uint8 (frames, height, width, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    bank = textures(60, generator, photographs(tuple(HELD_OUT_PHOTOS)))
+    for _ in range(count):
+        layers, light = random_scenes(1, frames, height, width, generator, bank)
+        clip = composite(layers, height, width, light)[0][0]
+        yield (clip * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
 def sheet(path, seed=0):
     """A contact sheet of 16 random scenes: first and last frame of each, with the masks of moving things."""
     import matplotlib

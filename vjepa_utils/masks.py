@@ -55,6 +55,8 @@ def tokens(grid, share=0.6, seed=0):
 
 def future(grid, after):
     """Every step after step `after`, counted from 0. `mask.mean()` is exactly the share of those steps."""
+    if grid[0] < 2:
+        raise ValueError("future needs at least two steps, one to see and one to hide: take four frames or more.")
     if not 0 <= after < grid[0] - 1:
         raise ValueError(f"after must be a step from 0 to {grid[0] - 2}, so that one is visible and one hidden, not {after}.")
     hidden = np.zeros(grid, bool)

@@ -84,10 +84,14 @@ class Recovery:
         shares = {name: _mean(worse[name][covers[name]]) for name in worse}
         return shares | {"all": _mean(np.all([worse[name] | ~covers[name] for name in worse], 0))}
 
-    def means(self, error="cosine"):
-        """{"prediction" or baseline: mean "cosine" or "l1"}, over the tokens it covers; NaN where it covers none."""
+    def means(self, error="cosine", where=None):
+        """{"prediction" or baseline: mean "cosine" or "l1" over the hidden tokens it covers}; NaN if it covers none.
+
+        where: bool array that broadcasts to (steps, rows, columns): only hidden tokens there.
+        """
+        chosen = np.broadcast_to(True if where is None else where, self.hidden.shape)[self.hidden]
         every = {"prediction": getattr(self, error)} | {name: errors[error] for name, errors in self.baselines.items()}
-        return {name: _mean(values[np.isfinite(values)]) for name, values in every.items()}
+        return {name: _mean(values[chosen & np.isfinite(values)]) for name, values in every.items()}
 
     def table(self):
         """Means of prediction and baselines as text."""
