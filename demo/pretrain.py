@@ -14,12 +14,14 @@ statistics from the visible tokens stays on, weakly, to the end.
 import copy
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import VJEPA2Config, VJEPA2Model
 
 from demo.training import PATCH, Clips, Stage, normalised, stock_state_dict, train
+from vjepa_utils import masks
 from vjepa_utils.positions import encode_tokens, predict_tokens, use_true_positions
 
 CONFIG = dict(
@@ -37,20 +39,10 @@ def multiblock(grid, batch, kind, generator):
 
     Returns visible (batch, n) and hidden (batch, m) token numbers, cut at random to equal lengths in the batch.
     """
-    steps, rows, columns = grid
-    blocks, area = [(8, 0.15), (2, 0.7)][kind]
-    order = torch.argsort(torch.rand(batch, steps * rows * columns, generator=generator), 1)
-    hidden = torch.zeros(batch, rows, columns, dtype=torch.bool)
-    for mask in hidden:
-        for aspect in (0.75 + 0.75 * torch.rand(blocks, generator=generator)).tolist():
-            height = max(1, min(rows, round(math.sqrt(area * rows * columns * aspect))))
-            width = max(1, min(columns, round(area * rows * columns / height)))
-            top = int(torch.randint(rows - height + 1, (), generator=generator))
-            left = int(torch.randint(columns - width + 1, (), generator=generator))
-            mask[top : top + height, left : left + width] = True
-        if mask.all():
-            mask[int(torch.randint(rows, (), generator=generator)), int(torch.randint(columns, (), generator=generator))] = False
-    hidden = hidden.flatten(1).repeat(1, steps).gather(1, order)  # in random token order
+    order = torch.argsort(torch.rand(batch, math.prod(grid), generator=generator), 1)
+    seed = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+    hidden = torch.from_numpy(np.stack([masks.multiblock(grid, ("short", "long")[kind], seed) for _ in range(batch)]))
+    hidden = hidden.flatten(1).gather(1, order)  # in random token order
     lists = []
     for chosen in (~hidden, hidden):
         length = int(chosen.sum(1).min())

@@ -37,13 +37,26 @@ def test_pca_writes_pictures_and_films(clip, tmp_path, kind):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", f"out.{kind}"]
 
 
+def test_recover_draws_several_masks_and_prints_their_tables(clip, tmp_path):
+    words = ["--encoder", GOLDEN / "model", "--size", "64", "--count", "7", "--mask", "block", "future", "--after", "0"]
+    done = command("recover", clip, *words, "-o", tmp_path / "out.png")
+    assert done.returncode == 0 and "4 steps of 4×5 patches, model" in done.stdout, done.stderr
+    assert "warning: 10 of the 10 mask tokens of model are not zero" in done.stderr
+    block, future = (part.splitlines() for part in done.stdout.split("\n\n")[:2])
+    assert block[0] == "block" and future[0] == "future"
+    assert [line.split()[0] for line in block[2:6]] == ["prediction", "mean", "nearest", "same"]
+    assert block[5].endswith("0%") and future[5].endswith("100%") and "60 of 80 tokens hidden (75%)" in future[6]
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.height > picture.width > 300  # seven rows of four steps
+
+
 def test_figures_are_the_same_a_second_time(tmp_path):
     digests = []
     for _ in range(2):
         done = command("figures", "--encoder", GOLDEN / "model", "--size", "64", "--every", "12", "-o", tmp_path / "figures")
         assert done.returncode == 0, done.stderr
         digests.append({p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in (tmp_path / "figures").iterdir()})
-    assert digests[0] == digests[1] and len(digests[0]) == 8
+    assert digests[0] == digests[1] and len(digests[0]) == 11
 
 
 @pytest.mark.parametrize(
@@ -55,6 +68,10 @@ def test_figures_are_the_same_a_second_time(tmp_path):
         (["pca", "{clip}", "-o", "out.txt"], "-o must end in .png, .mp4 or .gif"),
         (["pca", "{clip}", "-o", "no/folder/out.png"], "there is no folder no/folder"),
         (["pca", "{clip}", "--start", "10", "-o", "out.png"], "has 10 frames (0 to 9)"),
+        (["recover", "{clip}", "--mask", "block", "-o", "out.mp4"], "-o must end in .png, not out.mp4"),
+        (["recover", "{clip}", "--mask", "block", "--share", "1", "-o", "out.png"], "share must lie between 0 and 1, not 1.0"),
+        (["recover", "{clip}", "--mask", "future", "--after", "4", "-o", "out.png"], "after must be a step from 0 to 3"),
+        (["recover", "{clip}", "--mask", "future", "--count", "2", "-o", "out.png"], "future needs at least two steps"),
         (["pca", "{clip}", "--size", "8", "-o", "out.png"], "at least the patch, 16"),
         (["pca", "{clip}", "--context", "3", "-o", "out.png"], "context must be"),
         (["pca", "{clip}", "--encoder", "nobody", "-o", "out.png"], "There is no encoder 'nobody'"),

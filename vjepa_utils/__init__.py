@@ -21,9 +21,10 @@ _HOMES = {
     "load_encoder": "encoder",
     "CHECKPOINTS": "checkpoints",
     "Features": "features",
+    "Recovery": "recovery",
     "PCAColours": "colours",
 }
-_MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "colours", "figures")
+_MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "masks", "recovery", "colours", "figures")
 __all__ = [*_HOMES, *_MODULES]
 
 

@@ -1,4 +1,4 @@
-"""Command line: python -m vjepa_utils pca VIDEO -o OUT.png, and python -m vjepa_utils figures."""
+"""Command line: python -m vjepa_utils pca | recover VIDEO -o OUT.png, and python -m vjepa_utils figures."""
 
 import argparse
 import sys
@@ -6,17 +6,14 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+MASKS = ["block", "multiblock", "multiblock-long", "tubes", "tokens", "window", "future"]
 
 
 def pca(arguments):
     """Colours of a clip: .png is a strip of its steps, .mp4 and .gif the frames beside their colours."""
     import vjepa_utils as vj
 
-    if Path(arguments.output).suffix.lower() not in (".png", ".mp4", ".gif"):
-        raise ValueError(f"-o must end in .png, .mp4 or .gif, not {arguments.output}.")
-    vj.features.check_writable(arguments.output)  # now, not after the encoding
-    if Path(arguments.output).exists() and Path(arguments.output).resolve() == Path(arguments.video).resolve():
-        raise ValueError(f"-o names the clip itself, {arguments.video}: give another file.")
+    _check_output(arguments, ".png", ".mp4", ".gif")
     every = 1 if arguments.every is None else arguments.every
     video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
     encoder = vj.load_encoder(arguments.encoder)
@@ -29,12 +26,39 @@ def pca(arguments):
     print(f"{arguments.output}: {features.grid[0]} steps of {features.grid[1]}×{features.grid[2]} patches, {encoder.name}")
 
 
+def recover(arguments):
+    """What the predictor recovers of hidden tokens, as a figure and a table; all frames are encoded jointly."""
+    import vjepa_utils as vj
+
+    _check_output(arguments, ".png")
+    every = 1 if arguments.every is None else arguments.every
+    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    encoder = vj.load_encoder(arguments.encoder)
+    grid, seed = encoder.grid(video, arguments.size, "clip"), arguments.seed
+    share = {} if arguments.share is None else {"share": arguments.share}
+    make = {
+        "block": lambda: vj.masks.block(grid, **share),
+        "multiblock": lambda: vj.masks.multiblock(grid, "short", seed),
+        "multiblock-long": lambda: vj.masks.multiblock(grid, "long", seed),
+        "tubes": lambda: vj.masks.tubes(grid, **share, seed=seed),
+        "tokens": lambda: vj.masks.tokens(grid, **share, seed=seed),
+        "window": lambda: vj.masks.window(grid, **share),
+        "future": lambda: vj.masks.future(grid, (grid[0] - 1) // 2 if arguments.after is None else arguments.after),
+    }
+    found = encoder.recover(video, {name: make[name]() for name in arguments.mask}, size=arguments.size)
+    vj.figures.save(vj.figures.recovery_strip(video, found), arguments.output)
+    for name, recovery in found.items():
+        print(f"{name}\n{recovery.table()}\n")
+    print(f"{arguments.output}: {grid[0]} steps of {grid[1]}×{grid[2]} patches, {encoder.name}")
+
+
 def figures(arguments):
-    """The figures of the README, from the two clips in videos/, in float32 on one thread: a second run gives the same files."""
+    """The figures of the README, from the clips in videos/ and rendered scenes, in float32 on one thread: a second run changes no file."""
     import torch
     from tqdm import tqdm
 
     import vjepa_utils as vj
+    from demo.scenes import unseen_scenes
 
     torch.set_num_threads(1)  # with more, sums are taken in an order that changes from run to run
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
@@ -54,15 +78,22 @@ def figures(arguments):
         latents = features[name]
         moved = [abs(video.frames[i + 1].astype(int) - video.frames[i]).mean() for i in range(0, len(video) - 1, 2)]
         step = moved.index(max(moved))  # the pair in which most moves
+        hidden = {"block": vj.masks.block(encoder.grid(video, None, "clip"))}
         drawn = {
             "pair": vj.figures.pair_panel(video, latents, colours, step),
             "pca": vj.figures.pca_strip(video, latents, colours),
             "change": vj.figures.change_strip(video, latents),
             "overlay": vj.figures.overlay(video, latents, colours, step),
+            "recovery": vj.figures.recovery_strip(video, encoder.recover(video, hidden)),
         }
         for kind, figure in drawn.items():
             vj.figures.save(figure, folder / f"{name}-{kind}.png")
-    print(f"{folder}: {len(drawn) * len(clips)} figures with {encoder.name}")
+    scenes = [clip for clip, *_ in unseen_scenes(8, 12, 160, 160)]
+    grid = encoder.grid(scenes[0], (160, 160), "clip")
+    hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {"future": vj.masks.future(grid, 1)}
+    found = [encoder.recover(scene, hidden, size=(160, 160)) for scene in tqdm(scenes, desc="recovering scenes")]
+    vj.figures.save(vj.figures.recovery_curves(found, f"{len(scenes)} unseen rendered scenes"), folder / "recovery-curves.png")
+    print(f"{folder}: {len(drawn) * len(clips) + 1} figures with {encoder.name}")
 
 
 def parser():
@@ -71,19 +102,43 @@ def parser():
     shared = argparse.ArgumentParser(add_help=False)
     encoders = "a shipped encoder, a Hugging Face id or a local folder (default: %(default)s)"
     shared.add_argument("--encoder", default="vjepa2-demo", help=encoders)
-    shared.add_argument("--size", type=_size, default=512, help="short side of the encoded picture, or HEIGHTxWIDTH (default: %(default)s)")
-    shared.add_argument("--context", type=_whole, help='frames that see each other: "pair" (default), "clip", "frame" or an even number')
     shared.add_argument("--start", type=_whole, default=0, help='first frame: its number, or seconds such as "5.2s"')
     shared.add_argument("--every", type=int, help="take every n-th frame (default: 1; 4 for figures)")
     shared.add_argument("--count", type=int, help="how many frames to take (default: all)")
-    pca_ = commands.add_parser("pca", parents=[shared], help="colours of a clip", description=pca.__doc__)
+    side = "short side of the encoded picture, or HEIGHTxWIDTH"
+    encoded = argparse.ArgumentParser(add_help=False, parents=[shared])
+    encoded.add_argument("--size", type=_size, default=512, help=side + " (default: %(default)s)")
+    encoded.add_argument("--context", type=_whole, help='frames that see each other: "pair" (default), "clip", "frame" or an even number')
+    pca_ = commands.add_parser("pca", parents=[encoded], help="colours of a clip", description=pca.__doc__)
     pca_.add_argument("video", help="a video file, a GIF or a folder of images")
     pca_.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png, .mp4 or .gif file")
     pca_.set_defaults(run=pca)
-    figures_ = commands.add_parser("figures", parents=[shared], help="the figures of the README", description=figures.__doc__)
+    recover_ = commands.add_parser("recover", parents=[shared], help="what the predictor recovers", description=recover.__doc__)
+    recover_.add_argument("video", help="a video file, a GIF or a folder of images")
+    recover_.add_argument("--size", type=_size, help=side + " (default: 256, or the training size if larger)")
+    recover_.add_argument("--mask", nargs="+", action="extend", choices=MASKS, required=True, help="what to hide; one or several")
+    recover_.add_argument("--share", type=float, help="how much to hide (default: 0.6; 0.25 for window); not for multiblock and future")
+    recover_.add_argument("--after", type=int, help="for future: the last visible step, two frames each, from 0 (default: the middle one)")
+    recover_.add_argument("--seed", type=int, default=0, help="of random masks (default: %(default)s)")
+    recover_.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png file")
+    recover_.set_defaults(run=recover)
+    figures_ = commands.add_parser("figures", parents=[encoded], help="the figures of the README", description=figures.__doc__)
     figures_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
     figures_.set_defaults(run=figures)
     return main
+
+
+def _check_output(arguments, *kinds):
+    """ValueError or OSError now, not after the encoding."""
+    import vjepa_utils as vj
+
+    output = Path(arguments.output)
+    if output.suffix.lower() not in kinds:
+        *others, last = kinds
+        raise ValueError(f"-o must end in {', '.join(others)}{' or ' if others else ''}{last}, not {output}.")
+    vj.features.check_writable(output)
+    if output.exists() and output.resolve() == Path(arguments.video).resolve():
+        raise ValueError(f"-o names the clip itself, {arguments.video}: give another file.")
 
 
 def _size(text):

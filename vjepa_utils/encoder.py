@@ -12,6 +12,7 @@ from vjepa_utils.checkpoints import find, label, load_model, pixel_statistics
 from vjepa_utils.cuts import cuts_between
 from vjepa_utils.features import Features
 from vjepa_utils.positions import encode_tokens
+from vjepa_utils.recovery import recover
 from vjepa_utils.video import as_video
 
 BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
@@ -116,6 +117,23 @@ class Encoder:
             self.name,
         )
 
+    @torch.no_grad()
+    def recover(self, video, hidden, mask_token=None, size=None):
+        """Predict the features of hidden tokens from the visible ones; all frames are encoded jointly (context "clip").
+
+        Args:
+            video, size: as for `encode`. Where the picture is resized, pixels beside a hidden patch hold a trace of it.
+            hidden: bool array or tensor of the grid, True where hidden (see `masks`), or {name: such an array}: these share
+                one encoding of the whole clip.
+            mask_token: which of the checkpoint's mask tokens stands for a hidden one. None: the only one that is not zero;
+                if there is not just one, 0 with a warning.
+        Returns:
+            Recovery, or {name: Recovery}.
+        Raises:
+            ValueError: an argument is out of range, or there is no predictor.  MemoryError: the frames cannot fit.
+        """
+        return recover(self, video, hidden, mask_token, size)
+
     def _tokens(self, pixels, layer, square):
         return encode_tokens(self.model, pixels, layer=layer, square=square)
 
@@ -150,7 +168,7 @@ class Encoder:
             slot.copy_((x[0] / 255 - self.mean) / self.std)
         return pixels
 
-    def _check_memory(self, tokens, length, tokens_per_step):
+    def _check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
         """Fail before the machine does: the activations of one context against the memory that is free."""
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available
         # The widest moment is the MLP: the residual, and the hidden layer before and after its GELU; the pixels in float32.
@@ -159,7 +177,7 @@ class Encoder:
         if tokens * per_token > free:
             fits = int(free / per_token / tokens_per_step) * 2
             needs = f"{length} frames seen jointly are {tokens} tokens and need about {tokens * per_token / 2**30:.1f} GiB"
-            advice = f"context={fits} fits" if 2 <= fits < length else "take a smaller size"
+            advice = f"{remedy.format(fits)} fits" if 2 <= fits < length else "take a smaller size"
             raise MemoryError(f"{needs}, where {free / 2**30:.1f} GiB are free: {advice}.")
 
 

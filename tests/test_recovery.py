@@ -1,0 +1,268 @@
+"""Recovery against the reference's outputs, brute force, and a repainted clip."""
+
+import re
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import VJEPA2Model
+
+import vjepa_utils as vj
+from tests.conftest import GOLDEN
+from vjepa_utils.recovery import _mask_token
+
+CASES = ["square", "clip", "landscape", "portrait", "larger"]
+pytestmark = pytest.mark.filterwarnings("ignore:A cut")  # random frames look like cuts
+
+
+def masked(golden, name):
+    """Frames, mask, size and tensors of a golden case."""
+    about, case = golden[name]
+    hidden = np.zeros(about["steps"] * about["rows"] * about["columns"], bool)
+    hidden[case["hidden"]] = True
+    return case["frames"], hidden.reshape(about["steps"], about["rows"], about["columns"]), (about["height"], about["width"]), case
+
+
+def error(a, b):
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("token", [0, 1])
+def test_prediction_and_target_equal_the_reference(tiny, golden, name, token):
+    frames, hidden, size, case = masked(golden, name)
+    found = tiny.recover(frames, hidden, token, size)
+    assert found.mask_token == token and error(found.predicted, case[f"predicted_mask_token_{token}"]) < 1e-5
+    assert found.target.shape == (*hidden.shape, 96) and found.target.dtype == torch.float32
+    tokens, context = (F.layer_norm(case[key], (96,)) for key in ("tokens", "visible_tokens"))
+    assert error(found.target.flatten(0, 2), tokens) < 1e-5 and error(found.context, context) < 1e-5
+    truth = tokens[case["hidden"]]
+    cosine = (found.predicted * truth).sum(1) / found.predicted.norm(dim=1) / truth.norm(dim=1)
+    assert np.allclose(found.cosine, cosine, atol=1e-5) and np.allclose(found.l1, (found.predicted - truth).abs().mean(1), atol=1e-5)
+    assert torch.equal(found.filled.values[~hidden], found.context) and torch.equal(found.filled.values[hidden], found.predicted)
+    assert np.array_equal(found.on_grid(found.cosine)[hidden], found.cosine) and np.isnan(found.on_grid(found.cosine)[~hidden]).all()
+
+
+def repainted(frames, hidden):
+    """The clip with noise in all hidden pixels, and in no other."""
+    paint = np.random.default_rng(1).integers(0, 256, frames.shape, np.uint8)
+    where = vj.masks.pixels(hidden, *frames.shape[1:3]).repeat(2, 0)[..., None]
+    return np.where(where, paint, frames)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hidden_pixels_do_not_reach_the_prediction(tiny, golden, name):
+    frames, hidden, size, _ = masked(golden, name)
+    before, after = (tiny.recover(clip, hidden, 0, size) for clip in (frames.numpy(), repainted(frames.numpy(), hidden)))
+    assert torch.equal(before.predicted, after.predicted) and torch.equal(before.context, after.context)
+    assert error(after.target, before.target) > 0.1
+
+
+def test_in_stock_transformers_they_do(tiny, golden):
+    """`VJEPA2Model.forward(context_mask=…)` encodes all tokens and gathers then, here on its own training square."""
+    frames, hidden, size, case = masked(golden, "clip")
+    stock = VJEPA2Model.from_pretrained(GOLDEN / "model").eval()
+    contexts, predictions = [], []
+    for clip in (frames.numpy(), repainted(frames.numpy(), hidden)):
+        with torch.no_grad():
+            pixels = tiny._pixels(clip, size).unsqueeze(0)
+            out = stock(pixels, context_mask=[case["visible"].unsqueeze(0)], target_mask=[case["hidden"].unsqueeze(0)])
+        contexts.append(out.masked_hidden_state[0])
+        predictions.append(out.predictor_output.last_hidden_state[0])
+    assert error(*contexts) > 0.1 and error(*predictions) > 0.05
+    assert error(contexts[0], case["visible_tokens"]) > 0.1 and error(predictions[0], case["predicted_mask_token_1"]) > 0.05
+
+
+# Numbers
+
+
+def recovery(target, hidden, predicted=None):
+    """A Recovery of given features; the prediction is the truth unless given."""
+    steps, rows, columns = hidden.shape
+    whole = vj.Features(target, torch.arange(2 * steps).view(-1, 2), 16, (16 * rows, 16 * columns), (16 * rows, 16 * columns), "none")
+    return vj.Recovery(whole, hidden, target[~hidden], target[hidden] if predicted is None else predicted, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_baselines_against_brute_force(seed):
+    generator = np.random.default_rng(seed)
+    grid = (4, 5, 6)
+    hidden = generator.random(grid) < (0.3, 0.6, 0.8, 0.95)[seed]
+    hidden[:, 2, 3], hidden[0, 0, 0] = True, False  # a place that is never visible
+    target = torch.from_numpy(generator.standard_normal((*grid, 8)).astype(np.float32))
+    found = recovery(target, hidden, target[hidden] + 1)
+    visible = np.argwhere(~hidden)
+    for i, token in enumerate(np.argwhere(hidden)):
+        squares = ((visible - token) ** 2).sum(1).tolist()
+        steps = [t for t in range(4) if not hidden[t, token[1], token[2]]]
+        same = min(steps, key=lambda t: (abs(t - token[0]), t), default=None)  # the earlier of two
+        guesses = {
+            "mean": target[~hidden].mean(0),
+            "nearest": target[tuple(visible[squares.index(min(squares))])],  # the lowest number of equally near ones
+            "same place": torch.full((8,), torch.nan) if same is None else target[same, token[1], token[2]],
+        }
+        truth = target[tuple(token)]
+        for name, guess in guesses.items():
+            expected = F.cosine_similarity(guess, truth, dim=0).item(), (guess - truth).abs().mean().item()
+            given = found.baselines[name]["cosine"][i], found.baselines[name]["l1"][i]
+            assert given == pytest.approx(expected, abs=1e-5, nan_ok=True)
+    never = hidden.all(0)
+    assert found.coverage == pytest.approx({"mean": 1, "nearest": 1, "same place": 1 - 4 * never.sum() / hidden.sum()})
+
+
+def test_ties_by_hand():
+    """One row of three in three steps, features 0…8 as directions; the middle one hidden: four neighbours at distance 1."""
+    target = torch.eye(9).view(3, 1, 3, 9)
+    hidden = np.zeros((3, 1, 3), bool)
+    hidden[1, 0, 1] = True
+    found = recovery(target, hidden, target[0, 0, 1].unsqueeze(0))  # as if it predicted token 1
+    for name in ("nearest", "same place"):  # both take token 1: of 1, 3, 5 and 7 the lowest, of steps 0 and 2 the lower
+        assert found.baselines[name]["cosine"] == found.cosine == 0
+        moved = target.clone()
+        moved[1, 0, 1] = target[0, 0, 1]
+        assert recovery(moved, hidden).baselines[name]["cosine"] == 1
+
+
+def test_many_tokens_take_little_time_and_the_same_tokens():
+    hidden = vj.masks.multiblock((8, 40, 64), "long", 3)  # 20480 tokens
+    places, target = np.argwhere(~hidden), torch.zeros(*hidden.shape, 3)
+    target[~hidden] = torch.from_numpy(places).float()
+    target[hidden] = torch.from_numpy(np.argwhere(hidden)).float()
+    from scipy.spatial import cKDTree
+
+    near = cKDTree(places).query(np.argwhere(hidden))[0]
+    found = vj.recovery._nearest_visible(hidden)
+    assert np.linalg.norm(places[found] - np.argwhere(hidden), axis=1) == pytest.approx(near)
+
+
+def test_what_is_beaten():
+    """Orthogonal features at two visible and two hidden tokens; one prediction is right, the other copies its neighbour."""
+    target = torch.eye(4).view(2, 1, 2, 4)
+    hidden = np.array([[[False, True]], [[True, False]]])
+    found = recovery(target, hidden, torch.stack([target[0, 0, 1], target[0, 0, 0]]))
+    assert found.cosine.tolist() == [1, 0] and found.l1.tolist() == [0, 0.5]
+    assert found.beaten == {"mean": 0.5, "nearest": 0.5, "same place": 0.5, "all": 0.5}
+    assert found.means() == {"prediction": 0.5, "mean": 0, "nearest": 0, "same place": 0}
+    assert re.search(r"nearest +0.000 +0.500 +50% +100%", found.table())
+
+
+def test_places_hidden_in_every_step_are_left_out():
+    hidden = vj.masks.block((2, 4, 4), 0.5)
+    found = recovery(torch.randn(2, 4, 4, 8, generator=torch.Generator().manual_seed(0)), hidden)
+    assert np.isnan(found.baselines["same place"]["cosine"]).all() and found.coverage["same place"] == 0
+    assert np.isnan(found.means()["same place"]) and np.isnan(found.beaten["same place"]) and found.beaten["all"] == 1
+    assert re.search(r"same place +– +– +– +0%", found.table())
+
+
+def test_constant_features_are_recovered_by_every_copy():
+    target = torch.arange(1.0, 9).expand(3, 4, 4, 8).contiguous()
+    found = recovery(target, vj.masks.tokens((3, 4, 4), 0.4))
+    assert set(np.round([*found.means().values()], 5)) == {1} and set(np.round([*found.means("l1").values()], 5)) == {0}
+    assert found.beaten["all"] == 0
+
+
+# Figures
+
+
+def test_the_strip_shows_what_is_hidden_filled_in_and_how_alike():
+    target = torch.randn(3, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    hidden = vj.masks.block((3, 4, 6), 0.5)
+    found = recovery(target, hidden)
+    video = np.full((6, 64, 96, 3), 60, np.uint8)
+    figure = vj.figures.recovery_strip(video, {"block": found})
+    shown = [axis.get_images()[0].get_array() for axis in figure.axes]
+    assert len(shown) == 12 and (shown[0][0, 0] == 60).all() and (shown[0][32, 48] > 150).all()
+    assert np.allclose(shown[3], shown[6])  # the prediction is the truth, in the same basis
+    yellow = shown[9][hidden[0]]
+    assert np.ptp(yellow, axis=0).max() < 1e-6 and yellow[0, 0] > 0.9 > yellow[0, 2]
+    heading = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
+    assert "none" in heading and f"block {100 * hidden.mean():.0f} %: mean cosine of prediction 1.00, mean" in heading
+    assert "same place" not in heading
+
+
+def test_curves_are_means_over_tokens_and_seeds():
+    grid = (4, 3, 3)
+    masks = {0.25: vj.masks.block(grid, 0.25), 0.6: vj.masks.block(grid, 0.6), "future": vj.masks.future(grid, 1)}
+    targets = [torch.randn(*grid, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    many = [{name: recovery(target, mask, target[mask] + seed) for name, mask in masks.items()} for seed, target in enumerate(targets)]
+    left, right = vj.figures.recovery_curves(many, "three seeds").axes
+    lines = lambda axis: [line.get_ydata() for line in axis.get_lines()]
+    expected = [np.mean([found[share].cosine.mean() for found in many]) for share in (0.25, 0.6)]
+    assert lines(left)[0] == pytest.approx(expected) and np.isnan(lines(left)[3]).all()
+    expected = [np.mean([found["future"].on_grid(found["future"].cosine)[step].mean() for found in many]) for step in (2, 3)]
+    assert lines(right)[0] == pytest.approx(expected) and lines(right)[2] == pytest.approx(lines(right)[3])
+
+
+# Arguments
+
+
+def test_several_masks_share_one_encoding_and_give_what_each_gives(tiny, monkeypatch):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 64, 96, 3), np.uint8)
+    grid = tiny.grid(frames, 64, "clip")
+    masks = {"block": vj.masks.block(grid), "tubes": torch.from_numpy(vj.masks.tubes(grid, 0.3))}
+    alone = {name: tiny.recover(frames, mask, 0, 64) for name, mask in masks.items()}
+    encode, calls = tiny.encode, []
+    monkeypatch.setattr(tiny, "encode", lambda *a, **k: calls.append(a) or encode(*a, **k))
+    together = tiny.recover(frames, masks, 0, 64)
+    assert len(calls) == 1 and list(together) == ["block", "tubes"]
+    for name, found in together.items():
+        assert torch.equal(found.predicted, alone[name].predicted) and torch.equal(found.target, alone[name].target)
+    assert together["block"].whole.frames.tolist() == [[0, 1], [2, 3], [4, 4]]  # an odd last frame is paired with itself
+
+
+@pytest.mark.parametrize(("trained", "chosen"), [([0], 0), ([2], 2)])
+def test_the_only_mask_token_that_is_not_zero(trained, chosen):
+    rows = torch.zeros(4, 1, 1, 3)
+    rows[trained] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _mask_token(rows, None, "x") == chosen
+        assert _mask_token(torch.zeros(1, 1, 1, 3), None, "x") == 0
+        assert _mask_token(rows, 3, "x") == 3
+
+
+@pytest.mark.parametrize("trained", [[], [0, 1], [1, 3]])
+def test_mask_tokens_among_which_none_is_the_only_one(trained):
+    rows = torch.zeros(4, 1, 1, 3)
+    rows[trained] = 1
+    with pytest.warns(UserWarning, match=f"{len(trained)} of the 4 mask tokens of x are not zero.* 0 is used"):
+        assert _mask_token(rows, None, "x") == 0
+
+
+FRAMES, MASK = np.zeros((2, 64, 64, 3), np.uint8), np.eye(4, dtype=bool)[None]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "token", "sentence"),
+    [
+        (MASK[:, :3], 0, r"hidden must be bool of the shape \(1, 4, 4\), the grid that .* gives, not bool of the shape \(1, 3, 4\)"),
+        (MASK[0], 0, r"not bool of the shape \(4, 4\)"),
+        (MASK.astype(float), 0, "not float64 of the shape"),
+        (torch.from_numpy(MASK).int(), 0, "not int32"),
+        (MASK | True, 0, "hidden hides every token"),
+        (MASK & False, 0, "hidden hides nothing"),
+        ({"a": MASK, "b": MASK | True}, 0, "hidden hides every token"),
+        (MASK, 10, "mask_token must be a whole number from 0 to 9 for model, not 10"),
+        (MASK, -1, "mask_token must be"),
+        (MASK, True, "mask_token must be"),
+    ],
+)
+def test_bad_input(tiny, hidden, token, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        tiny.recover(FRAMES, hidden, token, 64)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_encoder_without_a_predictor(tiny):
+    with pytest.raises(ValueError, match="image has no predictor"):
+        vj.recovery.recover(SimpleNamespace(model=SimpleNamespace(), name="image"), FRAMES, MASK)
+
+
+def test_a_clip_that_cannot_fit_names_how_many_frames_can(tiny, monkeypatch):
+    monkeypatch.setattr("vjepa_utils.encoder.psutil.virtual_memory", lambda: SimpleNamespace(available=2_000_000))
+    frames = np.zeros((400, 32, 32, 3), np.uint8)
+    with pytest.raises(MemoryError, match=r"400 frames .* count=\d+ fits"):
+        tiny.recover(frames, vj.masks.block((200, 2, 2), 0.5), 0, 32)
