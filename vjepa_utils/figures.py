@@ -210,7 +210,7 @@ def recovery_curves(recoveries, about):
         axis.grid(alpha=0.3)
     axes[0].set(xlabel="tokens hidden, %", ylabel="mean cosine with the target")
     axes[1].set(xlabel=f"steps into the future, {last + 1} visible")
-    axes[1].legend(frameon=False, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(CURVES), frameon=False, fontsize=8)
     heading = f"{futures[0].whole.encoder} · {about} · baselines copy features that saw the whole clip"
     figure.suptitle(heading, fontsize=9, x=0.01, ha="left")
     return figure
