@@ -8,7 +8,7 @@
     colours = vj.PCAColours().fit(features).colours(features)
 
 Read on in the order of that pipeline: `video` (over `sources`), `encoder` (below it `checkpoints` and `positions`),
-`features`, `colours`, `figures`.
+`features`, `colours`, `figures`; beside it `masks` and `recovery`, what the predictor makes of hidden tokens.
 """
 
 import importlib

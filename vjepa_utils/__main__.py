@@ -92,7 +92,8 @@ def figures(arguments):
     grid = encoder.grid(scenes[0], (160, 160), "clip")
     hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {"future": vj.masks.future(grid, 1)}
     found = [encoder.recover(scene, hidden, size=(160, 160)) for scene in tqdm(scenes, desc="recovering scenes")]
-    vj.figures.save(vj.figures.recovery_curves(found, f"{len(scenes)} unseen rendered scenes"), folder / "recovery-curves.png")
+    about = f"centred block, then future, of {len(scenes)} unseen rendered scenes"
+    vj.figures.save(vj.figures.recovery_curves(found, about), folder / "recovery-curves.png")
     print(f"{folder}: {len(drawn) * len(clips) + 1} figures with {encoder.name}")
 
 

@@ -181,7 +181,8 @@ def recovery_strip(video, recovery, most=6):
         about.append(f"{share}: mean cosine of {means}")
     titles = [[_covered(whole.frames[s]) for s in chosen]] * len(rows)
     heading = [_clip_name(video), _basis(whole, colours), *about, "cosine from black, 0 or less, to yellow, 1; grey where visible"]
-    return _figure([pictures for _, pictures in rows], titles, " · ".join(heading), labels=[label for label, _ in rows])
+    height = 2.2 if len(every) == 1 else 1.6
+    return _figure([pictures for _, pictures in rows], titles, " · ".join(heading), height, [label for label, _ in rows])
 
 
 def recovery_curves(recoveries, about):
@@ -207,9 +208,9 @@ def recovery_curves(recoveries, about):
         axis.set_xticks([*table])
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3)
-    axes[0].set(xlabel="tokens hidden by a centred block, %", ylabel="mean cosine with the target")
-    axes[1].set(xlabel=f"steps into the future, after {last + 1} visible steps")
-    axes[1].legend(frameon=False, fontsize=8)
+    axes[0].set(xlabel="tokens hidden, %", ylabel="mean cosine with the target")
+    axes[1].set(xlabel=f"steps into the future, {last + 1} visible")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(CURVES), frameon=False, fontsize=8)
     heading = f"{futures[0].whole.encoder} · {about} · baselines copy features that saw the whole clip"
     figure.suptitle(heading, fontsize=9, x=0.01, ha="left")
     return figure

@@ -156,7 +156,7 @@ def _checked(mask, grid):
         raise ValueError(f"hidden must be {needed}, not {mask.dtype} of the shape {mask.shape}.")
     if mask.all() or not mask.any():
         raise ValueError(f"hidden hides {'every token' if mask.all() else 'nothing'}: hide some tokens and leave some visible.")
-    return mask
+    return mask.copy()
 
 
 def _errors(guess, truth):
