@@ -18,8 +18,8 @@ from vjepa_utils import masks
 from vjepa_utils.positions import encode_tokens, predict_tokens, use_true_positions
 
 SHAPES = [(8, 128, 128), (8, 192, 192), (16, 128, 128), (8, 160, 288), (8, 256, 144), (4, 256, 256), (16, 160, 160), (2, 256, 256)]
-TOKENS = 4096  # per step
-MASKS = 3  # for each batch of clips: the whole clips are encoded once
+TOKENS = 2048  # per step
+MASKS = 2  # for each batch of clips: the whole clips are encoded once
 
 
 class Prediction(Stage):
