@@ -1,7 +1,7 @@
 """Teach the demo encoder which patches show the same thing, from the renderer's truth: the second stage of the recipe.
 
     python -m demo.correspond --start runs/pretrain/model --out runs/correspond       # again: resumes
-    python -m demo.correspond --out runs/correspond --export runs/correspond/model
+    python -m demo.correspond --start runs/pretrain/model --out runs/correspond --export runs/correspond/model
 
 A renderer knows where every point of a scene goes, so the encoder need not guess it: the feature of a patch must find
 the patch that shows the same point in another frame among all patches of that frame (cross-entropy over cosines, van
@@ -10,14 +10,16 @@ motion keeps that in the features as well. Clips are seen as single frames, as p
 will need it, with blocks hidden.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import VJEPA2Model
 
 from demo.scenes import compose, invert, pose, transform, uniform
 from demo.training import PATCH, Clips, Stage, normalised, stock_state_dict, train
-from vjepa_utils.positions import encode_tokens, use_true_positions
+from vjepa_utils.checkpoints import load_model
+from vjepa_utils.positions import encode_tokens
 
 MODES = ["frame", "frame", "pair", "pair", "clip"]  # drawn alike often
 SIZES = [(128, 128), (192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
@@ -139,8 +141,8 @@ def matches(owner, poses, other):
 
 class Correspondence(Stage):
     def build(self, start):
-        self.model = use_true_positions(VJEPA2Model.from_pretrained(start, dtype=torch.float32)).to(self.device).train()
-        self.model.predictor.requires_grad_(False)
+        self.model = load_model(Path(start), torch.float32).to(self.device)
+        self.model.encoder.requires_grad_(True)
         self.readout = nn.Linear(self.model.config.hidden_size, 3).to(self.device)  # moves or not; flow in x, y
 
     def update(self, supply):
@@ -209,4 +211,4 @@ class Correspondence(Stage):
 
 
 if __name__ == "__main__":
-    train(Correspondence, TrueClips, "learning correspondences", steps=1800)
+    train(Correspondence, TrueClips, "learning correspondences", steps=1600)

@@ -1,7 +1,7 @@
 """Train the demo encoder's predictor: the last stage of the recipe.
 
     python -m demo.predict --start runs/correspond/model --out runs/predict       # again: resumes
-    python -m demo.predict --out runs/predict --export demo/vjepa2-demo
+    python -m demo.predict --start runs/correspond/model --out runs/predict --export demo/vjepa2-demo
 
 V-JEPA 2's objective with the encoder held still: from what it makes of the visible tokens alone, the predictor says
 what it makes of the whole clip at the hidden tokens; L1 on layer-normalised features (Assran et al. 2025). To the two
@@ -9,13 +9,15 @@ masks of pretraining come those that `vjepa_utils.masks` has besides: random tok
 moving window, the future.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
-from transformers import VJEPA2Model
 
 from demo.training import PATCH, Clips, Stage, normalised, stock_state_dict, train
 from vjepa_utils import masks
-from vjepa_utils.positions import encode_tokens, predict_tokens, use_true_positions
+from vjepa_utils.checkpoints import load_model
+from vjepa_utils.positions import encode_tokens, predict_tokens
 
 SHAPES = [(8, 128, 128), (8, 192, 192), (16, 128, 128), (8, 160, 288), (8, 256, 144), (4, 256, 256), (16, 160, 160), (2, 256, 256)]
 TOKENS = 2048  # per step
@@ -26,8 +28,8 @@ class Prediction(Stage):
     rate = 1e-3
 
     def build(self, start):
-        self.model = use_true_positions(VJEPA2Model.from_pretrained(start, dtype=torch.float32)).to(self.device)
-        self.model.encoder.requires_grad_(False)
+        self.model = load_model(Path(start), torch.float32).to(self.device)
+        self.model.predictor.requires_grad_(True)
 
     def update(self, supply):
         """One step; returns the losses."""
@@ -68,4 +70,4 @@ class Prediction(Stage):
 
 
 if __name__ == "__main__":
-    train(Prediction, Clips, "training the predictor", steps=1500)
+    train(Prediction, Clips, "training the predictor", steps=1200)

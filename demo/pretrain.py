@@ -69,7 +69,7 @@ def local_statistics(clips):
 
 
 class Pretraining(Stage):
-    rate = 7e-4
+    rate, needs_start = 7e-4, False
 
     def build(self, start):
         self.student = use_true_positions(VJEPA2Model(VJEPA2Config(**CONFIG))).to(self.device)

@@ -101,6 +101,7 @@ class Stage:
     """What a stage carries from step to step. A subclass builds its modules, then calls `ready`, and defines `update`."""
 
     rate = 5e-4  # of learning, at its highest
+    needs_start = True  # from the model of the stage before
 
     def __init__(self, out, start, steps, seed, device):
         torch.manual_seed(seed)
@@ -169,8 +170,13 @@ def train(stage, clips, about, steps):
     arguments = parser.parse_args()
     if arguments.export and not (Path(arguments.out) / "last.pt").exists():
         parser.exit(1, f"error: there is no checkpoint {arguments.out}/last.pt to export\n")
+    if stage.needs_start and not arguments.start:
+        parser.error("--start is needed: the folder of the model of the stage before")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    run = stage(arguments.out, arguments.start, arguments.steps, arguments.seed, device)
+    try:
+        run = stage(arguments.out, arguments.start, arguments.steps, arguments.seed, device)
+    except ValueError as error:  # no model in that folder
+        parser.exit(1, f"error: {error}\n")
     if arguments.export:
         return run.export(arguments.export)
     supply, means = clips(arguments.seed + run.step, device), {}
