@@ -3,6 +3,7 @@
     python -m demo.predict --start runs/correspond/model --out runs/predict       # again: resumes
     python -m demo.predict --start runs/correspond/model --out runs/predict --export demo/vjepa2-demo
 
+The encoder's last blocks, which serve the cross-entropy of the stage before rather than the features, are left off. Then
 V-JEPA 2's objective with the encoder held still: from what it makes of the visible tokens alone, the predictor says
 what it makes of the whole clip at the hidden tokens; L1 on layer-normalised features (Assran et al. 2025). To the two
 masks of pretraining come those that `vjepa_utils.masks` has besides: random tokens and places, a centred block, a
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from demo.training import PATCH, Clips, Stage, normalised, stock_state_dict, train
 from vjepa_utils import masks
@@ -20,6 +22,7 @@ from vjepa_utils.checkpoints import load_model
 from vjepa_utils.positions import encode_tokens, predict_tokens
 
 SHAPES = [(8, 128, 128), (8, 192, 192), (16, 128, 128), (8, 160, 288), (8, 256, 144), (4, 256, 256), (16, 160, 160), (2, 256, 256)]
+BLOCKS = 9  # that are kept: later ones know less of what things are and more of where
 TOKENS = 2048  # per step
 MASKS = 2  # for each batch of clips: the whole clips are encoded once
 
@@ -29,6 +32,11 @@ class Prediction(Stage):
 
     def build(self, start):
         self.model = load_model(Path(start), torch.float32).to(self.device)
+        encoder = self.model.encoder
+        self.model.config.num_hidden_layers = min(BLOCKS, len(encoder.layer))
+        encoder.layer = encoder.layer[:BLOCKS]
+        nn.init.ones_(encoder.layernorm.weight)  # it was trained for the block that is now left off
+        nn.init.zeros_(encoder.layernorm.bias)
         self.model.predictor.requires_grad_(True)
 
     def update(self, supply):
@@ -70,4 +78,4 @@ class Prediction(Stage):
 
 
 if __name__ == "__main__":
-    train(Prediction, Clips, "training the predictor", steps=1200)
+    train(Prediction, Clips, "training the predictor", steps=1400)
