@@ -71,11 +71,10 @@ def figures(arguments):
     clips = {file.stem: vj.read_video(file, arguments.start, every, arguments.count) for file in files}
     if min(map(len, clips.values())) < 4:
         raise ValueError("The figures need at least four frames of each clip: take a smaller --every or --start, or a larger --count.")
-    features = {name: encoder.encode(video, arguments.context, arguments.size) for name, video in clips.items()}
-    colours = vj.PCAColours().fit(*features.values())  # one basis: a colour means the same in every figure
     folder.mkdir(parents=True, exist_ok=True)
     for name, video in tqdm(clips.items(), desc="drawing"):
-        latents = features[name]
+        latents = encoder.encode(video, arguments.context, arguments.size)
+        colours = vj.PCAColours().fit(latents)  # one basis for a clip: a colour means the same in all its figures
         moved = [abs(video.frames[i + 1].astype(int) - video.frames[i]).mean() for i in range(0, len(video) - 1, 2)]
         step = moved.index(max(moved))  # the pair in which most moves
         hidden = {"block": vj.masks.block(encoder.grid(video, None, "clip"))}
