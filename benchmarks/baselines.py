@@ -6,19 +6,17 @@ from transformers import VJEPA2Model
 from vjepa_utils.encoder import Encoder, load_encoder
 from vjepa_utils.positions import use_true_positions
 
-CELLS = 4  # a patch's colours are the means of 4×4 cells in each of its two frames
-
 
 class PatchColours(Encoder):
-    """An encoder whose features are pixels: the mean colours of 4×4 cells of each tubelet, 96 numbers."""
+    """An encoder whose features are pixels: the mean colours of `cells` × `cells` parts of a patch in each of its frames."""
 
-    def __init__(self, encoder):
+    def __init__(self, encoder, cells=1):
         super().__init__(encoder.model, "patch colours", encoder.mean, encoder.std)
-        self.channels = 3 * self.tubelet_size * CELLS**2
+        self.cells, self.channels = cells, 3 * self.tubelet_size * cells**2
 
     def _tokens(self, pixels, layer, square):
-        pooled = torch.nn.functional.avg_pool2d(pixels.flatten(0, 1), self.patch_size // CELLS).unflatten(0, pixels.shape[:2])
-        x = pooled.unflatten(4, (-1, CELLS)).unflatten(3, (-1, CELLS)).unflatten(1, (-1, self.tubelet_size))
+        pooled = torch.nn.functional.avg_pool2d(pixels.flatten(0, 1), self.patch_size // self.cells).unflatten(0, pixels.shape[:2])
+        x = pooled.unflatten(4, (-1, self.cells)).unflatten(3, (-1, self.cells)).unflatten(1, (-1, self.tubelet_size))
         return x.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4).flatten(1, 3)  # (batch, tokens, channels)
 
 

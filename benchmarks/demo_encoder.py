@@ -1,6 +1,6 @@
 """The demo encoder against random weights of its architecture and raw patch colours: python -m benchmarks.demo_encoder
 
-Mean ± standard deviation over clips (or scenes). Rendered scenes have textures that were never trained on. Measures:
+Colours are the mean of a patch, and those of 4×4 parts of it. Mean ± standard deviation over clips (or scenes). Rendered scenes have textures that were never trained on. Measures:
 
 J, DAVIS: label propagation (benchmarks/propagation.py) on ../shared/clips/davis, 480 pixels high, all frames.
 J, scenes: the same on every moving object of rendered scenes, 10 frames.
@@ -113,7 +113,8 @@ def main():
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # rendered scenes move fast enough to look like cuts
     demo = vj.load_encoder(arguments.encoder, dtype=torch.float32)
-    rows = {demo.name: demo, "random weights": random_weights(arguments.encoder), "patch colours": PatchColours(demo)}
+    rows = {demo.name: demo, "random weights": random_weights(arguments.encoder)}
+    rows |= {"mean colours": PatchColours(demo), "4×4 colours": PatchColours(demo, 4)}
     text = lambda values: f"{np.nanmean(values):.3f} ± {np.nanstd(values):.3f}"
     measures = {
         "J, scenes": scene_overlap,

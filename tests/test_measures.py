@@ -50,7 +50,7 @@ def test_labels_do_not_jump_farther_than_twelve_cells():
 def test_patch_colours_are_the_means_of_cells():
     demo = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.float32)
     frames = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
-    values = PatchColours(demo).encode(frames, size=(32, 48)).values
+    values = PatchColours(demo, 4).encode(frames, size=(32, 48)).values
     cells = frames.astype(float).reshape(2, 2, 4, 4, 3, 4, 4, 3).mean((3, 6))  # (frames, rows, 4, columns, 4, 3)
     expected = (cells / 255 - demo.mean.numpy()[:, 0, 0]) / demo.std.numpy()[:, 0, 0]
     expected = expected.transpose(1, 3, 0, 5, 2, 4).reshape(2, 3, -1)  # (rows, columns, frames × 3 × 4 × 4)
