@@ -1,6 +1,7 @@
 """The demo encoder against random weights of its architecture and raw patch colours: python -m benchmarks.demo_encoder
 
-Colours are the mean of a patch, and those of 4×4 parts of it. Mean ± standard deviation over clips (or scenes). Rendered scenes have textures that were never trained on. Measures:
+Mean ± standard deviation over clips (or scenes). Rendered scenes have textures that were never trained on. Colours are
+the mean of a patch, and those of 4×4 parts of it. Measures:
 
 J, DAVIS: label propagation (benchmarks/propagation.py) on ../shared/clips/davis, 480 pixels high, all frames.
 J, scenes: the same on every moving object of rendered scenes, 10 frames.
