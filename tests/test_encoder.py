@@ -243,4 +243,6 @@ def test_bfloat16_stays_near_float32(golden):
 def test_the_shipped_encoder_is_of_the_stated_size():
     encoder = vj.load_encoder()
     parameters = sum(p.numel() for p in encoder.model.encoder.parameters())
-    assert 5e6 < parameters < 6e6 and encoder.channels == 192 == 64 * encoder.model.config.num_attention_heads
+    card = (ROOT / "demo" / "vjepa2-demo" / "README.md").read_text()
+    assert f"({parameters / 1e6:.2f} M parameters)" in card and f"{encoder.depth} blocks" in card
+    assert encoder.channels == 192 == 64 * encoder.model.config.num_attention_heads
