@@ -5,7 +5,8 @@ the mean of a patch, and those of 4×4 parts of it. Measures:
 
 J, DAVIS: label propagation (benchmarks/propagation.py) on ../shared/clips/davis, 480 pixels high, all frames.
 J, scenes: the same on every moving object of rendered scenes, 10 frames.
-same object: share of the patches of moving objects whose nearest neighbour (cosine) eight frames later lies on the same object.
+same object: share of the patches of moving objects whose nearest neighbour (cosine) eight frames later
+    is a patch that the same object touches.
 moving: area under the curve of a linear probe that tells patches of moving objects from patches of still ones, on a
     single pair of frames in which all objects wear one texture; fitted on other scenes. Control: the pair's first frame twice.
 position, clip: share of the features' variance explained by a patch's place alone, and by its clip alone (adjusted R²).

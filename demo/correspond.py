@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from demo.scenes import compose, invert, pose, transform, uniform
-from demo.training import PATCH, Clips, Stage, normalised, stock_state_dict, train
+from demo.training import PATCH, Clips, Stage, normalised, train
 from vjepa_utils.checkpoints import load_model
 from vjepa_utils.positions import encode_tokens
 
@@ -84,7 +84,7 @@ class TrueClips(Clips):
         channels = torch.eye(3, device=self.device) + self.number(0, 0.15) * torch.randn(3, 3, generator=self.generator, device=self.device)
         mixed = torch.einsum("sfchw,dc->sfdhw", pictures, channels / channels.sum(1, keepdim=True).clamp_min(0.5))
         gain = uniform(self.generator, 0.85, 1.15, len(pictures), 1, 1, 1, 1, device=self.device) * self.number(0.7, 1.2)
-        mixed = (mixed.clamp(0, 1) ** self.number(0.7, 1.4) * gain)
+        mixed = mixed.clamp(0, 1) ** self.number(0.7, 1.4) * gain
         if self.below(4) == 0:
             small = F.interpolate(mixed.flatten(0, 1), scale_factor=0.5, mode="bilinear", antialias=True)
             mixed = F.interpolate(small, mixed.shape[-2:], mode="bilinear").view(mixed.shape)
@@ -205,9 +205,6 @@ class Correspondence(Stage):
             top, left = self.below(rows - tall + 1), self.below(columns - wide + 1)
             mask[top : top + tall, left : left + wide] = True
         return torch.nonzero(~hidden.flatten(1))[:, 1].view(batch, -1)
-
-    def weights(self):
-        return stock_state_dict(self.model), self.model.config.to_diff_dict()
 
 
 if __name__ == "__main__":

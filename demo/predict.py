@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from demo.training import PATCH, Clips, Stage, normalised, stock_state_dict, train
+from demo.training import PATCH, Clips, Stage, normalised, train
 from vjepa_utils import masks
 from vjepa_utils.checkpoints import load_model
 from vjepa_utils.positions import encode_tokens, predict_tokens
@@ -72,9 +72,6 @@ class Prediction(Stage):
         if kind == 8:
             return masks.window(grid, min(share, 0.6))
         return (masks.tokens if kind == 9 else masks.tubes)(grid, share, seed) if kind < 11 else masks.block(grid, share)
-
-    def weights(self):
-        return stock_state_dict(self.model), self.model.config.to_diff_dict()
 
 
 if __name__ == "__main__":

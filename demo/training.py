@@ -98,7 +98,7 @@ def stock_state_dict(model):
 
 
 class Stage:
-    """What a stage carries from step to step. A subclass builds its modules, then calls `ready`, and defines `update`."""
+    """What a stage carries from step to step. A subclass makes its modules in `build`, and takes a step in `update`."""
 
     rate = 5e-4  # of learning, at its highest
     needs_start = True  # from the model of the stage before
@@ -145,6 +145,10 @@ class Stage:
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
         self.step += 1
+
+    def weights(self):
+        """Weights and configuration of the model that is exported."""
+        return stock_state_dict(self.model), self.model.config.to_diff_dict()
 
     def export(self, folder):
         """Write the model in Hugging Face format and half precision."""
