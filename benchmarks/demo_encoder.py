@@ -49,13 +49,14 @@ def davis_overlap(encode):
 
 
 def scene_overlap(encode):
-    for clip, masks, _ in scenes(20, 10, seed=1):
-        overlaps = region_overlap(encode(clip, "frame", 480), masks)
+    for scene in scenes(20, 10, seed=1):
+        overlaps = region_overlap(encode(scene.frames, "frame", 480), scene.masks)
         yield np.mean(list(overlaps.values())) if overlaps else np.nan
 
 
 def same_object(encode):
-    for clip, masks, _ in scenes(20, 10, seed=1):
+    for scene in scenes(20, 10, seed=1):
+        clip, masks = scene.frames, scene.masks
         features = encode(clip[[0, 1, 8, 9]], "pair", 256)
         x = torch.nn.functional.normalize(features.values.flatten(1, 2), dim=-1)  # (2, patches, channels)
         nearest = (x[0] @ x[1].T).argmax(1)
@@ -71,7 +72,8 @@ def moving_probe(encode, control):
     chosen = [0, 0] if control else [0, 1]
 
     def tokens(seed, count):
-        for clip, masks, owner in scenes(count, 2, seed, alike=1.0):
+        for scene in scenes(count, 2, seed, alike=1.0):
+            clip, masks, owner = scene.frames, scene.masks, scene.owner
             features = encode(clip[chosen], "pair", 256)
             thing, moves = features.cover(owner[0] > 0), features.cover(masks[0] > 0)
             on = (thing > 0.5) & ((moves > 0.5) | (moves == 0))  # patches of one kind of object
@@ -86,7 +88,7 @@ def moving_probe(encode, control):
 
 def variance_shares(encode):
     """(position, clip): adjusted R² of the means of each place, and of each clip, over scenes."""
-    x = torch.stack([encode(clip[:2], "pair", 256).values[0].flatten(0, 1) for clip, _, _ in scenes(20, 10, seed=1)]).double()
+    x = torch.stack([encode(scene.frames[:2], "pair", 256).values[0].flatten(0, 1) for scene in scenes(20, 10, seed=1)]).double()
     total = (x - x.mean((0, 1))).square().sum()
     shares = []
     for axis in (0, 1):  # mean over clips: by position; over places: by clip
@@ -142,7 +144,7 @@ def main():
     for measure, cells in table.items():
         print(f"{measure:17}" + "".join(f"{cell:18}" for cell in cells))
     print(f"\n{'recovery':17}{'predictor':18}{'mean visible':18}{'nearest visible':18}")
-    sources = {"scenes": [clip[:8] for clip, _, _ in scenes(20, 10, seed=1)], "real clips": real_clips()}
+    sources = {"scenes": [scene.frames[:8] for scene in scenes(20, 10, seed=1)], "real clips": real_clips()}
     for source, clips in sources.items():
         for share in (0.25, 0.6, 0.8) if clips else ():
             found = np.array(list(recovery(demo, tqdm(clips, desc=f"recovery, {source}", leave=False), share)))

@@ -73,14 +73,14 @@ def main():
     columns = [f"{name:13} beats" for name in ("mean", "nearest", "same place")]  # a share of the tokens
     print(f"{encoder.name}\n  {'':17}{'prediction':16}", *(f"{column:20}" for column in columns), "beats all")
     print(f"{arguments.scenes} unseen rendered scenes")
-    table(encoder, (clip for clip, *_ in unseen_scenes(arguments.scenes, 8, SIZE, SIZE)), arguments.scenes)
+    table(encoder, (scene.frames for scene in unseen_scenes(arguments.scenes, 8, SIZE, SIZE)), arguments.scenes)
     files = [ROOT / "videos" / "kitesurfing.mp4", ROOT / "videos" / "monkey.mp4"]
     names = "dog_ball*.mp4", "letter_blocks*.mp4", "bedroom*.mp4", "davis/*/*.mp4"
     files += [file for name in names for file in sorted(SHARED.glob(name))]
     for file in files:
         print(file.stem)
         table(encoder, [vj.read_video(file, start, every=2, count=8) for start in (0, 16, 32)], 3)
-    changes = np.array([leak(encoder, clip) for clip, *_ in unseen_scenes(8, 8, SIZE, SIZE)])
+    changes = np.array([leak(encoder, scene.frames) for scene in unseen_scenes(8, 8, SIZE, SIZE)])
     print("Only hidden pixels repainted (75 % hidden, 8 scenes), relative L2 change:")
     for name, change in zip(("visible features, stock", "visible features, ours", "prediction, ours"), changes.T, strict=True):
         print(f"  {name:25}{change.mean():.3f} ± {change.std():.3f}")

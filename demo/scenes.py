@@ -316,19 +316,34 @@ def random_scenes(batch, count, height, width, generator, bank, things=7, alike=
     return layers, light
 
 
-def unseen_scenes(count, frames, height, width, seed=0, alike=0.15):
-    """Random scenes with textures that no training used, for measuring.
+@dataclass
+class Scene:
+    """One rendered scene and its truth.
 
-    Yields `count` times: frames uint8 (frames, height, width, 3); masks uint8 (frames, height, width), 1… for each
-    moving thing; owner, the same shape, 1… for each thing, moving or still.
+    frames: uint8 (T, H, W, 3).  masks: uint8 (T, H, W), 1… for each moving thing.  owner: the same shape, which layer each pixel
+    shows: 0 the backdrop, 1… each thing, moving or still.  layers: of a batch of one.
     """
+
+    frames: np.ndarray
+    masks: np.ndarray
+    owner: np.ndarray
+    layers: list
+
+    def follow(self, starts):
+        """True tracks of points (n, 3) frame, x, y: tracks (n, T, 2) float32, visible (n, T) bool, object (n,) as in `masks`."""
+        owner = torch.from_numpy(self.owner)[None]
+        return [part[0].numpy() for part in follow(self.layers, owner, torch.as_tensor(starts, dtype=torch.float32)[None])]
+
+
+def unseen_scenes(count, frames, height, width, seed=0, alike=0.15):
+    """Yields `count` random `Scene`s with textures that no training used, for measuring."""
     generator = torch.Generator().manual_seed(seed)
     bank = textures(100, generator, photographs(tuple(HELD_OUT_PHOTOS)))
     for _ in range(count):
         layers, light = random_scenes(1, frames, height, width, generator, bank, alike=alike)
         pictures, owner = composite(layers, height, width, light)
         clip = (pictures[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-        yield clip.numpy(), masks_of(layers, owner)[0].numpy(), owner[0].numpy()
+        yield Scene(clip.numpy(), masks_of(layers, owner)[0].numpy(), owner[0].numpy(), layers)
 
 
 def sheet(path, seed=0):

@@ -84,8 +84,13 @@ def test_matches_of_a_square_that_moves_one_patch_a_frame():
 
 
 def test_unseen_scenes_hold_what_they_say():
-    clip, masks, owner = next(unseen_scenes(1, 3, 64, 96, seed=5, alike=1.0))
-    assert clip.shape == (3, 64, 96, 3) and clip.dtype == np.uint8 and masks.shape == owner.shape == (3, 64, 96)
-    assert np.array_equal(masks[masks > 0], owner[masks > 0])  # what moves is a thing
-    again = next(unseen_scenes(1, 3, 64, 96, seed=5, alike=1.0))[0]
-    assert np.array_equal(clip, again)
+    scene = next(unseen_scenes(1, 3, 64, 96, seed=5, alike=1.0))
+    assert scene.frames.shape == (3, 64, 96, 3) and scene.frames.dtype == np.uint8
+    assert scene.masks.shape == scene.owner.shape == (3, 64, 96)
+    assert np.array_equal(scene.masks[scene.masks > 0], scene.owner[scene.masks > 0])  # what moves is a thing
+    start = [1, 60.5, 20.5]
+    tracks, visible, thing = scene.follow([start])
+    assert tracks.shape == (1, 3, 2) and tracks[0, 1] == pytest.approx(start[1:], abs=1e-3) and visible[0, 1]
+    assert thing[0] == scene.masks[1, 20, 60]
+    again = next(unseen_scenes(1, 3, 64, 96, seed=5, alike=1.0))
+    assert np.array_equal(scene.frames, again.frames)

@@ -87,7 +87,7 @@ def figures(arguments):
         }
         for kind, figure in drawn.items():
             vj.figures.save(figure, folder / f"{name}-{kind}.png")
-    scenes = [clip for clip, *_ in unseen_scenes(8, 12, 160, 160)]
+    scenes = [scene.frames for scene in unseen_scenes(8, 12, 160, 160)]
     grid = encoder.grid(scenes[0], (160, 160), "clip")
     hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {"future": vj.masks.future(grid, 1)}
     found = [encoder.recover(scene, hidden, size=(160, 160)) for scene in tqdm(scenes, desc="recovering scenes")]
