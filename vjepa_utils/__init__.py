@@ -8,7 +8,8 @@
     colours = vj.PCAColours().fit(features).colours(features)
 
 Read on in the order of that pipeline: `video` (over `sources`), `encoder` (below it `checkpoints` and `positions`),
-`features`, `colours`, `figures`; beside it `masks` and `recovery`, what the predictor makes of hidden tokens.
+`features`, `colours`, `figures`; beside it `masks` and `recovery`, what the predictor makes of hidden tokens, and
+`comparison` with image encoders.
 """
 
 import importlib
@@ -24,7 +25,7 @@ _HOMES = {
     "Recovery": "recovery",
     "PCAColours": "colours",
 }
-_MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "masks", "recovery", "colours", "figures")
+_MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "masks", "recovery", "colours", "comparison", "figures")
 __all__ = [*_HOMES, *_MODULES]
 
 

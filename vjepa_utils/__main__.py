@@ -1,4 +1,4 @@
-"""Command line: python -m vjepa_utils pca | recover VIDEO -o OUT.png, and python -m vjepa_utils figures."""
+"""Command line: python -m vjepa_utils pca | recover | compare | similarity VIDEO -o OUT.png, and python -m vjepa_utils figures."""
 
 import argparse
 import sys
@@ -52,6 +52,36 @@ def recover(arguments):
     print(f"{arguments.output}: {grid[0]} steps of {grid[1]}×{grid[2]} patches, {encoder.name}")
 
 
+def _features_of_all(arguments):
+    """The clip, and {encoder: its features} on one grid."""
+    import vjepa_utils as vj
+
+    _check_output(arguments, ".png")
+    every = 1 if arguments.every is None else arguments.every
+    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    encoders = [vj.load_encoder(name) for name in arguments.encoders]
+    return video, vj.comparison.on_one_grid(encoders, video, arguments.size, arguments.context)
+
+
+def compare(arguments):
+    """The same pairs of frames through several encoders, on one grid, each in its own colours."""
+    import vjepa_utils as vj
+
+    video, features = _features_of_all(arguments)
+    vj.figures.save(vj.figures.encoders_strip(video, features), arguments.output)
+    print(f"{arguments.output}: {', '.join(features)}")
+
+
+def similarity(arguments):
+    """Where each encoder finds what a point of one frame shows: cosine over the clip, without training."""
+    import vjepa_utils as vj
+
+    video, features = _features_of_all(arguments)
+    frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
+    vj.figures.save(vj.figures.similarity_strip(video, features, arguments.point, frame), arguments.output)
+    print(f"{arguments.output}: ({arguments.point[0]:g}, {arguments.point[1]:g}) of frame {frame}, {', '.join(features)}")
+
+
 def figures(arguments):
     """The figures of the README, from the clips in videos/ and rendered scenes, in float32 on one thread: a second run changes no file."""
     import torch
@@ -99,12 +129,13 @@ def figures(arguments):
 def parser():
     main = argparse.ArgumentParser(prog="python -m vjepa_utils", description="Look inside V-JEPA 2.")
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    shared = argparse.ArgumentParser(add_help=False)
+    frames = argparse.ArgumentParser(add_help=False)
+    frames.add_argument("--start", type=_whole, default=0, help='first frame: its number, or seconds such as "5.2s"')
+    frames.add_argument("--every", type=int, help="take every n-th frame (default: 1; 4 for figures)")
+    frames.add_argument("--count", type=int, help="how many frames to take (default: all)")
+    shared = argparse.ArgumentParser(add_help=False, parents=[frames])
     encoders = "a shipped encoder, a Hugging Face id or a local folder (default: %(default)s)"
     shared.add_argument("--encoder", default="vjepa2-demo", help=encoders)
-    shared.add_argument("--start", type=_whole, default=0, help='first frame: its number, or seconds such as "5.2s"')
-    shared.add_argument("--every", type=int, help="take every n-th frame (default: 1; 4 for figures)")
-    shared.add_argument("--count", type=int, help="how many frames to take (default: all)")
     side = "short side of the encoded picture, or HEIGHTxWIDTH"
     encoded = argparse.ArgumentParser(add_help=False, parents=[shared])
     encoded.add_argument("--size", type=_size, default=512, help=side + " (default: %(default)s)")
@@ -122,6 +153,19 @@ def parser():
     recover_.add_argument("--seed", type=int, default=0, help="of random masks (default: %(default)s)")
     recover_.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png file")
     recover_.set_defaults(run=recover)
+    several = argparse.ArgumentParser(add_help=False, parents=[frames])
+    several.add_argument("video", help="a video file, a GIF or a folder of images")
+    names = "shipped ones, Hugging Face ids or local folders (default: vjepa2-demo dino-demo)"
+    several.add_argument("--encoders", "--encoder", nargs="+", default=["vjepa2-demo", "dino-demo"], metavar="ENCODER", help=names)
+    several.add_argument("--size", type=_size, default=512, help=f"{side}, of the first encoder (default: %(default)s)")
+    several.add_argument("--context", choices=["pair", "frame"], default="pair", help="frames that see each other (default: %(default)s)")
+    several.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png file")
+    compare_ = commands.add_parser("compare", parents=[several], help="several encoders on one grid", description=compare.__doc__)
+    compare_.set_defaults(run=compare)
+    similarity_ = commands.add_parser("similarity", parents=[several], help="where a point is found again", description=similarity.__doc__)
+    similarity_.add_argument("--point", type=_point, required=True, metavar="X,Y", help="in pixels of the clip, from its upper left corner")
+    similarity_.add_argument("--frame", type=int, help="file number of the frame that the point is in (default: the first taken)")
+    similarity_.set_defaults(run=similarity)
     figures_ = commands.add_parser("figures", parents=[encoded], help="the figures of the README", description=figures.__doc__)
     figures_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
     figures_.set_defaults(run=figures)
@@ -147,6 +191,14 @@ def _size(text):
     except ValueError:
         raise argparse.ArgumentTypeError(f"a number of pixels or HEIGHTxWIDTH is needed, not {text!r}") from None
     return parts[0] if len(parts) == 1 else parts
+
+
+def _point(text):
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a point X,Y is needed, not {text!r}") from None
+    return x, y
 
 
 def _whole(text):

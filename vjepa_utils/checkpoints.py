@@ -7,11 +7,18 @@ from pathlib import Path
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
 from vjepa_utils.positions import use_true_positions
 
-SHIPPED = {"vjepa2-demo": Path(__file__).parent.parent / "demo" / "vjepa2-demo"}
+SHIPPED = {name: Path(__file__).parent.parent / "demo" / name for name in ("vjepa2-demo", "dino-demo")}
+
+KINDS = {  # the model of each model_type
+    "vjepa2": "VJEPA2Model",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+}
 
 PATTERNS = ["*.json", "*.safetensors"]  # all that is fetched
 
@@ -25,6 +32,20 @@ CHECKPOINTS = {
     "facebook/vjepa2-vitl-fpc32-256-diving48": "71ae2a8b1ff5a297aeeaae9b5e64c7a2e5e6a633",
     "facebook/vjepa2-vitg-fpc64-384-ssv2": "9f5fd615cb6f79065a28edcf1cc3ef25010dddfa",
     "facebook/vjepa2-vitg-fpc32-384-diving48": "0b48243375319bd8e03e3cd5560d957095429189",
+    "facebook/dinov2-small": "ed25f3a31f01632728cabb09d1542f84ab7b0056",
+    "facebook/dinov2-base": "f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+    "facebook/dinov2-large": "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c",
+    "facebook/dinov2-giant": "611a9d42f2335e0f921f1e313ad3c1b7178d206d",
+    "facebook/dinov2-with-registers-small": "0d9846e56b43a21fa46d7f3f5070f0506a5795a9",
+    "facebook/dinov2-with-registers-base": "a1d738ccfa7ae170945f210395d99dde8adb1805",
+    "facebook/dinov2-with-registers-large": "e4c89a4e05589de9b3e188688a303d0f3c04d0f3",
+    "facebook/dinov2-with-registers-giant": "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb",
+    "facebook/dinov3-vits16-pretrain-lvd1689m": "114c1379950215c8b35dfcd4e90a5c251dde0d32",
+    "facebook/dinov3-vits16plus-pretrain-lvd1689m": "c93d816fc9e567563bc068f01475bec89cc634a6",
+    "facebook/dinov3-vitb16-pretrain-lvd1689m": "5931719e67bbdb9737e363e781fb0c67687896bc",
+    "facebook/dinov3-vitl16-pretrain-lvd1689m": "ea8dc2863c51be0a264bab82070e3e8836b02d51",
+    "facebook/dinov3-vith16plus-pretrain-lvd1689m": "c807c9eeea853df70aec4069e6f56b28ddc82acc",
+    "facebook/dinov3-vit7b16-pretrain-lvd1689m": "b80367753773648a6793235ab9c65cdbb029506f",
 }
 
 
@@ -48,6 +69,9 @@ def find(name):
         return cached
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
+    except GatedRepoError:
+        how = f"ask for access at https://huggingface.co/{name} (it is given to those who agree to its licence), then run: hf auth login"
+        raise ValueError(f"{name} is gated, and you have no access to it: {how}") from None
     except (RepositoryNotFoundError, HFValidationError):
         raise ValueError(f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf auth login") from None
     except (OSError, ValueError) as error:
@@ -70,14 +94,15 @@ def _cached(name, revision):
 
 
 def load_model(folder, dtype):
-    """The `VJEPA2Model` in a folder, every weight accounted for, with true positions."""
+    """The model in a folder, every weight accounted for: a `VJEPA2Model` with true positions, or an image model."""
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} holds no config.json: it is no checkpoint in Hugging Face format.")
     config = json.loads((folder / "config.json").read_text())
-    if config.get("model_type") != "vjepa2":
-        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not 'vjepa2'.")
-    head = "VJEPA2ForVideoClassification"
-    kind = head if head in (config.get("architectures") or []) else "VJEPA2Model"
+    kind, head = KINDS.get(config.get("model_type")), "VJEPA2ForVideoClassification"
+    if kind is None:
+        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of {', '.join(KINDS)}.")
+    if head in (config.get("architectures") or []):
+        kind = head
     level, bar = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()  # what it would warn of is an error here
     transformers.logging.disable_progress_bar()
@@ -95,7 +120,9 @@ def load_model(folder, dtype):
         keys = sorted(map(str, report[f"{problem}_keys"]))
         if keys:
             raise ValueError(f"{folder} has {len(keys)} {problem} weights, such as {keys[0]}: it is not a whole {kind}.")
-    return use_true_positions(getattr(model, "vjepa2", model)).eval().requires_grad_(False)
+    if config["model_type"] == "vjepa2":
+        model = use_true_positions(getattr(model, "vjepa2", model))
+    return model.eval().requires_grad_(False)
 
 
 def pixel_statistics(folder):

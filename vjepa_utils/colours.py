@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import PCA
 
 from vjepa_utils.features import read_safetensors, replacing
@@ -54,6 +55,29 @@ class PCAColours:
         if self._flat.any():
             vary = 3 - self._flat.sum()
             warnings.warn(f"These features vary along {vary} of 3 components only: the others are drawn as grey.", stacklevel=2)
+        return self
+
+    def match(self, features, other, others):
+        """Put the three colours into the order and sign in which they follow another basis best; returns self.
+
+        Components of different encoders have nothing in common but the tokens. Each of these three is given to the one
+        of the others that it correlates with most over those tokens (the assignment with the highest sum), and turned
+        where the correlation is negative. What each component shows does not change.
+
+        Args:
+            features: of this basis.  other: a fitted `PCAColours`.  others: its features, of the same clip on the same grid.
+        After it, `matched` holds the three correlations, 0 to 1, float64: below 0.5 or so a colour means something else.
+        """
+        if features.grid != others.grid:
+            raise ValueError(f"Colours can be matched on one grid only, and these are {features.grid} and {others.grid}.")
+        both = [basis._check(f) @ basis._axes[:3].T for basis, f in ((self, features), (other, others))]  # (tokens, 3) each
+        alike = np.nan_to_num(np.corrcoef(*both, rowvar=False)[3:, :3])  # (theirs, ours); what does not vary correlates with nothing
+        order = linear_sum_assignment(-np.abs(alike))[1]
+        self.matched, sign = np.abs(alike[range(3), order]), np.where(alike[range(3), order] < 0, -1, 1)
+        low, high = self._low[order] * sign, self._high[order] * sign
+        self._low, self._high, self._flat = np.minimum(low, high), np.maximum(low, high), self._flat[order]
+        self._axes[:3] = self._axes[order] * sign[:, None]
+        self.explained_variance_ratio[:3] = self.explained_variance_ratio[order]
         return self
 
     def project(self, features):

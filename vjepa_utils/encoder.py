@@ -22,32 +22,39 @@ def load_encoder(name="vjepa2-demo", device=None, dtype=None):
     """Load an encoder.
 
     Args:
-        name: "vjepa2-demo", a Hugging Face id (see `checkpoints.CHECKPOINTS`), or a local folder in Hugging Face format.
-            A checkpoint with a classification head gives its encoder.
+        name: "vjepa2-demo" or "dino-demo", a Hugging Face id (see `checkpoints.CHECKPOINTS`), or a local folder in Hugging Face
+            format: V-JEPA 2 (with a classification head it gives its encoder), DINOv2 (with registers or without), DINOv3.
         device: None takes CUDA, else MPS, else the CPU.
         dtype: None takes bfloat16 where the device is fast at it, else float32.
+    Returns:
+        Encoder; for DINOv2 and DINOv3 an `ImageEncoder`.
     Raises:
-        ValueError: unknown name, another kind of model, missing or unexpected weights.
+        ValueError: unknown name, another kind of model, missing or unexpected weights, no access to a gated one.
         ConnectionError: not in the cache and the hub out of reach; the message says what to run.
     """
     folder = find(str(name))
     device = torch.device(device or _best_device())
     model = load_model(folder, dtype or fast_dtype(device)).to(device)
-    return Encoder(model, label(str(name)), *pixel_statistics(folder))
+    kind = Encoder if model.config.model_type == "vjepa2" else ImageEncoder
+    return kind(model, label(str(name)), *pixel_statistics(folder))
 
 
 class Encoder:
     """A V-JEPA 2 encoder with true positions. Holds no state between calls.
 
     name, model, device, dtype; patch_size and tubelet_size in pixels and frames; channels; depth in blocks;
-    training_size, the side of the squares it was trained on; mean and std of the pixel normalisation.
+    training_size, the side of the squares a video encoder was trained on (None for an image encoder); mean and std of the
+    pixel normalisation.
     """
+
+    contexts = {None: 2, "pair": 2, "frame": 1}  # frames that see each other, by name; "clip": all
 
     def __init__(self, model, name, mean, std):
         self.model, self.name = model, name
         config = model.config
-        self.patch_size, self.tubelet_size = config.patch_size, config.tubelet_size
-        self.channels, self.depth, self.training_size = config.hidden_size, config.num_hidden_layers, config.crop_size
+        self.patch_size, self.tubelet_size = config.patch_size, getattr(config, "tubelet_size", 1)
+        self.channels, self.depth = config.hidden_size, config.num_hidden_layers
+        self.training_size = getattr(config, "crop_size", None)
         self.mean, self.std = mean, std  # (3, 1, 1), for pixels from 0 to 1
         self.device, self.dtype = model.device, model.dtype
 
@@ -85,6 +92,8 @@ class Encoder:
             raise ValueError(f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, not {layer!r}.")
         if positions not in ("true", "stock"):
             raise ValueError(f'positions must be "true" or "stock", not {positions!r}.')
+        if positions == "stock" and self.training_size is None:
+            raise ValueError(f'positions="stock" is of V-JEPA 2; transformers gives {self.name}, an image encoder, true positions.')
         side = self.training_size // self.patch_size if positions == "stock" else None
         height, width = self._picture_size(video.height, video.width, size)
         length = self._context_length(context, len(video))
@@ -139,7 +148,7 @@ class Encoder:
 
     def _context_length(self, context, frames):
         """How many frames of the clip see each other."""
-        named = {None: 2, "pair": 2, "frame": 1, "clip": frames}
+        named = self.contexts | {"clip": frames}
         if isinstance(context, (str, type(None))) and context in named:
             return named[context]
         if _whole(context) and context >= 2 and context % 2 == 0:
@@ -153,7 +162,7 @@ class Encoder:
                 raise ValueError(f"size must be (height, width) in multiples of the patch, {patch} pixels, not {size!r}.")
             return tuple(int(v) for v in size)
         if size is None:
-            size = max(16 * patch, self.training_size)
+            size = max(16 * patch, self.training_size or 0)
         if not _whole(size) or size < patch:
             raise ValueError(f"size must be a number of pixels of at least the patch, {patch}, or (height, width), not {size!r}.")
         return tuple(max(1, int(side * size / min(height, width) / patch + 0.5)) * patch for side in (height, width))
@@ -172,13 +181,42 @@ class Encoder:
         """Fail before the machine does: the activations of one context against the memory that is free."""
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available
         # The widest moment is the MLP: the residual, and the hidden layer before and after its GELU; the pixels in float32.
-        channels = self.channels * (2 + 2 * self.model.config.mlp_ratio) * self.dtype.itemsize
+        config = self.model.config
+        wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
+        channels = (2 * self.channels + 2 * wide) * self.dtype.itemsize
         per_token = channels + 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
         if tokens * per_token > free:
             fits = int(free / per_token / tokens_per_step) * 2
             needs = f"{length} frames seen jointly are {tokens} tokens and need about {tokens * per_token / 2**30:.1f} GiB"
             advice = f"{remedy.format(fits)} fits" if 2 <= fits < length else "take a smaller size"
             raise MemoryError(f"{needs}, where {free / 2**30:.1f} GiB are free: {advice}.")
+
+
+class ImageEncoder(Encoder):
+    """DINOv2 or DINOv3: sees each frame by itself. Class and register tokens are dropped.
+
+    `encode` takes context "frame" (the default), one step a frame, or "pair", the mean of the features of two frames.
+    transformers interpolates DINOv2's position embeddings to the true grid, and gives DINOv3's rotary ones on it.
+    """
+
+    contexts = {None: 1, "frame": 1, "pair": 2}
+
+    def _context_length(self, context, frames):
+        if isinstance(context, (str, type(None))) and context in self.contexts:
+            return self.contexts[context]
+        needed = 'context must be "frame" or "pair", the mean of two frames'
+        raise ValueError(f"{self.name} is an image encoder and sees each frame by itself: {needed}, not {context!r}.")
+
+    def _tokens(self, pixels, layer, square):
+        first, second = pixels.unbind(1)
+        x = self._patches(first, layer)
+        return x if torch.equal(first, second) else (x + self._patches(second, layer)) / 2
+
+    def _patches(self, pixels, layer):
+        """(batch, 3, height, width) to (batch, patches, channels)."""
+        out = self.model(pixels.to(self.dtype), output_hidden_states=layer is not None)
+        x = out.last_hidden_state if layer is None else out.hidden_states[layer]  # (batch, 1 + registers + patches, channels)
+        return x[:, -(pixels.shape[2] // self.patch_size) * (pixels.shape[3] // self.patch_size) :]
 
 
 def _groups(count, length):

@@ -1,0 +1,52 @@
+"""Several encoders on one clip: features on a common grid, and where each finds what a point shows."""
+
+import torch
+
+from vjepa_utils.video import as_video
+
+
+def on_one_grid(encoders, video, size=None, context="pair"):
+    """Features of a clip from every encoder, all with the same steps, rows and columns.
+
+    Args:
+        encoders: list of `Encoder`s with different names.  video: as for `encode`.
+        size: of the picture for the first encoder, as for `Encoder.encode`; each of the others gets the size that makes
+            as many rows and columns of its own patches.
+        context: "pair" (an image encoder averages the features of the two frames) or "frame".
+    Returns:
+        {name: Features}, in the order of the encoders.
+    Raises:
+        ValueError: two encoders of one name, or an argument that an encoder does not take.
+    """
+    names = [encoder.name for encoder in encoders]
+    double = [name for place, name in enumerate(names) if name in names[:place]]
+    if double:
+        raise ValueError(f"{double[0]} is named twice: each encoder is compared once.")
+    video = as_video(video)
+    _, rows, columns = encoders[0].grid(video, size, context)
+    sizes = [(rows * encoder.patch_size, columns * encoder.patch_size) for encoder in encoders]
+    return {encoder.name: encoder.encode(video, context, size) for encoder, size in zip(encoders, sizes, strict=True)}
+
+
+def similarity(features, point, frame):
+    """How alike every token is to the one under a point: cosine, float32 array (steps, rows, columns), -1 to 1.
+
+    Args:
+        point: (x, y) in pixels of the clip.  frame: a file frame number that the features cover.
+    Raises:
+        ValueError: a point outside the picture, or a frame that is not covered.
+    """
+    row, column = features.token_at(point)
+    step = step_of(features, frame)
+    x = torch.nn.functional.normalize(features.values, dim=-1)
+    return (x @ x[step, row, column]).numpy()
+
+
+def step_of(features, frame):
+    """The step that covers a file frame number; ValueError if none does."""
+    covered = (features.frames == frame).any(1).nonzero()
+    if not len(covered):
+        numbers = features.frames.flatten().unique().tolist()
+        some = ", ".join(map(str, numbers if len(numbers) < 7 else [*numbers[:3], "…", *numbers[-2:]]))
+        raise ValueError(f"Frame {frame} is not among the frames that were encoded: {some}.")
+    return int(covered[0])
