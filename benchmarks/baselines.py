@@ -1,9 +1,8 @@
 """What any claim about an encoder must beat: the same architecture with random weights, and the colours of the patches."""
 
 import torch
-from transformers import VJEPA2Model
 
-from vjepa_utils.encoder import Encoder, load_encoder
+from vjepa_utils.encoder import Encoder
 from vjepa_utils.positions import use_true_positions
 
 
@@ -20,9 +19,11 @@ class PatchColours(Encoder):
         return x.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4).flatten(1, 3)  # (batch, tokens, channels)
 
 
-def random_weights(name="vjepa2-demo", seed=0):
-    """The encoder of a checkpoint with weights as transformers draws them before training, in float32."""
-    encoder = load_encoder(name, dtype=torch.float32)
+def random_weights(encoder, seed=0):
+    """An encoder of the same architecture with weights as transformers draws them before training, in float32."""
     torch.manual_seed(seed)
-    model = use_true_positions(VJEPA2Model(encoder.model.config)).eval().requires_grad_(False).to(encoder.device)
-    return Encoder(model, f"{encoder.name}, random weights", encoder.mean, encoder.std)
+    model = type(encoder.model)(encoder.model.config)
+    if encoder.training_size:
+        model = use_true_positions(model)
+    model = model.eval().requires_grad_(False).to(encoder.device)
+    return type(encoder)(model, f"{encoder.name}, random weights", encoder.mean, encoder.std)

@@ -4,8 +4,12 @@ The protocol of DAVIS-2017 with frozen features (Caron et al. 2021; Mur-Labadia 
 frame by itself, L2-normalised; every patch takes the labels of its nearest neighbours among the first and the last frames.
 """
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
 
 NEIGHBOURS, MEMORY, RADIUS, TEMPERATURE = 5, 7, 12, 0.2  # patches; frames; cells; of the softmax over the neighbours
 
@@ -34,25 +38,49 @@ def propagate(features, labels):
     return torch.stack(soft).unflatten(1, (rows, columns))
 
 
-def region_overlap(features, masks):
-    """J of label propagation: intersection over union of each object, mean over the frames but the first and the last.
+def boundary(mask):
+    """Pixels of a bool mask (H, W) that differ from their right, lower or lower right neighbour, as DAVIS draws it."""
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    return (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
+
+
+def boundary_agreement(ours, true, reach=0.008):
+    """F of two bool masks (H, W): harmonic mean of how much of each boundary lies near the other one (Perazzi et al. 2016).
+
+    reach: how near, as a share of the picture's diagonal, rounded up to pixels.
+    """
+    lines = boundary(ours), boundary(true)
+    if not (lines[0].any() and lines[1].any()):
+        return float(lines[0].any() == lines[1].any())
+    near = math.ceil(reach * math.hypot(*true.shape))
+    precision, recall = ((distance_transform_edt(~b)[a] <= near).mean() for a, b in (lines, lines[::-1]))
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def overlap(ours, true):
+    """J of two bool masks (H, W): intersection over union; 1 if both are empty."""
+    union = (ours | true).sum()
+    return float((ours & true).sum() / union) if union else 1.0
+
+
+def agreement(features, masks):
+    """J and F of label propagation: means over the frames but the first and the last, as DAVIS-2017 evaluates.
 
     Args:
         features: of the whole clip, one step a frame.
         masks: (frames, H, W) integers at the clip's size, 0 for the background, 1… for the objects.
     Returns:
-        {object: J} for the objects in the first frame.
+        {object: (J, F)} for the objects in the first frame.
     """
-    masks = torch.as_tensor(masks)
-    objects = [int(n) for n in masks[0].unique() if n]
+    masks = np.asarray(masks)
+    objects = [int(n) for n in np.unique(masks[0]) if n]
     labels = torch.stack([features.cover(masks[0] == n) for n in (0, *objects)], -1)  # (rows, columns, classes)
     soft = propagate(features, labels)
-    overlaps = {n: [] for n in objects}
+    found = {n: [] for n in objects}
     for step in range(1, len(soft) - 1):
         full = F.interpolate(soft[step].permute(2, 0, 1)[None], masks.shape[1:], mode="bilinear", align_corners=False)[0]
-        found = full.argmax(0)  # (H, W)
+        best = full.argmax(0).numpy()  # (H, W)
         for place, n in enumerate(objects, 1):
-            ours, true = found == place, masks[step] == n
-            union = (ours | true).sum().item()
-            overlaps[n].append((ours & true).sum().item() / union if union else 1.0)
-    return {n: sum(values) / len(values) for n, values in overlaps.items()}
+            ours, true = best == place, masks[step] == n
+            found[n].append((overlap(ours, true), boundary_agreement(ours, true)))
+    return {n: tuple(np.mean(values, 0)) for n, values in found.items()}
