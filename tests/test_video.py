@@ -51,6 +51,16 @@ def test_pixels_become_square(tmp_path):
     assert wide.frames.shape == (3, 48, 85, 3) and (wide.height, wide.width) == (48, 85)
 
 
+@pytest.mark.parametrize("width", [16, 48, 96, 144])
+def test_widths_whose_rows_decord_misreads(tmp_path, width):
+    """It gives frames of these widths four or more channels."""
+    frames = grey_levels(9, 32, width, step=20)
+    frames[:, :, : width // 2, 0] = 250
+    video = vj.read_video(write_video(tmp_path / "narrow.mp4", frames), start=1, every=3)
+    assert video.frames.shape == (3, 32, width, 3)
+    assert np.abs(video.frames.astype(int) - frames[1::3]).mean() < 6
+
+
 def test_the_largest_of_several_streams(tmp_path):
     """The smaller stream comes first and has the higher bit rate, so that decord would take it."""
     import av

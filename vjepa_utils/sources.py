@@ -63,11 +63,12 @@ class VideoFile:
                 aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
                 times, self.exact_seeks = _packet_times(container, stream)
             self._open()
-            shape = self.reader.next().shape[:2]
+            *shape, channels = self.reader.next().shape
             if sorted(shape) != sorted(stored):  # decord chose another stream: give it this one alone
                 self.media = _single_stream(path, self.stream)
                 self._open()
-                shape = self.reader.next().shape[:2]
+                *shape, channels = self.reader.next().shape
+            self.padded = channels != 3  # decord takes the padding of the rows of some narrow videos for more channels
             self.reader.seek(0)
             if len(times) != len(self.reader):  # packets without a time; decord's are rounded to float32
                 times = np.sort(self.reader.get_frame_timestamp(range(len(self.reader)))[:, 0]).astype(float)
@@ -75,7 +76,7 @@ class VideoFile:
             what = "is empty" if path.stat().st_size == 0 else "cannot be read as a video: it is damaged, cut off or of another kind"
             raise ValueError(f"{path} {what}.") from None
         self.times = times - times[0]
-        turned = shape != stored  # by 90 degrees: the stored width is the height now
+        turned = tuple(shape) != stored  # by 90 degrees: the stored width is the height now
         self.size = (round(shape[0] * aspect), shape[1]) if turned else (shape[0], round(shape[1] * aspect))
 
     def _open(self):
@@ -91,9 +92,9 @@ class VideoFile:
         """The frames of these numbers; fewer if the file breaks among them."""
         with self.lock:  # a decord reader has a position
             try:
-                frames = self._decode(indices)
-            except DECORD_ERRORS:
-                frames = self._decode_until_break(indices)
+                frames = self._decode_with_av(indices) if self.padded else self._decode(indices)
+            except DECORD_ERRORS:  # it decodes ahead and gives up some frames before the damage; PyAV stops at it
+                frames = self._decode_with_av(indices)
         if len(frames) and frames.shape[1:3] != self.size:
             frames = np.stack([Image.fromarray(f).resize(self.size[::-1], Image.Resampling.BICUBIC) for f in frames])
         return frames
@@ -113,8 +114,8 @@ class VideoFile:
             frames.append(self._next())
         return np.stack(frames)
 
-    def _decode_until_break(self, indices):
-        """decord decodes ahead and gives up some frames before the damage; PyAV, frame by frame, stops at it."""
+    def _decode_with_av(self, indices):
+        """The same through PyAV, frame by frame from the start of the file; fewer if it breaks, and then `broken` says where."""
         self._open()
         wanted, frames, self.broken = {int(i) for i in indices}, [], 0
         try:
