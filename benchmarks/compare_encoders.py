@@ -34,7 +34,7 @@ from benchmarks.propagation import agreement
 from demo.scenes import unseen_scenes
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
-TRAIN, TEST, CLIPS = 60, 40, 20  # scenes for the probes, for label propagation
+TRAIN, TEST, CLIPS = 60, 40, 20  # scenes: to fit the probes, to measure them, for label propagation and variance
 
 
 @cache
@@ -82,7 +82,7 @@ def pair_patches(encode, scene, control):
     return features.values[0].flatten(0, 1).numpy(), thing, moves, (tracks[:, 1] - tracks[:, 0]) / side, visible[:, 1]
 
 
-def probes(encode, control):
+def probes(encode, control, train=TRAIN, test=TEST):
     """{"moving", "direction", "speed"}: (value, spread over scenes)."""
 
     def gather(count, seed):
@@ -94,8 +94,8 @@ def probes(encode, control):
             motion.append((x[visible], flow[visible], np.full(visible.sum(), number)))
         return [[np.concatenate(part) for part in zip(*group, strict=True)] for group in (moving, motion)]
 
-    (x, y, _), (u, flow, _) = gather(TRAIN, 2)
-    (tx, ty, of), (tu, tflow, from_) = gather(TEST, 3)
+    (x, y, _), (u, flow, _) = gather(train, 2)
+    (tx, ty, of), (tu, tflow, from_) = gather(test, 3)
     ridge = lambda: make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 6)))
     size = lambda flow: np.hypot(*flow.T)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(x, y)
@@ -124,22 +124,22 @@ def variance_shares(encode):
         yield 1 - (within / total).item()
 
 
-def measure(encoder, layer=None, davis=None, brief=False):
+def measure(encoder, layer=None, davis=None, controls=True, train=TRAIN, test=TEST, clips=CLIPS):
     """All numbers of one encoder: {name: (value, spread or None)}.
 
     Args:
         layer: as for `Encoder.encode`.  davis: a folder for label propagation on real sequences, or None.
-        brief: without controls, and label propagation on the first 8 scenes only.
+        train, test: scenes to fit the probes and to measure them.  clips: scenes for label propagation, at most 20.
     """
     encode = lambda video, context, size: encoder.encode(video, context, size, layer)
     numbers = {}
     places = {"DAVIS": sequences(davis)} if davis else {}
-    places["scenes"] = [(scene.frames, scene.masks) for scene in scenes(CLIPS, 10, seed=1)[: 8 if brief else CLIPS]]
-    for place, clips in places.items():
-        values = propagation(encode, clips)
+    places["scenes"] = [(scene.frames, scene.masks) for scene in scenes(CLIPS, 10, seed=1)[:clips]]
+    for place, sources in places.items():
+        values = propagation(encode, sources)
         numbers |= {f"{name}, {place}": (v.mean(), v.std()) for name, v in zip(("J", "F", "J&F"), values.T, strict=True)}
-    for name, control in (("", False),) if brief else (("", False), (", control", True)):
-        numbers |= {kind + name: value for kind, value in probes(encode, control).items()}
+    for name, control in (("", False), (", control", True)) if controls else (("", False),):
+        numbers |= {kind + name: value for kind, value in probes(encode, control, train, test).items()}
     place, clip = variance_shares(encode)
     return numbers | {"place": (place, None), "clip": (clip, None)}
 
@@ -166,7 +166,7 @@ def main():
     parser = argparse.ArgumentParser(description="One table of numbers for any encoders")
     parser.add_argument("encoders", nargs="*", default=["vjepa2-demo", "dino-demo"], help="default: vjepa2-demo dino-demo")
     parser.add_argument("--davis", default=SHARED if SHARED.is_dir() else None, help="a DAVIS-2017 folder")
-    parser.add_argument("--layers", action="store_true", help="each layer of each encoder instead, in brief (without DAVIS and controls)")
+    parser.add_argument("--layers", action="store_true", help="each layer instead: no DAVIS or controls, 8 scenes for propagation")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", "A cut seems")  # rendered scenes move fast enough to look like cuts
     try:
@@ -176,7 +176,8 @@ def main():
             print(table({name: measure(encoder, None, arguments.davis) for name, encoder in tqdm(rows.items(), leave=False)}))
         for encoder in encoders if arguments.layers else ():
             steps = tqdm([*range(1, encoder.depth + 1), None], desc=encoder.name, leave=False)
-            print(encoder.name, table({f"layer {k}" if k else "final norm": measure(encoder, k, brief=True) for k in steps}), sep="\n")
+            found = {f"layer {k}" if k else "final norm": measure(encoder, k, controls=False, clips=8) for k in steps}
+            print(encoder.name, table(found), sep="\n")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

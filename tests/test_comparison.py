@@ -192,11 +192,9 @@ def test_overlap_and_boundary_agreement():
     assert boundary_agreement(a, b, reach=4 / 141.5) == 1  # no point is farther than 4
 
 
-def test_the_table_of_colours(tiny, monkeypatch):
+def test_the_table_of_colours(tiny):
     """Mean colours hold neither place nor motion; few scenes, so loosely."""
-    for name, count in {"TRAIN": 5, "TEST": 5, "CLIPS": 2}.items():
-        monkeypatch.setattr(table, name, count)
-    measured = table.measure(PatchColours(tiny))
+    measured = table.measure(PatchColours(tiny), train=5, test=5, clips=2)
     assert measured["direction, control"][0] < 0.1 and abs(measured["place"][0]) < 0.2 and 0 <= measured["J, scenes"][0] <= 1
     lines = table.table({"colours": measured}).splitlines()
     assert len(lines) == 12 and lines[1].startswith("J, scenes") and "±" in lines[1]

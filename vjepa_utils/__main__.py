@@ -92,6 +92,8 @@ def figures(arguments):
 
     torch.set_num_threads(1)  # with more, sums are taken in an order that changes from run to run
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
+    has_predictor = hasattr(encoder.model, "predictor")
+    beside = vj.load_encoder("dino-demo" if has_predictor else "vjepa2-demo", dtype=torch.float32)
     assets = ROOT / "assets"
     folder = Path(arguments.output or (assets if arguments.encoder == "vjepa2-demo" else assets / encoder.name.replace("/", "--")))
     if folder.exists() and not folder.is_dir():
@@ -102,28 +104,45 @@ def figures(arguments):
     if min(map(len, clips.values())) < 4:
         raise ValueError("The figures need at least four frames of each clip: take a smaller --every or --start, or a larger --count.")
     folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
     for name, video in tqdm(clips.items(), desc="drawing"):
-        latents = encoder.encode(video, arguments.context, arguments.size)
+        latents = encoder.encode(video, arguments.context or "pair", arguments.size)
         colours = vj.PCAColours().fit(latents)  # one basis for a clip: a colour means the same in all its figures
         moved = [abs(video.frames[i + 1].astype(int) - video.frames[i]).mean() for i in range(0, len(video) - 1, 2)]
         step = moved.index(max(moved))  # the pair in which most moves
-        hidden = {"block": vj.masks.block(encoder.grid(video, None, "clip"))}
-        drawn = {
-            "pair": vj.figures.pair_panel(video, latents, colours, step),
-            "pca": vj.figures.pca_strip(video, latents, colours),
-            "change": vj.figures.change_strip(video, latents),
-            "overlay": vj.figures.overlay(video, latents, colours, step),
-            "recovery": vj.figures.recovery_strip(video, encoder.recover(video, hidden)),
+        both = vj.comparison.on_one_grid([encoder, beside], video, arguments.size)
+        frame = int(video.indices[0])
+        drawn |= {
+            f"{name}-pair": vj.figures.pair_panel(video, latents, colours, step),
+            f"{name}-pca": vj.figures.pca_strip(video, latents, colours),
+            f"{name}-change": vj.figures.change_strip(video, latents),
+            f"{name}-overlay": vj.figures.overlay(video, latents, colours, step),
+            f"{name}-compare": vj.figures.encoders_strip(video, both),
+            f"{name}-similarity": vj.figures.similarity_strip(video, both, _on_largest_thing(name, frame), frame),
         }
-        for kind, figure in drawn.items():
-            vj.figures.save(figure, folder / f"{name}-{kind}.png")
-    scenes = [scene.frames for scene in unseen_scenes(8, 12, 160, 160)]
-    grid = encoder.grid(scenes[0], (160, 160), "clip")
-    hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {"future": vj.masks.future(grid, 1)}
-    found = [encoder.recover(scene, hidden, size=(160, 160)) for scene in tqdm(scenes, desc="recovering scenes")]
-    about = f"centred block, then future, of {len(scenes)} unseen rendered scenes"
-    vj.figures.save(vj.figures.recovery_curves(found, about), folder / "recovery-curves.png")
-    print(f"{folder}: {len(drawn) * len(clips) + 1} figures with {encoder.name}")
+        if has_predictor:
+            hidden = {"block": vj.masks.block(encoder.grid(video, None, "clip"))}
+            drawn[f"{name}-recovery"] = vj.figures.recovery_strip(video, encoder.recover(video, hidden))
+    if has_predictor:
+        scenes = [scene.frames for scene in unseen_scenes(8, 12, 160, 160)]
+        grid = encoder.grid(scenes[0], (160, 160), "clip")
+        hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {"future": vj.masks.future(grid, 1)}
+        found = [encoder.recover(scene, hidden, size=(160, 160)) for scene in tqdm(scenes, desc="recovering scenes")]
+        about = f"centred block, then future, of {len(scenes)} unseen rendered scenes"
+        drawn["recovery-curves"] = vj.figures.recovery_curves(found, about)
+    for name, figure in drawn.items():
+        vj.figures.save(figure, folder / f"{name}.png")
+    print(f"{folder}: {len(drawn)} figures with {encoder.name}")
+
+
+def _on_largest_thing(name, frame):
+    """The pixel (x, y) of the largest moving thing in a shipped clip that is nearest to the thing's middle."""
+    import numpy as np
+
+    mask = np.load(ROOT / "videos" / f"{name}.npz")["masks"][frame]
+    places = np.argwhere(mask == np.bincount(mask[mask > 0]).argmax())
+    y, x = places[((places - places.mean(0)) ** 2).sum(1).argmin()]
+    return x + 0.5, y + 0.5
 
 
 def parser():
