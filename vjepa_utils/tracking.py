@@ -22,6 +22,7 @@ TEMPERATURE, RADIUS = 40, 5  # softmax(40 × cosine) over the cells within 5 of 
 THRESHOLDS = 1, 2, 4, 8, 16  # pixels of TAP-Vid's raster
 RASTER = 256  # its sides
 RETURN = 24  # pixels of the raster: a point is visible if the way back ends nearer than this to where it was picked
+ZERO_SHOT_SIZE = 512  # pixels, short side
 AT_ONCE = 2**23  # cosines; bounds memory
 
 
@@ -68,7 +69,8 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
         encoder: any that `load_encoder` gives.
         head: None compares the encoder's features as they are (zero-shot). A `TrackHead`, the name of a shipped one
             ("track-head") or the folder of one lets it refine them, and judge what is visible.
-        size, layer: as for `Encoder.encode`; a head brings its own layer.
+        size, layer: as for `Encoder.encode`; a head brings its own layer, and its size where none is given. Without a head
+            None is a short side of 512: 32 cells there follow better than 16 (benchmarks/tracking.py).
         context: "frame", each frame by itself, or "pair", each frame t with t + 1: see `frame_features`.
     Returns:
         Tracks. The frame of a query holds the query itself. Without a head a point is visible where the way back from
@@ -78,7 +80,9 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
     """
     video = as_video(video)
     queries, frames = _check_queries(queries, video)
-    if head is not None:
+    if head is None:
+        size = size or ZERO_SHOT_SIZE
+    else:
         head = load_head(head) if not isinstance(head, TrackHead) else head
         head.check(encoder)
         size, layer, context = size or head.config["size"], head.config["layer"], head.config["context"]
@@ -99,6 +103,13 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
         xy[group, frame], visible[group, frame] = queries[group, 1:], True
     name = encoder.name if head is None else f"{encoder.name} with {head.name}"
     return Tracks(xy.numpy(), visible.numpy(), queries.numpy(), video.indices.copy(), (video.height, video.width), name)
+
+
+def grid_points(video, count=16):
+    """Points (x, y) of a regular grid over the picture, `count` along its longer side, in cells of about the same sides."""
+    longer = max(video.height, video.width)
+    across, down = (max(1, round(count * side / longer)) for side in (video.width, video.height))
+    return [((i + 0.5) * video.width / across, (j + 0.5) * video.height / down) for j in range(down) for i in range(across)]
 
 
 def _check_queries(queries, video):
@@ -187,3 +198,42 @@ def soft_argmax(cosine, shape):
     near = (TEMPERATURE * near).masked_fill(~inside, -torch.inf)
     weight = near.softmax(-1)
     return torch.stack([(weight * column).sum(-1), (weight * row).sum(-1)], -1) + 0.5, near.logsumexp(-1)
+
+
+def tapvid_metrics(query_points, gt_occluded, gt_tracks, pred_occluded, pred_tracks, query_mode):
+    """The measures of TAP-Vid (Doersch et al. 2022; google-deepmind/tapnet, tapnet/tapvid/evaluation_datasets.py).
+
+    Args:
+        query_points: (videos, points, 3) as t, y, x.  gt_tracks, pred_tracks: (videos, points, frames, 2) as x, y, in pixels
+            of a 256×256 raster.  gt_occluded, pred_occluded: (videos, points, frames) bool.
+        query_mode: "first", the frames after the query count; "strided", all frames but the query's.
+    Returns:
+        {name: (videos,)}, shares from 0 to 1: `occlusion_accuracy`; for d in 1, 2, 4, 8, 16 `pts_within_d`, of the visible
+        points those nearer than d whatever the predicted occlusion, and `jaccard_d`, true positives by visible points and
+        false positives; `average_pts_within_thresh` and `average_jaccard`, means over d. NaN where nothing counts.
+    Raises:
+        ValueError: another mode, or shapes that do not agree.
+    """
+    if query_mode not in ("first", "strided"):
+        raise ValueError(f'query_mode must be "first" or "strided", not {query_mode!r}.')
+    query_points, gt_tracks, pred_tracks = (np.asarray(part, dtype=np.float64) for part in (query_points, gt_tracks, pred_tracks))
+    hidden, guessed = np.asarray(gt_occluded, dtype=bool), np.asarray(pred_occluded, dtype=bool)
+    shape = hidden.shape
+    if len(shape) != 3 or guessed.shape != shape or query_points.shape != (*shape[:2], 3) or {gt_tracks.shape, pred_tracks.shape} != {(*shape, 2)}:  # noqa: E501
+        shapes = ", ".join(str(part.shape) for part in (query_points, hidden, gt_tracks, guessed, pred_tracks))
+        raise ValueError(f"Shapes must be (B, N, 3), (B, N, T), (B, N, T, 2), (B, N, T), (B, N, T, 2), not {shapes}.")
+    time, asked = np.arange(shape[2]), query_points[..., :1]
+    counts = time > asked if query_mode == "first" else time != np.round(asked)  # (videos, points, frames)
+    total = lambda mask: (mask & counts).sum((1, 2))
+    visible, distance = ~hidden, np.square(pred_tracks - gt_tracks).sum(-1)
+    with np.errstate(invalid="ignore"):
+        metrics = {"occlusion_accuracy": total(hidden == guessed) / counts.sum((1, 2))}
+        for d in THRESHOLDS:
+            within = distance < d**2
+            right = within & visible & ~guessed
+            wrong = ~guessed & ~(within & visible)
+            metrics[f"pts_within_{d}"] = total(within & visible) / total(visible)
+            metrics[f"jaccard_{d}"] = total(right) / (total(visible) + total(wrong))
+    for name, parts in (("average_pts_within_thresh", "pts_within"), ("average_jaccard", "jaccard")):
+        metrics[name] = np.mean([metrics[f"{parts}_{d}"] for d in THRESHOLDS], axis=0)
+    return metrics
