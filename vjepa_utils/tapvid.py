@@ -161,7 +161,8 @@ def evaluate(frames, tracks, occluded, follow, mode="first"):
         return None
     asked[:, 1:] = asked[:, 1:].clip(0, RASTER)  # annotators' points may lie just beyond the edge
     found = follow(frames, asked)
-    metrics = tapvid_metrics(asked[None, :, [0, 2, 1]], occluded[point][None], tracks[point][None], ~found.visible[None], found.xy[None], mode)
+    truth = occluded[point][None], tracks[point][None]
+    metrics = tapvid_metrics(asked[None, :, [0, 2, 1]], *truth, ~found.visible[None], found.xy[None], mode)
     return {name: float(share[0]) for name, share in metrics.items()}
 
 

@@ -83,12 +83,12 @@ class TrackHead(nn.Module):
         """(…,) bool: 1 - (1 - σ(occluded)) (1 - σ(wrong)) > 0.5."""
         return torch.sigmoid(-self.doubts(evidence)).prod(-1) < 0.5
 
-    def check(self, encoder):
-        """ValueError if the encoder's features are not of the kind that the head was trained on."""
+    def check(self, channels, encoder):
+        """ValueError if features of so many channels, of the encoder of that name, are not what the head was trained on."""
         wanted = self.config["channels"]
-        if encoder.channels != wanted:
-            trained = f"{self.name} refines the {wanted} channels of {self.config['encoder']}"
-            raise ValueError(f"head {trained}; {encoder.name} has {encoder.channels}: leave the head out or train one (demo/follow.py).")
+        if channels != wanted:
+            trained = f"The head {self.name} refines the {wanted} channels of {self.config['encoder']}"
+            raise ValueError(f"{trained}, and {encoder} has {channels}: leave the head out or train one (demo/follow.py).")
 
     def save(self, folder):
         """Write config.json and model.safetensors."""

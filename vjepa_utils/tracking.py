@@ -8,7 +8,7 @@ cells of the frame (cosine), and the answer is a soft-argmax around the best cel
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -59,7 +59,6 @@ class Tracks:
                         table.writerow([point, frame, f"{x:.2f}", f"{y:.2f}", int(here)])
 
 
-@torch.no_grad()
 def track(video, queries, encoder, head=None, size=None, layer=None, context="frame"):
     """Follow points through a clip, forwards and backwards in time.
 
@@ -79,30 +78,37 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
         ValueError: a query or another argument is out of range, fewer than two frames, a head for other features.
     """
     video = as_video(video)
-    queries, frames = _check_queries(queries, video)
+    _check_queries(queries, video)  # before the encoding
     if head is None:
         size = size or ZERO_SHOT_SIZE
     else:
-        head = load_head(head) if not isinstance(head, TrackHead) else head
-        head.check(encoder)
+        head = head if isinstance(head, TrackHead) else load_head(head)
+        head.check(encoder.channels, encoder.name)
         size, layer, context = size or head.config["size"], head.config["layer"], head.config["context"]
-    features = frame_features(video, encoder, size, layer, context)
+    return track_in(frame_features(video, encoder, size, layer, context), video, queries, head)
+
+
+@torch.no_grad()
+def track_in(features, video, queries, head=None):
+    """As `track`, in features that are there already: one step for each frame of the clip. head: a `TrackHead`."""
+    video = as_video(video)
+    queries, frames = _check_queries(queries, video)
     maps = F.normalize(features.values, dim=-1) if head is None else head.maps(features, video)
     rows, columns = maps.shape[1:3]
     scale = torch.tensor([columns / video.width, rows / video.height])  # pixels to cells
     raster = RASTER / torch.tensor([columns, rows])  # cells to pixels of the raster
-    xy, visible = torch.empty(len(queries), len(video), 2), torch.empty(len(queries), len(video), dtype=torch.bool)
+    xy, visible = torch.empty(len(queries), len(maps), 2), torch.empty(len(queries), len(maps), dtype=torch.bool)
     for frame in frames.unique():
         group = torch.nonzero(frames == frame)[:, 0]
         for some in group.split(64):
             points = queries[some, 1:] * scale
-            for part in torch.arange(len(video)).split(max(1, AT_ONCE // (len(some) * rows * columns))):
+            for part in torch.arange(len(maps)).split(max(1, AT_ONCE // (len(some) * rows * columns))):
                 found, evidence, _ = match(maps, int(frame), points, part, raster)
                 xy[some[:, None], part] = found / scale
                 visible[some[:, None], part] = evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
         xy[group, frame], visible[group, frame] = queries[group, 1:], True
-    name = encoder.name if head is None else f"{encoder.name} with {head.name}"
-    return Tracks(xy.numpy(), visible.numpy(), queries.numpy(), video.indices.copy(), (video.height, video.width), name)
+    name = features.encoder if head is None else f"{features.encoder} with {head.name}"
+    return Tracks(xy.numpy(), visible.numpy(), queries.numpy(), video.indices[: len(maps)].copy(), (video.height, video.width), name)
 
 
 def grid_points(video, count=16):
@@ -138,7 +144,8 @@ def frame_features(video, encoder, size=None, layer=None, context="frame"):
     if context == "frame":
         return encoder.encode(video, "frame", size, layer)
     pairs = np.stack([np.arange(len(video)), np.arange(1, len(video) + 1).clip(max=len(video) - 1)], 1)
-    return encoder.encode(video.frames[pairs.flatten()], "pair", size, layer)
+    features = encoder.encode(video.frames[pairs.flatten()], "pair", size, layer)
+    return replace(features, frames=torch.from_numpy(video.indices[pairs]))
 
 
 def match(maps, frame, points, part, raster):
