@@ -1,4 +1,4 @@
-"""How far do features carry a point? python -m benchmarks.tracking [--encoder NAME] [--heads FOLDER …]
+"""How far do features carry a point? python -m benchmarks.tracking [--heads FOLDER …]
 
 TAP-Vid's measures in per cent, mean ± standard deviation over 100 scenes of 24 frames of 256×256 pixels, with textures that no
 training used: 30 points picked in the first frame, half on what moves in the world. Then where each tracker fails:
@@ -117,13 +117,12 @@ def heading(about):
 
 def main():
     parser = argparse.ArgumentParser(description="TAP-Vid's measures on rendered scenes and the shipped clips")
-    parser.add_argument("--encoder", default="vjepa2-demo")
-    parser.add_argument("--heads", nargs="*", default=["track-head"], help="shipped heads or folders (default: track-head)")
+    parser.add_argument("--heads", nargs="*", default=[], help="folders of further heads, measured on the first scenes")
     parser.add_argument("--scenes", type=int, default=SCENES)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # rendered scenes can move fast enough to look like cuts
-    encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
-    heads = {name: load_head(name) for name in arguments.heads}
+    encoder = vj.load_encoder(dtype=torch.float32)
+    head, others = load_head(), [load_head(name) for name in arguments.heads]
     generator, clips = np.random.default_rng(SEED), []
     scenes = unseen_scenes(arguments.scenes, FRAMES, RASTER, RASTER, seed=SEED)
     for scene in tqdm(scenes, total=arguments.scenes, desc="rendering", leave=False):
@@ -140,11 +139,10 @@ def main():
     table.measure("no motion", clips, lambda i: stays(*clips[i][:2]))
     for cells in (1, 4):
         table.measure(f"patch colours, {cells}×{cells}", clips, zero_shot(PatchColours(encoder, cells), clips))
-    table.measure("random weights", clips, zero_shot(random_weights(arguments.encoder), clips))
+    table.measure("random weights", clips, zero_shot(random_weights(), clips))
     features = [frame_features(clip[0], encoder, RASTER) for clip in tqdm(clips, desc="encoding", leave=False)]
     table.measure(f"{encoder.name}, zero-shot", clips, lambda i: track_in(features[i], *clips[i][:2]))
-    for name, head in heads.items():
-        table.measure(f"{encoder.name}, {Path(name).name}", clips, lambda i, head=head: track_in(features[i], *clips[i][:2], head))
+    table.measure(f"{encoder.name}, {head.name}", clips, lambda i: track_in(features[i], *clips[i][:2], head))
     try:
         image = vj.load_encoder("dino-demo", dtype=torch.float32)
         table.measure("dino-demo, zero-shot", clips, zero_shot(image, clips))
@@ -154,7 +152,8 @@ def main():
 
     heading(f"the first {len(few)} of them")
     more = Table()
-    more.measure("zero-shot", few, lambda i: track_in(features[i], *few[i][:2]))
+    for each in (None, head, *others):
+        more.measure(each.name if each else "zero-shot", few, lambda i, each=each: track_in(features[i], *few[i][:2], each))
     for layer in (encoder.depth // 3, 2 * encoder.depth // 3, encoder.depth):
         more.measure(f"zero-shot, block {layer} of {encoder.depth}", few, zero_shot(encoder, few, layer=layer))
     more.measure("zero-shot, pairs t, t + 1", few, zero_shot(encoder, few, context="pair"))
@@ -172,10 +171,9 @@ def main():
         table = Table()
         table.measure("no motion", clip, lambda i, clip=clip: stays(*clip[i][:2]))
         features = frame_features(video, encoder, RASTER)
-        table.measure("zero-shot", clip, lambda i, clip=clip, features=features: track_in(features, *clip[i][:2]))
-        for label, head in heads.items():
-            follow = lambda i, clip=clip, features=features, head=head: track_in(features, *clip[i][:2], head)
-            table.measure(Path(label).name, clip, follow)
+        for each in (None, head):
+            follow = lambda i, clip=clip, features=features, each=each: track_in(features, *clip[i][:2], each)
+            table.measure(each.name if each else "zero-shot", clip, follow)
         table.failures(clip)
 
 

@@ -22,15 +22,21 @@ COLUMNS |= {f"pts_within_{d}": f"δ_{d}" for d in THRESHOLDS}
 ARRAY = "the class numpy.ndarray, as a name only: a pickle that calls it fails"
 
 
+class Refused(Exception):
+    """What a pickle asked for and does not get."""
+
+
 def _empty_array(kind, shape, code):
     """Where a pickled array begins; its state follows."""
     if kind is not ARRAY:
-        raise pickle.UnpicklingError("an array of a class other than numpy.ndarray")
+        raise Refused("an array of a class other than numpy.ndarray")
     return np.empty(0, np.uint8)
 
 
-def _array_in_band(buffer, dtype, shape, order):
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+def _array_in_band(buffer, dtype, shape, order, axes=None):
+    """How protocol 5 writes arrays; order "K" gives them with their axes in the order of memory."""
+    array = np.frombuffer(buffer, dtype)
+    return array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
 
 
 def _scalar(dtype, data):
@@ -40,14 +46,14 @@ def _scalar(dtype, data):
 def _bytes(text, encoding):
     """How old protocols write bytes."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"text in {encoding!r}")
+        raise Refused(f"text in {encoding!r}")
     return codecs.encode(text, encoding)
 
 
 def _dtype(code, *flags):
     dtype = np.dtype(code)
     if dtype.hasobject and code not in ("O", "O8"):
-        raise pickle.UnpicklingError(f"the dtype {code!r}")
+        raise Refused(f"the dtype {code!r}")
     return dtype
 
 
@@ -60,11 +66,11 @@ for _core in ("numpy.core", "numpy._core"):
 class _Restricted(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) not in ADMITTED:
-            raise pickle.UnpicklingError(f"{module}.{name}")
+            raise Refused(f"{module}.{name}")
         return ADMITTED[module, name]
 
     def persistent_load(self, key):
-        raise pickle.UnpicklingError("an object outside the file")
+        raise Refused("an object outside the file")
 
 
 def load_pickle(path):
@@ -72,14 +78,12 @@ def load_pickle(path):
     try:
         with open(path, "rb") as file:
             return _Restricted(file).load()
-    except pickle.UnpicklingError as error:
-        if "truncated" in str(error) or "invalid load key" in str(error):
-            raise ValueError(f"{path} is no whole pickle: it is cut off or of another kind.") from None
+    except Refused as error:
         raise ValueError(f"{path} is refused: it asks for {error}, and only arrays and plain containers are admitted.") from None
     except OSError:
         raise
     except Exception as error:  # whatever a damaged file makes of itself
-        raise ValueError(f"{path} is no whole pickle: it is cut off or damaged ({type(error).__name__}).") from None
+        raise ValueError(f"{path} is no whole pickle: it is cut off, damaged or of another kind ({type(error).__name__}).") from None
 
 
 def clips(path):
