@@ -28,7 +28,7 @@ _HOMES = {
     "track": "tracking",
 }
 _MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "masks", "recovery", "colours", "figures")
-_MODULES += ("tracking", "track_head", "tapvid")
+_MODULES += "tracking", "track_head", "tapvid"
 __all__ = [*_HOMES, *_MODULES]
 
 

@@ -85,10 +85,12 @@ def tapvid(arguments):
     """
     import vjepa_utils as vj
 
+    if arguments.clips is not None and arguments.clips < 1:
+        raise ValueError(f"--clips must be at least 1, not {arguments.clips}.")
     head = arguments.head and vj.track_head.load_head(arguments.head)
     encoder = vj.load_encoder(arguments.encoder)
     print(f"{encoder.name}{' with ' + head.name if head else ''}, {arguments.mode}")
-    for line in vj.tapvid.table(arguments.path, encoder, head, arguments.size, arguments.mode, arguments.count):
+    for line in vj.tapvid.table(arguments.path, encoder, head, arguments.size, arguments.mode, arguments.clips):
         print(line, flush=True)
 
 
@@ -179,7 +181,7 @@ def parser():
     tapvid_.add_argument("--head", help=heads)
     tapvid_.add_argument("--size", type=_size, default=256, help=side + " (default: %(default)s)")
     tapvid_.add_argument("--mode", choices=["first", "strided"], default="first", help="where queries are (default: %(default)s)")
-    tapvid_.add_argument("--count", type=int, help="how many clips to take (default: all)")
+    tapvid_.add_argument("--clips", type=int, help="how many clips of the data set to take (default: all)")
     tapvid_.set_defaults(run=tapvid)
     figures_ = commands.add_parser("figures", parents=[encoded], help="the figures of the README", description=figures.__doc__)
     figures_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")

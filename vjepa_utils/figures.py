@@ -328,5 +328,5 @@ def _draw_tracks(frame, tracks, place, tail):
         if seen[place]:
             pen.ellipse([x - radius, y - radius, x + radius, y + radius], colour, "black", fine)
         else:
-            pen.ellipse([x - radius, y - radius, x + radius, y + radius], None, colour, fine)
+            pen.ellipse([x - radius, y - radius, x + radius, y + radius], None, colour, 2 * fine)
     return np.asarray(canvas.resize((width, height), Image.Resampling.BOX))

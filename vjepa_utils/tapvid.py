@@ -171,7 +171,7 @@ def evaluate(frames, tracks, occluded, follow, mode="first"):
 
 
 def table(path, encoder, head=None, size=RASTER, mode="first", count=None):
-    """Lines of the table of a data set, one a clip and the mean over the clips, in per cent."""
+    """Lines of the table of a data set, in per cent: one for each clip (at most `count`), and the mean over them."""
     yield "".join(f"{title:>8}" for title in COLUMNS.values()) + "  clip"
     every = []
     for number, (name, *clip) in enumerate(clips(path)):

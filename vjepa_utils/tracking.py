@@ -80,11 +80,12 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
     video = as_video(video)
     _check_queries(queries, video)  # before the encoding
     if head is None:
-        size = size or ZERO_SHOT_SIZE
+        size = ZERO_SHOT_SIZE if size is None else size
     else:
         head = head if isinstance(head, TrackHead) else load_head(head)
-        head.check(encoder.channels, encoder.name)
-        size, layer, context = size or head.config["size"], head.config["layer"], head.config["context"]
+        head.check(encoder.channels, encoder.name)  # before the encoding
+        size = head.config["size"] if size is None else size
+        layer, context = head.config["layer"], head.config["context"]
     return track_in(frame_features(video, encoder, size, layer, context), video, queries, head)
 
 
@@ -93,6 +94,10 @@ def track_in(features, video, queries, head=None):
     """As `track`, in features that are there already: one step for each frame of the clip. head: a `TrackHead`."""
     video = as_video(video)
     queries, frames = _check_queries(queries, video)
+    if len(features.frames) != len(video):
+        raise ValueError(f"Tracking needs one step of features a frame (frame_features): {len(video)} frames, {len(features.frames)} steps.")
+    if head is not None:
+        head.check(features.values.shape[-1], features.encoder)
     maps = F.normalize(features.values, dim=-1) if head is None else head.maps(features, video)
     rows, columns = maps.shape[1:3]
     scale = torch.tensor([columns / video.width, rows / video.height])  # pixels to cells
