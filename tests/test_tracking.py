@@ -216,7 +216,7 @@ def test_the_three_kinds_of_files(tmp_path, protocol):
             names.append(name)
             assert frames.shape == (6, 256, 256, 3) and frames.dtype == np.uint8 and occluded.dtype == bool
             assert tracks[1, 0] == pytest.approx([40 / 96 * 256, 160]) and np.array_equal(occluded, clip["occluded"])
-    assert names == ["car", "rgb.pkl 0", "rgb.pkl 1", "0000_of_0002 0", "0001_of_0002 0"]
+    assert names == ["car", "rgb 0", "rgb 1", "0000_of_0002 0", "0001_of_0002 0"]
 
 
 def test_query_modes():

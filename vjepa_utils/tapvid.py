@@ -103,8 +103,7 @@ def clips(path):
         content = load_pickle(file)
         if not isinstance(content, (dict, list)) or not content:
             raise ValueError(f"{file} is no TAP-Vid file: it must hold a dict or a list of clips.")
-        stem = path.name if len(files) == 1 else file.stem
-        named = content.items() if isinstance(content, dict) else ((f"{stem} {i}", clip) for i, clip in enumerate(content))
+        named = content.items() if isinstance(content, dict) else ((f"{file.stem} {i}", clip) for i, clip in enumerate(content))
         for name, clip in named:
             try:
                 yield str(name), *_clip(clip)

@@ -95,7 +95,7 @@ def track_in(features, video, queries, head=None):
     video = as_video(video)
     queries, frames = _check_queries(queries, video)
     if len(features.frames) != len(video):
-        raise ValueError(f"Tracking needs one step of features a frame (frame_features): {len(video)} frames, {len(features.frames)} steps.")
+        raise ValueError(f"Tracking needs one step of features a frame (frame_features), not {len(features.frames)} for {len(video)}.")
     if head is not None:
         head.check(features.values.shape[-1], features.encoder)
     maps = F.normalize(features.values, dim=-1) if head is None else head.maps(features, video)
