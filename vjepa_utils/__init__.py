@@ -8,8 +8,8 @@
     colours = vj.PCAColours().fit(features).colours(features)
 
 Read on in the order of that pipeline: `video` (over `sources`), `encoder` (below it `checkpoints` and `positions`),
-`features`, `colours`, `figures`; beside it `masks` and `recovery`, what the predictor makes of hidden tokens, and
-`comparison` with image encoders.
+`features`, `colours`, `figures`; beside it `masks` and `recovery`, what the predictor makes of hidden tokens,
+`comparison` with image encoders, and `tracking`, points followed through a clip (with `track_head` and `tapvid`).
 """
 
 import importlib
@@ -24,8 +24,11 @@ _HOMES = {
     "Features": "features",
     "Recovery": "recovery",
     "PCAColours": "colours",
+    "Tracks": "tracking",
+    "track": "tracking",
 }
 _MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "masks", "recovery", "colours", "comparison", "figures")
+_MODULES += "tracking", "track_head", "tapvid"
 __all__ = [*_HOMES, *_MODULES]
 
 

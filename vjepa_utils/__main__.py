@@ -1,4 +1,4 @@
-"""Command line: python -m vjepa_utils pca | recover | compare | similarity VIDEO -o OUT.png, and python -m vjepa_utils figures."""
+"""Command line: python -m vjepa_utils pca | recover | compare | similarity | track VIDEO -o OUT, tapvid PATH, and figures."""
 
 import argparse
 import sys
@@ -80,6 +80,48 @@ def similarity(arguments):
     frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
     vj.figures.save(vj.figures.similarity_strip(video, features, arguments.point, frame), arguments.output)
     print(f"{arguments.output}: ({arguments.point[0]:g}, {arguments.point[1]:g}) of frame {frame}, {', '.join(features)}")
+
+
+def track(arguments):
+    """Follow points: .mp4 and .gif are the clip with its tracks, .png some of its frames. A ring is a point that is hidden."""
+    import vjepa_utils as vj
+
+    _check_output(arguments, ".mp4", ".gif", ".png")
+    if arguments.save:
+        _check_output(arguments, ".npz", ".csv", output=arguments.save, flag="--save")
+    if arguments.points and arguments.grid is not None:
+        raise ValueError("Give either --points or --grid, not both.")
+    if arguments.grid is not None and arguments.grid < 1:
+        raise ValueError(f"--grid must be at least 1, not {arguments.grid}.")
+    every = 1 if arguments.every is None else arguments.every
+    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
+    points = arguments.points or vj.tracking.grid_points(video, 16 if arguments.grid is None else arguments.grid)
+    head = arguments.head and vj.track_head.load_head(arguments.head)
+    tracks = vj.track(video, [(frame, x, y) for x, y in points], vj.load_encoder(arguments.encoder), head, arguments.size)
+    if arguments.save:
+        tracks.save(arguments.save)
+    if arguments.output.lower().endswith(".png"):
+        vj.figures.save(vj.figures.track_strip(video, tracks), arguments.output)
+    else:
+        vj.figures.animate_tracks(video, tracks, arguments.output)
+    print(f"{arguments.output}: {len(points)} points of frame {frame} in {len(video)} frames, {tracks.encoder}")
+
+
+def tapvid(arguments):
+    """The table of TAP-Vid for a file of its (tapvid_davis.pkl, tapvid_rgb_stacking.pkl) or a folder of such (Kinetics), in per cent.
+
+    Frames are resized to 256×256 first; --size encodes them at another size.
+    """
+    import vjepa_utils as vj
+
+    if arguments.clips is not None and arguments.clips < 1:
+        raise ValueError(f"--clips must be at least 1, not {arguments.clips}.")
+    head = arguments.head and vj.track_head.load_head(arguments.head)
+    encoder = vj.load_encoder(arguments.encoder)
+    print(f"{encoder.name}{' with ' + head.name if head else ''}, {arguments.mode}")
+    for line in vj.tapvid.table(arguments.path, encoder, head, arguments.size, arguments.mode, arguments.clips):
+        print(line, flush=True)
 
 
 def figures(arguments):
@@ -185,23 +227,42 @@ def parser():
     similarity_.add_argument("--point", type=_point, required=True, metavar="X,Y", help="in pixels of the clip, from its upper left corner")
     similarity_.add_argument("--frame", type=int, help="file number of the frame that the point is in (default: the first taken)")
     similarity_.set_defaults(run=similarity)
+    heads = 'a shipped head ("track-head", for vjepa2-demo) or a folder; without it features are compared as they are'
+    track_ = commands.add_parser("track", parents=[shared], help="follow points", description=track.__doc__)
+    track_.add_argument("video", help="a video file, a GIF or a folder of images")
+    track_.add_argument("--points", nargs="+", type=_point, metavar="X,Y", help="in pixels of the picture")
+    track_.add_argument("--grid", type=int, metavar="N", help="points on a regular grid, N along the longer side (default: 16)")
+    track_.add_argument("--frame", type=int, help="number of the frame in which the points are picked (default: the first)")
+    track_.add_argument("--head", help=heads)
+    track_.add_argument("--size", type=_size, help=side + " (default: 512; with a head, the one it was trained at)")
+    track_.add_argument("--save", metavar="NUMBERS", help="an .npz or .csv file for the tracks")
+    track_.add_argument("-o", dest="output", required=True, metavar="OUT", help="an .mp4, .gif or .png file")
+    track_.set_defaults(run=track)
+    tapvid_ = commands.add_parser("tapvid", help="the table of TAP-Vid", description=tapvid.__doc__)
+    tapvid_.add_argument("path", help="a .pkl file or a folder of such")
+    tapvid_.add_argument("--encoder", default="vjepa2-demo", help=encoders)
+    tapvid_.add_argument("--head", help=heads)
+    tapvid_.add_argument("--size", type=_size, default=256, help=side + " (default: %(default)s)")
+    tapvid_.add_argument("--mode", choices=["first", "strided"], default="first", help="where queries are (default: %(default)s)")
+    tapvid_.add_argument("--clips", type=int, help="how many clips of the data set to take (default: all)")
+    tapvid_.set_defaults(run=tapvid)
     figures_ = commands.add_parser("figures", parents=[encoded], help="the figures of the README", description=figures.__doc__)
     figures_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
     figures_.set_defaults(run=figures)
     return main
 
 
-def _check_output(arguments, *kinds):
+def _check_output(arguments, *kinds, output=None, flag="-o"):
     """ValueError or OSError now, not after the encoding."""
     import vjepa_utils as vj
 
-    output = Path(arguments.output)
+    output = Path(output or arguments.output)
     if output.suffix.lower() not in kinds:
         *others, last = kinds
-        raise ValueError(f"-o must end in {', '.join(others)}{' or ' if others else ''}{last}, not {output}.")
+        raise ValueError(f"{flag} must end in {', '.join(others)}{' or ' if others else ''}{last}, not {output}.")
     vj.features.check_writable(output)
     if output.exists() and output.resolve() == Path(arguments.video).resolve():
-        raise ValueError(f"-o names the clip itself, {arguments.video}: give another file.")
+        raise ValueError(f"{flag} names the clip itself, {arguments.video}: give another file.")
 
 
 def _size(text):
@@ -216,7 +277,7 @@ def _point(text):
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"a point X,Y is needed, not {text!r}") from None
+        raise argparse.ArgumentTypeError(f"X,Y is needed, such as 320,200, not {text!r}") from None
     return x, y
 
 

@@ -1,0 +1,115 @@
+"""A light head that turns frozen features into finer ones for tracking, and judges what is visible.
+
+After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder stays as it is; a few layers over time and space, a cosine
+cost volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and uncertainty from the cost volume. Weights and
+recipe: demo/track-head, demo/follow.py.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+SHIPPED = {"track-head": Path(__file__).parent.parent / "demo" / "track-head"}
+PARTS = "temporal", "upsampling", "stem"
+STRIDE = 4  # pixels of the encoded picture per cell, with upsampling
+WIDTH, OUT = 64, 128  # channels of the convolutions, and of what is compared
+AT_ONCE = 16  # frames
+
+
+class TrackHead(nn.Module):
+    """Layers over frozen features. `config` says which features they were trained on:
+
+    encoder, channels, layer, context, size: as of `Encoder.encode`.  parts: which of `PARTS` there are; without
+    upsampling cells stay patches, and the stem, which sees the pixels at the fine grid, has no place.
+    """
+
+    def __init__(self, config, name="track-head"):
+        super().__init__()
+        self.config, self.name, parts = config, name, config["parts"]
+        self.reduce = nn.Sequential(nn.LayerNorm(config["channels"]), nn.Linear(config["channels"], OUT))
+        if "temporal" in parts:
+            self.temporal = nn.Sequential(nn.Conv1d(OUT, WIDTH, 5, padding=2), nn.GELU(), nn.Conv1d(WIDTH, OUT, 1))
+        if "upsampling" in parts:
+            conv = lambda kind: nn.Conv2d(WIDTH, WIDTH, kind, padding=kind // 2)
+            self.squeeze = nn.Conv2d(OUT, WIDTH, 1)
+            self.refine = nn.Sequential(nn.GELU(), conv(3), nn.GELU(), conv(3), nn.GELU(), nn.Conv2d(WIDTH, OUT, 1))
+        if "stem" in parts:
+            self.stem = nn.Sequential(nn.Conv2d(3, 32, 5, 2, 2), nn.GELU(), nn.Conv2d(32, WIDTH, 3, 2, 1))
+        self.judge = nn.Sequential(nn.Linear(5, 16), nn.GELU(), nn.Linear(16, 2))
+
+    def forward(self, values, pixels):
+        """Features (frames, rows, columns, channels) and pixels (frames, 3, height, width) from 0 to 1, to maps
+        (frames, rows, columns, 128) at stride 4, L2-normalised."""
+        return self.over_space(self.over_time(values), pixels)
+
+    def over_time(self, values):
+        x = self.reduce(values)  # (frames, rows, columns, OUT)
+        if "temporal" in self.config["parts"]:
+            x = x + self.temporal(x.flatten(1, 2).permute(1, 2, 0)).permute(2, 0, 1).unflatten(1, x.shape[1:3])
+        return x
+
+    def over_space(self, x, pixels):
+        x = x.permute(0, 3, 1, 2)  # (frames, OUT, rows, columns)
+        if "upsampling" in self.config["parts"]:
+            x = F.interpolate(x, [side // STRIDE for side in pixels.shape[2:]], mode="bilinear", align_corners=False)
+            fine = self.squeeze(x)
+            if "stem" in self.config["parts"]:
+                fine = fine + self.stem(pixels - 0.5)
+            x = x + self.refine(fine)
+        return F.normalize(x, dim=1).permute(0, 2, 3, 1)
+
+    def maps(self, features, video):
+        """The maps of a clip, from its `Features`; as `forward`, but few frames at a time."""
+        x = self.over_time(features.values)
+        size = [side // STRIDE * STRIDE for side in features.picture_size]
+        maps = []
+        for start in range(0, len(x), AT_ONCE):
+            frames = torch.from_numpy(video[start : start + AT_ONCE]).permute(0, 3, 1, 2).float() / 255
+            pixels = F.interpolate(frames, size, mode="bilinear", align_corners=False, antialias=True)
+            maps.append(self.over_space(x[start : start + AT_ONCE], pixels))
+        return torch.cat(maps)
+
+    def doubts(self, evidence):
+        """Logits (…, 2) of: it is occluded; it is more than 6 pixels wrong. From the evidence (…, 5) of `tracking.match`."""
+        scaled = torch.cat([evidence[..., :3], evidence[..., 3:4] / 4, evidence[..., 4:].add(1).log() / 2], -1)
+        return self.judge(scaled)
+
+    def occluded(self, evidence):
+        """(…,) bool: 1 - (1 - σ(occluded)) (1 - σ(wrong)) > 0.5."""
+        return torch.sigmoid(-self.doubts(evidence)).prod(-1) < 0.5
+
+    def check(self, channels, encoder):
+        """ValueError if features of so many channels, of the encoder of that name, are not what the head was trained on."""
+        wanted = self.config["channels"]
+        if channels != wanted:
+            trained = f"The head {self.name} refines the {wanted} channels of {self.config['encoder']}"
+            raise ValueError(f"{trained}, and {encoder} has {channels}: leave the head out or train one (demo/follow.py).")
+
+    def save(self, folder):
+        """Write config.json and model.safetensors."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
+        save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, folder / "model.safetensors")
+
+
+def load_head(name="track-head"):
+    """A shipped head by its name, or one from a folder; every weight accounted for.
+
+    Raises:
+        ValueError: there is none, or its weights are not those of its configuration.
+    """
+    folder = SHIPPED.get(str(name), Path(name))
+    if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise ValueError(f"There is no head {str(name)!r}: give {', '.join(SHIPPED)} or a folder with config.json and model.safetensors.")
+    try:
+        head = TrackHead(json.loads((folder / "config.json").read_text()), folder.name)
+        head.load_state_dict(load_file(folder / "model.safetensors"))
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"The head in {folder} cannot be loaded: {' '.join(str(error).split())}.") from None
+    return head.eval().requires_grad_(False)

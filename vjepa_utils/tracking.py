@@ -1,0 +1,251 @@
+"""Follow points through a clip by comparing features, and the measures of TAP-Vid.
+
+    tracks = vj.track("my.mp4", [(0, 320, 200)], vj.load_encoder())      # frame, x, y
+    tracks.xy, tracks.visible                                           # (points, frames, 2), (points, frames)
+
+A point is looked for in every frame by itself: its feature, read bilinearly where it was picked, is compared with all
+cells of the frame (cosine), and the answer is a soft-argmax around the best cell. No point knows of another.
+"""
+
+import csv
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vjepa_utils.features import replacing
+from vjepa_utils.track_head import TrackHead, load_head
+from vjepa_utils.video import as_video
+
+TEMPERATURE, RADIUS = 40, 5  # softmax(40 × cosine) over the cells within 5 of the best (Chrono, Kim et al. 2025)
+THRESHOLDS = 1, 2, 4, 8, 16  # pixels of TAP-Vid's raster
+RASTER = 256  # its sides
+RETURN = 24  # pixels of the raster: a point is visible if the way back ends nearer than this to where it was picked
+ZERO_SHOT_SIZE = 512  # pixels, short side
+AT_ONCE = 2**23  # cosines; bounds memory
+
+
+@dataclass
+class Tracks:
+    """Where points of a clip go.
+
+    xy: (points, frames, 2) float32, x and y in pixels of the upright source picture, (0, 0) its upper left corner.
+    visible: (points, frames) bool.  queries: (points, 3) float32, the frame number, x, y of each point.
+    frames: (frames,) int, numbers in the file.  size: (height, width) of the picture.  encoder: what followed them.
+    """
+
+    xy: np.ndarray
+    visible: np.ndarray
+    queries: np.ndarray
+    frames: np.ndarray
+    size: tuple
+    encoder: str
+
+    def save(self, path):
+        """Write an .npz of the fields, or a .csv with a row for every point and frame."""
+        kind = str(path).lower()[-4:]
+        if kind not in (".npz", ".csv"):
+            raise ValueError(f"Tracks are saved as .npz or .csv, not {path}.")
+        with replacing(path) as temporary:
+            if kind == ".npz":
+                np.savez_compressed(temporary, **vars(self))
+                return
+            with open(temporary, "w", newline="") as file:
+                table = csv.writer(file)
+                table.writerow(["point", "frame", "x", "y", "visible"])
+                for point, (places, seen) in enumerate(zip(self.xy, self.visible, strict=True)):
+                    for frame, (x, y), here in zip(self.frames, places, seen, strict=True):
+                        table.writerow([point, frame, f"{x:.2f}", f"{y:.2f}", int(here)])
+
+
+def track(video, queries, encoder, head=None, size=None, layer=None, context="frame"):
+    """Follow points through a clip, forwards and backwards in time.
+
+    Args:
+        video: Video, path, array or tensor (see `as_video`).
+        queries: (points, 3): frame number in the file, x, y in pixels of the upright source picture.
+        encoder: any that `load_encoder` gives.
+        head: None compares the encoder's features as they are (zero-shot). A `TrackHead`, the name of a shipped one
+            ("track-head") or the folder of one lets it refine them, and judge what is visible.
+        size, layer: as for `Encoder.encode`; a head brings its own layer, and its size where none is given. Without a head
+            None is a short side of 512: 32 cells there follow better than 16 (benchmarks/tracking.py).
+        context: "frame", each frame by itself, or "pair", each frame t with t + 1: see `frame_features`.
+    Returns:
+        Tracks. The frame of a query holds the query itself. Without a head a point is visible where the way back from
+        the place found to the query's frame ends within 24 pixels of the query, in a picture scaled to 256×256.
+    Raises:
+        ValueError: a query or another argument is out of range, fewer than two frames, a head for other features.
+    """
+    video = as_video(video)
+    _check_queries(queries, video)  # before the encoding
+    if head is None:
+        size = ZERO_SHOT_SIZE if size is None else size
+    else:
+        head = head if isinstance(head, TrackHead) else load_head(head)
+        head.check(encoder.channels, encoder.name)  # before the encoding
+        size = head.config["size"] if size is None else size
+        layer, context = head.config["layer"], head.config["context"]
+    return track_in(frame_features(video, encoder, size, layer, context), video, queries, head)
+
+
+@torch.no_grad()
+def track_in(features, video, queries, head=None):
+    """As `track`, in features that are there already: one step for each frame of the clip. head: a `TrackHead`."""
+    video = as_video(video)
+    queries, frames = _check_queries(queries, video)
+    if len(features.frames) != len(video):
+        raise ValueError(f"Tracking needs one step of features a frame (frame_features), not {len(features.frames)} for {len(video)}.")
+    if head is not None:
+        head.check(features.values.shape[-1], features.encoder)
+    maps = F.normalize(features.values, dim=-1) if head is None else head.maps(features, video)
+    rows, columns = maps.shape[1:3]
+    scale = torch.tensor([columns / video.width, rows / video.height])  # pixels to cells
+    raster = RASTER / torch.tensor([columns, rows])  # cells to pixels of the raster
+    xy, visible = torch.empty(len(queries), len(maps), 2), torch.empty(len(queries), len(maps), dtype=torch.bool)
+    for frame in frames.unique():
+        group = torch.nonzero(frames == frame)[:, 0]
+        for some in group.split(64):
+            points = queries[some, 1:] * scale
+            for part in torch.arange(len(maps)).split(max(1, AT_ONCE // (len(some) * rows * columns))):
+                found, evidence, _ = match(maps, int(frame), points, part, raster)
+                xy[some[:, None], part] = found / scale
+                visible[some[:, None], part] = evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
+        xy[group, frame], visible[group, frame] = queries[group, 1:], True
+    name = features.encoder if head is None else f"{features.encoder} with {head.name}"
+    return Tracks(xy.numpy(), visible.numpy(), queries.numpy(), video.indices[: len(maps)].copy(), (video.height, video.width), name)
+
+
+def grid_points(video, count=16):
+    """Points (x, y) of a regular grid over the picture, `count` along its longer side, in cells of about the same sides."""
+    longer = max(video.height, video.width)
+    across, down = (max(1, round(count * side / longer)) for side in (video.width, video.height))
+    return [((i + 0.5) * video.width / across, (j + 0.5) * video.height / down) for j in range(down) for i in range(across)]
+
+
+def _check_queries(queries, video):
+    """Queries as float32 (points, 3), and the position in the clip of each one's frame."""
+    queries = torch.as_tensor(np.asarray(queries, dtype=np.float64))
+    if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):
+        raise ValueError(f"queries must be a list of at least one (frame, x, y), not of shape {tuple(queries.shape)}.")
+    if len(video) < 2:
+        raise ValueError("Tracking needs a clip of at least two frames; this one has one.")
+    numbers = torch.from_numpy(np.asarray(video.indices, dtype=np.int64))
+    for frame, x, y in queries.tolist():
+        if frame not in video.indices:
+            has = f"holds {len(video)} frames from {numbers[0]} to {numbers[-1]}"
+            raise ValueError(f"The query ({frame:g}, {x:g}, {y:g}) is in frame {frame:g}; the clip {has}, and that is not among them.")
+        if not (0 <= x <= video.width and 0 <= y <= video.height):
+            where = f"lies outside the picture, which is {video.width}×{video.height} pixels"
+            raise ValueError(f"The query ({frame:g}, {x:g}, {y:g}) {where}.")
+    return queries.float(), torch.searchsorted(numbers, queries[:, 0].long())
+
+
+def frame_features(video, encoder, size=None, layer=None, context="frame"):
+    """Features with one step for every frame.
+
+    context: "frame", each by itself (a video encoder sees it twice); or "pair", frame t as the first of the pair t, t + 1.
+    """
+    if context == "frame":
+        return encoder.encode(video, "frame", size, layer)
+    pairs = np.stack([np.arange(len(video)), np.arange(1, len(video) + 1).clip(max=len(video) - 1)], 1)
+    features = encoder.encode(video.frames[pairs.flatten()], "pair", size, layer)
+    return replace(features, frames=torch.from_numpy(video.indices[pairs]))
+
+
+def match(maps, frame, points, part, raster):
+    """Points picked in one frame, found in others.
+
+    Args:
+        maps: (frames, rows, columns, channels), L2-normalised over the channels.  frame: where the points were picked.
+        points: (points, 2) as x, y in cells; the centre of cell i is i + 0.5.  part: (n,) frames to look in.
+        raster: (2,) pixels of the 256×256 raster per cell.
+    Returns:
+        found (points, n, 2) in cells; and evidence (points, n, 5) of whether it is right: maximum, mean and minimum of the
+        cosines, logarithm of the share of the softmax that lies around the maximum, and how far from the query the way
+        back ends, in pixels of the raster; and the cosines (points, n, cells).
+    """
+    shape = maps.shape[1:3]
+    wanted = F.normalize(sample(maps, torch.tensor(frame), points), dim=-1)  # (points, channels)
+    cosine = wanted @ maps[part].flatten(0, 2).T  # (points, n × cells)
+    cosine = cosine.unflatten(1, (len(part), -1))
+    found, near = soft_argmax(cosine, shape)
+    with torch.no_grad():
+        returning = F.normalize(sample(maps, part, found.detach()), dim=-1) @ maps[frame].flatten(0, 1).T  # (points, n, cells)
+        back = ((soft_argmax(returning, shape)[0] - points.unsqueeze(1)) * raster).norm(dim=-1)
+        flat = cosine.detach()
+        share = near.detach() - torch.logsumexp(TEMPERATURE * flat, -1)
+        evidence = torch.stack([flat.amax(-1), flat.mean(-1), flat.amin(-1), share, back], -1)
+    return found, evidence, cosine
+
+
+def sample(maps, frames, points):
+    """Bilinear reading of maps (frames, rows, columns, channels) at points (…, 2) in cells: (…, channels)."""
+    rows, columns = maps.shape[1:3]
+    x, y = (points - 0.5).unbind(-1)
+    x, y = x.clamp(0, columns - 1), y.clamp(0, rows - 1)
+    left, top = x.long(), y.long()
+    right, bottom = (left + 1).clamp(max=columns - 1), (top + 1).clamp(max=rows - 1)
+    x, y = (x - left).unsqueeze(-1), (y - top).unsqueeze(-1)
+    upper = maps[frames, top, left] * (1 - x) + maps[frames, top, right] * x
+    lower = maps[frames, bottom, left] * (1 - x) + maps[frames, bottom, right] * x
+    return upper * (1 - y) + lower * y
+
+
+def soft_argmax(cosine, shape):
+    """Mean place, under softmax(40 × cosine), of the cells within a radius of 5 around the best.
+
+    Args:
+        cosine: (…, rows × columns).  shape: (rows, columns).
+    Returns:
+        (…, 2) as x, y in cells, and (…,) the logarithm of the sum of the exponentials around the best cell.
+    """
+    rows, columns = shape
+    best = cosine.argmax(-1, keepdim=True)
+    offset = torch.cartesian_prod(*[torch.arange(-RADIUS, RADIUS + 1)] * 2)
+    row, column = offset[offset.square().sum(-1) <= RADIUS**2].T
+    row, column = best // columns + row, best % columns + column  # (…, cells of the disc)
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    near = cosine.gather(-1, row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1))
+    near = (TEMPERATURE * near).masked_fill(~inside, -torch.inf)
+    weight = near.softmax(-1)
+    return torch.stack([(weight * column).sum(-1), (weight * row).sum(-1)], -1) + 0.5, near.logsumexp(-1)
+
+
+def tapvid_metrics(query_points, gt_occluded, gt_tracks, pred_occluded, pred_tracks, query_mode):
+    """The measures of TAP-Vid (Doersch et al. 2022; google-deepmind/tapnet, tapnet/tapvid/evaluation_datasets.py).
+
+    Args:
+        query_points: (videos, points, 3) as t, y, x.  gt_tracks, pred_tracks: (videos, points, frames, 2) as x, y, in pixels
+            of a 256×256 raster.  gt_occluded, pred_occluded: (videos, points, frames) bool.
+        query_mode: "first", the frames after the query count; "strided", all frames but the query's.
+    Returns:
+        {name: (videos,)}, shares from 0 to 1: `occlusion_accuracy`; for d in 1, 2, 4, 8, 16 `pts_within_d`, of the visible
+        points those nearer than d whatever the predicted occlusion, and `jaccard_d`, true positives by visible points and
+        false positives; `average_pts_within_thresh` and `average_jaccard`, means over d. NaN where nothing counts.
+    Raises:
+        ValueError: another mode, or shapes that do not agree.
+    """
+    if query_mode not in ("first", "strided"):
+        raise ValueError(f'query_mode must be "first" or "strided", not {query_mode!r}.')
+    query_points, gt_tracks, pred_tracks = (np.asarray(part, dtype=np.float64) for part in (query_points, gt_tracks, pred_tracks))
+    hidden, guessed = np.asarray(gt_occluded, dtype=bool), np.asarray(pred_occluded, dtype=bool)
+    shape = hidden.shape
+    if len(shape) != 3 or guessed.shape != shape or query_points.shape != (*shape[:2], 3) or {gt_tracks.shape, pred_tracks.shape} != {(*shape, 2)}:  # noqa: E501
+        shapes = ", ".join(str(part.shape) for part in (query_points, hidden, gt_tracks, guessed, pred_tracks))
+        raise ValueError(f"Shapes must be (B, N, 3), (B, N, T), (B, N, T, 2), (B, N, T), (B, N, T, 2), not {shapes}.")
+    time, asked = np.arange(shape[2]), query_points[..., :1]
+    counts = time > asked if query_mode == "first" else time != np.round(asked)  # (videos, points, frames)
+    total = lambda mask: (mask & counts).sum((1, 2))
+    visible, distance = ~hidden, np.square(pred_tracks - gt_tracks).sum(-1)
+    with np.errstate(invalid="ignore"):
+        metrics = {"occlusion_accuracy": total(hidden == guessed) / counts.sum((1, 2))}
+        for d in THRESHOLDS:
+            within = distance < d**2
+            right = within & visible & ~guessed
+            wrong = ~guessed & ~(within & visible)
+            metrics[f"pts_within_{d}"] = total(within & visible) / total(visible)
+            metrics[f"jaccard_{d}"] = total(right) / (total(visible) + total(wrong))
+    for name, parts in (("average_pts_within_thresh", "pts_within"), ("average_jaccard", "jaccard")):
+        metrics[name] = np.mean([metrics[f"{parts}_{d}"] for d in THRESHOLDS], axis=0)
+    return metrics
