@@ -105,6 +105,16 @@ class Table:
             print(f"  {label:42}", "  ".join(f"{shares[kind]:{len(kind) + len(str(counts[kind])) + 3}.1f}" for kind in kinds))
 
 
+def scene_clips(count):
+    """The first `count` unseen scenes as (video, queries, tracks, visible, kinds), see `Table.measure`."""
+    generator, clips = np.random.default_rng(SEED), []
+    for scene in tqdm(unseen_scenes(count, FRAMES, RASTER, RASTER, seed=SEED), total=count, desc="rendering", leave=False):
+        starts = pick(scene, generator)
+        tracks, visible, thing = scene.follow(starts)
+        clips.append((vj.as_video(scene.frames), starts, tracks, visible, kinds(scene, starts, visible, thing)))
+    return clips
+
+
 def stays(video, queries):
     xy = np.repeat(queries[:, None, 1:], len(video), 1)
     size = video.height, video.width
@@ -123,12 +133,7 @@ def main():
     warnings.simplefilter("ignore")  # rendered scenes can move fast enough to look like cuts
     encoder = vj.load_encoder(dtype=torch.float32)
     head, others = load_head(), [load_head(name) for name in arguments.heads]
-    generator, clips = np.random.default_rng(SEED), []
-    scenes = unseen_scenes(arguments.scenes, FRAMES, RASTER, RASTER, seed=SEED)
-    for scene in tqdm(scenes, total=arguments.scenes, desc="rendering", leave=False):
-        starts = pick(scene, generator)
-        tracks, visible, thing = scene.follow(starts)
-        clips.append((vj.as_video(scene.frames), starts, tracks, visible, kinds(scene, starts, visible, thing)))
+    clips = scene_clips(arguments.scenes)
     few = clips[:FEWER]
 
     def zero_shot(encoder, clips, size=RASTER, layer=None, context="frame"):
