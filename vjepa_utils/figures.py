@@ -167,7 +167,7 @@ def similarity_strip(video, features, point, frame, most=6):
         about.append(f"{name} {low:.2f}")
     shown = [frame if s == asked else int(base.frames[s, 0]) for s in chosen]
     titles = [[f"frame {n}" for n in shown]] + [[_covered(base.frames[s]) for s in chosen]] * len(rows)
-    asked_for = f"cosine with the token at ({point[0]:g}, {point[1]:g}) of frame {frame}"
+    asked_for = f"cosine with the token at ({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
     heading = f"{_clip_name(video)} · {asked_for}, yellow 1, black: {', '.join(about)}"
     figure = _figure([_pick(video, shown), *rows.values()], titles, heading, labels=["clip", *rows])
     mark = figure.axes[int(np.flatnonzero(chosen == asked)[0])]
