@@ -2,7 +2,7 @@
 
 TAP-Vid's measures in per cent, mean ± standard deviation over 100 scenes of 24 frames of 256×256 pixels, with textures that no
 training used: 30 points picked in the first frame, half on what moves in the world. Then where each tracker fails:
-δ_avg of the points that are visible, pooled over the scenes. What takes long is measured on the first 25 scenes.
+δ_avg of the points that are visible, pooled over the scenes. What takes long is measured on the first 20 scenes.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from vjepa_utils.track_head import load_head
 from vjepa_utils.tracking import RASTER, THRESHOLDS, Tracks, frame_features, tapvid_metrics, track, track_in
 
 ROOT = Path(__file__).parent.parent
-SCENES, FEWER, FRAMES, POINTS, SEED = 100, 25, 24, 30, 7
+SCENES, FEWER, FRAMES, POINTS, SEED = 100, 20, 24, 30, 7
 EDGE, FAR, ALIKE = 4, 16, 0.2  # pixels to another layer; to a look-alike; its difference as a share of the patch's variance
 
 
