@@ -18,7 +18,7 @@ import vjepa_utils as vj
 from benchmarks.baselines import PatchColours, random_weights
 from demo.scenes import unseen_scenes
 from vjepa_utils.track_head import load_head
-from vjepa_utils.tracking import RASTER, THRESHOLDS, Tracks, frame_features, tapvid_metrics, track, track_in
+from vjepa_utils.tracking import RASTER, THRESHOLDS, ZERO_SHOT_SIZE, Tracks, frame_features, tapvid_metrics, track, track_in
 
 ROOT = Path(__file__).parent.parent
 SCENES, FEWER, FRAMES, POINTS, SEED = 100, 20, 24, 30, 7
@@ -136,30 +136,29 @@ def main():
     clips = scene_clips(arguments.scenes)
     few = clips[:FEWER]
 
-    def zero_shot(encoder, clips, size=RASTER, layer=None, context="frame"):
+    def zero_shot(encoder, clips, size=ZERO_SHOT_SIZE, layer=None, context="frame"):
         return lambda i: track(clips[i][0], clips[i][1], encoder, None, size, layer, context)
 
     table = Table()
-    heading(f"{len(clips)} unseen rendered scenes, first; encoded at {RASTER}×{RASTER}")
+    heading(f"{len(clips)} unseen rendered scenes, first; short side {ZERO_SHOT_SIZE}, for the head {head.config['size']}")
     table.measure("no motion", clips, lambda i: stays(*clips[i][:2]))
     for cells in (1, 4):
         table.measure(f"patch colours, {cells}×{cells}", clips, zero_shot(PatchColours(encoder, cells), clips))
     table.measure("random weights", clips, zero_shot(random_weights(encoder), clips))
-    features = [frame_features(clip[0], encoder, RASTER) for clip in tqdm(clips, desc="encoding", leave=False)]
-    table.measure(f"{encoder.name}, zero-shot", clips, lambda i: track_in(features[i], *clips[i][:2]))
-    table.measure(f"{encoder.name}, {head.name}", clips, lambda i: track_in(features[i], *clips[i][:2], head))
     image = vj.load_encoder("dino-demo", dtype=torch.float32)
-    table.measure(f"{image.name}, zero-shot", clips, zero_shot(image, clips))
+    for each in (image, encoder):
+        table.measure(f"{each.name}, zero-shot", clips, zero_shot(each, clips))
+    table.measure(f"{encoder.name}, {head.name}", clips, lambda i: track(*clips[i][:2], encoder, head))
     table.failures(clips)
 
-    heading(f"the first {len(few)} of them")
+    heading(f"the first {len(few)} of them, encoded at {RASTER}×{RASTER}")
+    features = [frame_features(clip[0], encoder, RASTER) for clip in tqdm(few, desc="encoding", leave=False)]
     more = Table()
     for each in (None, head, *others):
         more.measure(each.name if each else "zero-shot", few, lambda i, each=each: track_in(features[i], *few[i][:2], each))
-    for layer in (encoder.depth // 3, 2 * encoder.depth // 3, encoder.depth):
-        more.measure(f"zero-shot, block {layer} of {encoder.depth}", few, zero_shot(encoder, few, layer=layer))
-    more.measure("zero-shot, pairs t, t + 1", few, zero_shot(encoder, few, context="pair"))
-    more.measure("zero-shot, at 512×512", few, zero_shot(encoder, few, 512))
+    for layer in (encoder.depth // 3, 2 * encoder.depth // 3):
+        more.measure(f"zero-shot, block {layer} of {encoder.depth}", few, zero_shot(encoder, few, RASTER, layer))
+    more.measure("zero-shot, pairs t, t + 1", few, zero_shot(encoder, few, RASTER, context="pair"))
 
     for name in ("kitesurfing", "monkey"):
         video, truth = vj.read_video(ROOT / "videos" / f"{name}.mp4"), np.load(ROOT / "videos" / f"{name}.npz")
@@ -169,13 +168,11 @@ def main():
         inside = ((queries[:, 1:] >= 0) & (queries[:, 1:] <= size)).all(1)
         moves = (truth["object"] > 0)[inside, None] & np.ones(len(video), bool)
         clip = [(video, queries[inside], truth["tracks"][inside], truth["visible"][inside], {"still": ~moves, "moving": moves})]
-        heading(f"{name}.mp4, {len(video)} frames, {inside.sum()} points; short side {RASTER}")
+        heading(f"{name}.mp4, {len(video)} frames, {inside.sum()} points")
         table = Table()
         table.measure("no motion", clip, lambda i, clip=clip: stays(*clip[i][:2]))
-        features = frame_features(video, encoder, RASTER)
         for each in (None, head):
-            follow = lambda i, clip=clip, features=features, each=each: track_in(features, *clip[i][:2], each)
-            table.measure(each.name if each else "zero-shot", clip, follow)
+            table.measure(each.name if each else "zero-shot", clip, lambda i, clip=clip, each=each: track(*clip[i][:2], encoder, each))
         table.failures(clip)
 
 
