@@ -172,6 +172,10 @@ def figures(arguments):
         found = [encoder.recover(scene, hidden, size=(160, 160)) for scene in tqdm(scenes, desc="recovering scenes")]
         about = f"centred block, then future, of {len(scenes)} unseen rendered scenes"
         drawn["recovery-curves"] = vj.figures.recovery_curves(found, about)
+    if arguments.encoder == "vjepa2-demo":
+        clip = vj.read_video(ROOT / "videos" / "monkey.mp4", arguments.start, 2, arguments.count)  # points need a finer step
+        points = [(int(clip.indices[0]), x, y) for x, y in vj.tracking.grid_points(clip, 16)]
+        drawn["monkey-tracks"] = vj.figures.track_strip(clip, vj.track(clip, points, encoder, head="track-head"), most=4)
     for name, figure in drawn.items():
         vj.figures.save(figure, folder / f"{name}.png")
     print(f"{folder}: {len(drawn)} figures with {encoder.name}")
