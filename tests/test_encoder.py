@@ -240,9 +240,10 @@ def test_bfloat16_stays_near_float32(golden):
 # What ships
 
 
-def test_the_shipped_encoder_is_of_the_stated_size():
-    encoder = vj.load_encoder()
-    parameters = sum(p.numel() for p in encoder.model.encoder.parameters())
-    card = (ROOT / "demo" / "vjepa2-demo" / "README.md").read_text()
+@pytest.mark.parametrize("name", ["vjepa2-demo", "dino-demo"])
+def test_the_shipped_encoders_are_of_the_stated_size(name):
+    encoder = vj.load_encoder(name)
+    parameters = sum(p.numel() for p in getattr(encoder.model, "encoder" if name == "vjepa2-demo" else "base_model").parameters())
+    card = (ROOT / "demo" / name / "README.md").read_text()
     assert f"({parameters / 1e6:.2f} M parameters)" in card and f"{encoder.depth} blocks" in card
     assert encoder.channels == 192 == 64 * encoder.model.config.num_attention_heads

@@ -18,7 +18,7 @@ SHIPPED = {"track-head": Path(__file__).parent.parent / "demo" / "track-head"}
 PARTS = "temporal", "upsampling", "stem"
 STRIDE = 4  # pixels of the encoded picture per cell, with upsampling
 WIDTH, OUT = 64, 128  # channels of the convolutions, and of what is compared
-AT_ONCE = 16  # frames
+AT_ONCE = 4  # frames
 
 
 class TrackHead(nn.Module):
@@ -67,12 +67,14 @@ class TrackHead(nn.Module):
         """The maps of a clip, from its `Features`; as `forward`, but few frames at a time."""
         x = self.over_time(features.values)
         size = [side // STRIDE * STRIDE for side in features.picture_size]
-        maps = []
+        maps = None
         for start in range(0, len(x), AT_ONCE):
             frames = torch.from_numpy(video[start : start + AT_ONCE]).permute(0, 3, 1, 2).float() / 255
             pixels = F.interpolate(frames, size, mode="bilinear", align_corners=False, antialias=True)
-            maps.append(self.over_space(x[start : start + AT_ONCE], pixels))
-        return torch.cat(maps)
+            found = self.over_space(x[start : start + AT_ONCE], pixels)
+            maps = found.new_empty(len(x), *found.shape[1:]) if maps is None else maps  # filled in place: they are large
+            maps[start : start + AT_ONCE] = found
+        return maps
 
     def doubts(self, evidence):
         """Logits (…, 2) of: it is occluded; it is more than 6 pixels wrong. From the evidence (…, 5) of `tracking.match`."""

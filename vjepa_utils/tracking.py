@@ -171,7 +171,9 @@ def match(maps, frame, points, part, raster):
     """
     shape = maps.shape[1:3]
     wanted = F.normalize(sample(maps, torch.tensor(frame), points), dim=-1)  # (points, channels)
-    cosine = wanted @ maps[part].flatten(0, 2).T  # (points, n × cells)
+    first, last = int(part[0]), int(part[-1])
+    looked = maps[first : last + 1] if last - first + 1 == len(part) else maps[part]  # a view where it can be one: maps are large
+    cosine = wanted @ looked.flatten(0, 2).T  # (points, n × cells)
     cosine = cosine.unflatten(1, (len(part), -1))
     found, near = soft_argmax(cosine, shape)
     with torch.no_grad():
