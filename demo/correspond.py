@@ -199,11 +199,7 @@ class Correspondence(Stage):
     def kept_places(self, batch, rows, columns):
         """(batch, k) sorted numbers of the places outside a random block of 30 to 70 % of the area."""
         share = 0.3 + 0.4 * torch.rand((), generator=self.generator).item()
-        tall, wide = max(1, round(rows * share**0.5)), max(1, round(columns * share**0.5))
-        hidden = torch.zeros(batch, rows, columns, dtype=torch.bool)
-        for mask in hidden:
-            top, left = self.below(rows - tall + 1), self.below(columns - wide + 1)
-            mask[top : top + tall, left : left + wide] = True
+        hidden = torch.stack([self.rectangle(rows, columns, share) for _ in range(batch)])
         return torch.nonzero(~hidden.flatten(1))[:, 1].view(batch, -1)
 
 

@@ -122,10 +122,7 @@ class Distillation(Stage):
         """(batch, patches) bool: a random rectangle of a tenth to half of the area, in every second crop."""
         mask = torch.zeros(batch, rows, columns, dtype=torch.bool)
         for each in mask[::2]:
-            share = 0.1 + 0.4 * torch.rand((), generator=self.generator).item()
-            tall, wide = max(1, round(rows * share**0.5)), max(1, round(columns * share**0.5))
-            top, left = self.below(rows - tall + 1), self.below(columns - wide + 1)
-            each[top : top + tall, left : left + wide] = True
+            each[:] = self.rectangle(rows, columns, 0.1 + 0.4 * torch.rand((), generator=self.generator).item())
         return mask.flatten(1)
 
     def update(self, supply):

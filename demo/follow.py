@@ -11,9 +11,6 @@ wrong". To them comes the cross-entropy of the cost volume over all cells: Huber
 of the soft-argmax, and half an hour on a CPU is short.
 """
 
-import argparse
-import sys
-
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
@@ -113,8 +110,4 @@ class Following(Stage):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--without", nargs="*", choices=PARTS, default=[])
-    found, sys.argv[1:] = parser.parse_known_args()
-    Following.without = found.without
-    train(Following, EncodedScenes, "learning to follow points", steps=1500)
+    train(Following, EncodedScenes, "learning to follow points", steps=1500, parts=PARTS)

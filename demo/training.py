@@ -131,6 +131,14 @@ class Stage:
     def below(self, n):
         return int(torch.randint(n, (), generator=self.generator))
 
+    def rectangle(self, rows, columns, share):
+        """(rows, columns) bool: a rectangle of a share of the area and its proportions, at a random place."""
+        mask = torch.zeros(rows, columns, dtype=torch.bool)
+        tall, wide = max(1, round(rows * share**0.5)), max(1, round(columns * share**0.5))
+        top, left = self.below(rows - tall + 1), self.below(columns - wide + 1)
+        mask[top : top + tall, left : left + wide] = True
+        return mask
+
     def autocast(self):
         """bfloat16 where the machine is fast at it."""
         return torch.autocast(self.device, torch.bfloat16, enabled=fast_dtype(torch.device(self.device)) == torch.bfloat16)
@@ -158,11 +166,12 @@ class Stage:
         model.half().save_pretrained(folder)
 
 
-def train(stage, clips, about, steps):
+def train(stage, clips, about, steps, parts=()):
     """The command line of a stage.
 
     Args:
         stage: a subclass of `Stage`.  clips: a class such as `Clips`.  about: one line.  steps: how many by default.
+        parts: of the model that may be left out, for comparison; `stage.without` is then what was.
     """
     parser = argparse.ArgumentParser(description=about + ", or resume")
     parser.add_argument("--out", required=True, help="folder of the checkpoint and the log")
@@ -171,7 +180,11 @@ def train(stage, clips, about, steps):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
     parser.add_argument("--export", metavar="FOLDER", help="write the last checkpoint there as a model, and stop")
+    if parts:
+        parser.add_argument("--without", nargs="*", choices=parts, default=[], help="leave parts out, to measure what they bring")
     arguments = parser.parse_args()
+    if parts:
+        stage.without = arguments.without
     if arguments.export and not (Path(arguments.out) / "last.pt").exists():
         parser.exit(1, f"error: there is no checkpoint {arguments.out}/last.pt to export\n")
     if stage.needs_start and not arguments.start:

@@ -14,8 +14,7 @@ def pca(arguments):
     import vjepa_utils as vj
 
     _check_output(arguments, ".png", ".mp4", ".gif")
-    every = 1 if arguments.every is None else arguments.every
-    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    video = _clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
     features = encoder.encode(video, arguments.context, arguments.size)
     colours = vj.PCAColours().fit(features)
@@ -31,8 +30,7 @@ def recover(arguments):
     import vjepa_utils as vj
 
     _check_output(arguments, ".png")
-    every = 1 if arguments.every is None else arguments.every
-    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    video = _clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
     grid, seed = encoder.grid(video, arguments.size, "clip"), arguments.seed
     share = {} if arguments.share is None else {"share": arguments.share}
@@ -57,8 +55,7 @@ def _features_of_all(arguments):
     import vjepa_utils as vj
 
     _check_output(arguments, ".png")
-    every = 1 if arguments.every is None else arguments.every
-    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    video = _clip(arguments)
     encoders = [vj.load_encoder(name) for name in arguments.encoders]
     return video, vj.comparison.on_one_grid(encoders, video, arguments.size, arguments.context)
 
@@ -93,8 +90,7 @@ def track(arguments):
         raise ValueError("Give either --points or --grid, not both.")
     if arguments.grid is not None and arguments.grid < 1:
         raise ValueError(f"--grid must be at least 1, not {arguments.grid}.")
-    every = 1 if arguments.every is None else arguments.every
-    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    video = _clip(arguments)
     frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
     points = arguments.points or vj.tracking.grid_points(video, 16 if arguments.grid is None else arguments.grid)
     head = arguments.head and vj.track_head.load_head(arguments.head)
@@ -254,6 +250,14 @@ def parser():
     figures_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
     figures_.set_defaults(run=figures)
     return main
+
+
+def _clip(arguments):
+    """The frames that were asked for."""
+    import vjepa_utils as vj
+
+    every = 1 if arguments.every is None else arguments.every
+    return vj.read_video(arguments.video, arguments.start, every, arguments.count)
 
 
 def _check_output(arguments, *kinds, output=None, flag="-o"):

@@ -171,10 +171,7 @@ class Encoder:
         """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
         pixels = torch.empty(len(frames), 3, *size)
         for slot, frame in zip(pixels, frames, strict=True):  # one at a time: large pictures in float32 are large
-            x = torch.tensor(frame, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W)
-            if x.shape[2:] != size:
-                x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
-            slot.copy_((x[0] / 255 - self.mean) / self.std)
+            slot.copy_((resized(frame, size) / 255 - self.mean) / self.std)
         return pixels
 
     def _check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
@@ -190,6 +187,14 @@ class Encoder:
             needs = f"{length} frames seen jointly are {tokens} tokens and need about {tokens * per_token / 2**30:.1f} GiB"
             advice = f"{remedy.format(fits)} fits" if 2 <= fits < length else "take a smaller size"
             raise MemoryError(f"{needs}, where {free / 2**30:.1f} GiB are free: {advice}.")
+
+
+def resized(frame, size):
+    """uint8 (H, W, 3) to float32 (3, height, width), 0 to 255: bilinear and antialiased, skipped where the size is right."""
+    x = torch.tensor(frame, dtype=torch.float32).permute(2, 0, 1)
+    if x.shape[1:] == tuple(size):
+        return x
+    return F.interpolate(x.unsqueeze(0), size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 class ImageEncoder(Encoder):

@@ -291,8 +291,12 @@ def animate(video, features, colours, path, rate=None):
         rate: frames a second; None takes that of the clip's times.
     """
     video = as_video(video)
-    rate = rate or (1 / np.median(np.diff(video.times)) if len(video) > 1 else 2)
-    _write_film(_side_by_side(video, features, colours), path, rate)
+    _write_film(_side_by_side(video, features, colours), path, rate or _rate(video))
+
+
+def _rate(video):
+    """Frames a second by the clip's times."""
+    return 1 / np.median(np.diff(video.times)) if len(video) > 1 else 2
 
 
 def _write_film(pictures, path, rate):
@@ -350,9 +354,8 @@ def animate_tracks(video, tracks, path, tail=8, rate=None):
         rate: frames a second; None takes that of the clip's times.
     """
     video = as_video(video)
-    rate = rate or (1 / np.median(np.diff(video.times)) if len(video) > 1 else 2)
     numbers = enumerate(tqdm(tracks.frames, desc="drawing", delay=2, leave=False))
-    _write_film((np.asarray(_draw_tracks(_pick(video, [n])[0], tracks, i, tail)) for i, n in numbers), path, rate)
+    _write_film((np.asarray(_draw_tracks(_pick(video, [n])[0], tracks, i, tail)) for i, n in numbers), path, rate or _rate(video))
 
 
 def _draw_tracks(frame, tracks, place, tail):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vjepa_utils.encoder import resized
 from vjepa_utils.tracking import RASTER, THRESHOLDS, tapvid_metrics, track
 
 EVERY = 5  # frames between the queries of the strided mode
@@ -120,16 +121,8 @@ def _clip(clip):
         raise ValueError("points that are no numbers")
     if any(np.asarray(f).dtype != np.uint8 or np.asarray(f).ndim != 3 or f.shape[2] != 3 for f in frames):
         raise ValueError("video must be uint8 (frames, height, width, 3)")
-    resized = [_resize(f) for f in frames]
-    return np.stack(resized), tracks * RASTER, occluded
-
-
-def _resize(frame):
-    if frame.shape[:2] == (RASTER, RASTER):
-        return frame
-    x = torch.from_numpy(frame.copy()).permute(2, 0, 1)[None].float()
-    x = torch.nn.functional.interpolate(x, (RASTER, RASTER), mode="bilinear", align_corners=False, antialias=True)
-    return x[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
+    square = [resized(f, (RASTER, RASTER)).round().to(torch.uint8).permute(1, 2, 0).numpy() for f in frames]
+    return np.stack(square), tracks * RASTER, occluded
 
 
 def queries(tracks, occluded, mode):

@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vjepa_utils.encoder import resized
+
 SHIPPED = {"track-head": Path(__file__).parent.parent / "demo" / "track-head"}
 PARTS = "temporal", "upsampling", "stem"
 STRIDE = 4  # pixels of the encoded picture per cell, with upsampling
@@ -69,8 +71,7 @@ class TrackHead(nn.Module):
         size = [side // STRIDE * STRIDE for side in features.picture_size]
         maps = None
         for start in range(0, len(x), AT_ONCE):
-            frames = torch.from_numpy(video[start : start + AT_ONCE]).permute(0, 3, 1, 2).float() / 255
-            pixels = F.interpolate(frames, size, mode="bilinear", align_corners=False, antialias=True)
+            pixels = torch.stack([resized(frame, size) for frame in video[start : start + AT_ONCE]]) / 255
             found = self.over_space(x[start : start + AT_ONCE], pixels)
             maps = found.new_empty(len(x), *found.shape[1:]) if maps is None else maps  # filled in place: they are large
             maps[start : start + AT_ONCE] = found
