@@ -9,7 +9,8 @@
 
 Read on in the order of that pipeline: `video` (over `sources`), `encoder` (below it `checkpoints` and `positions`),
 `features`, `colours`, `figures`; beside it `masks` and `recovery`, what the predictor makes of hidden tokens,
-`comparison` with image encoders, and `tracking`, points followed through a clip (with `track_head` and `tapvid`).
+`comparison` with image encoders, `tracking`, points followed through a clip (with `track_head` and `tapvid`), and `actions`
+and `probes`, which tell what happens in a clip.
 """
 
 import importlib
@@ -26,9 +27,12 @@ _HOMES = {
     "PCAColours": "colours",
     "Tracks": "tracking",
     "track": "tracking",
+    "classify": "actions",
+    "train_probe": "probes",
+    "Probe": "probes",
 }
 _MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "masks", "recovery", "colours", "comparison", "figures")
-_MODULES += "tracking", "track_head", "tapvid"
+_MODULES += "tracking", "track_head", "tapvid", "actions", "probes"
 __all__ = [*_HOMES, *_MODULES]
 
 

@@ -1,4 +1,4 @@
-"""Command line: python -m vjepa_utils pca | recover | compare | similarity | track VIDEO -o OUT, tapvid PATH, and figures."""
+"""Command line: python -m vjepa_utils pca | recover | compare | similarity | track | classify VIDEO, tapvid PATH, probe FOLDER, figures."""
 
 import argparse
 import sys
@@ -120,6 +120,57 @@ def tapvid(arguments):
         print(line, flush=True)
 
 
+def classify(arguments):
+    """The likeliest actions of a clip, by a checkpoint with a classification head or by a probe of your own."""
+    import vjepa_utils as vj
+
+    if arguments.output:
+        _check_output(arguments, ".png")
+    if arguments.encoder and not arguments.probe:
+        raise ValueError("--encoder goes with --probe: a checkpoint with a head has its own.")
+    every = 1 if arguments.every is None else arguments.every
+    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    if arguments.probe:
+        probe = vj.Probe.load(arguments.probe)
+        found = probe.classify(video, vj.load_encoder(arguments.encoder or probe.encoder), arguments.top)
+    else:
+        found = vj.classify(video, arguments.checkpoint, arguments.top)
+    print(found.table())
+    if arguments.output:
+        vj.figures.save(vj.figures.action_bars(video, found), arguments.output)
+
+
+def probe(arguments):
+    """Train a probe on a folder that has a sub-folder of clips for each class, and measure it on clips held out."""
+    import vjepa_utils as vj
+
+    if arguments.output:
+        _check_output(arguments, ".png")
+    if arguments.save:
+        _check_output(arguments, ".safetensors", output=arguments.save, flag="--save")
+    taken = dict(start=arguments.start, every=1 if arguments.every is None else arguments.every, count=arguments.count)
+    how = dict(size=arguments.size, context=arguments.context)
+    encoder = vj.load_encoder(arguments.encoder)
+    features, labels, skipped = vj.probes.folder_features(arguments.video, encoder, **how, **taken)
+    for why in skipped.values():
+        print(f"skipped: {why}", file=sys.stderr)
+    seen, held = vj.probes.hold_out(labels, arguments.seed)
+    truth, results = [labels[i] for i in held], []
+    for kind in ("linear", "attentive"):
+        trained = vj.train_probe([features[i] for i in seen], [labels[i] for i in seen], kind, encoder, **how, seed=arguments.seed)
+        predicted = trained.predict([features[i] for i in held])
+        right, low, high = vj.probes.accuracy(truth, predicted)
+        results.append(f"{kind} probe: {right:.0%} of {len(truth)} held-out clips right (95 %: {low:.0%} to {high:.0%})")
+        print(results[-1])
+    lost = f", {len(skipped)} files skipped" if skipped else ""
+    print(f"{len(seen)} clips to train on, {len(trained.classes)} classes, chance {1 / len(trained.classes):.0%}; {encoder.name}{lost}")
+    if arguments.output:
+        heading = f"{Path(arguments.video).name} · {encoder.name} · {results[-1]} · rows in per cent"
+        vj.figures.save(vj.figures.confusion(truth, predicted, heading), arguments.output)
+    if arguments.save:
+        trained.save(arguments.save)
+
+
 def figures(arguments):
     """The figures of the README, from the clips in videos/ and rendered scenes, in float32 on one thread: a second run changes no file."""
     import torch
@@ -200,7 +251,8 @@ def parser():
     side = "short side of the encoded picture, or HEIGHTxWIDTH"
     encoded = argparse.ArgumentParser(add_help=False, parents=[shared])
     encoded.add_argument("--size", type=_size, default=512, help=side + " (default: %(default)s)")
-    encoded.add_argument("--context", type=_whole, help='frames that see each other: "pair" (default), "clip", "frame" or an even number')
+    contexts = 'frames that see each other: "pair" (default), "clip", "frame" or an even number'
+    encoded.add_argument("--context", type=_whole, help=contexts)
     pca_ = commands.add_parser("pca", parents=[encoded], help="colours of a clip", description=pca.__doc__)
     pca_.add_argument("video", help="a video file, a GIF or a folder of images")
     pca_.add_argument("-o", dest="output", required=True, metavar="OUT", help="a .png, .mp4 or .gif file")
@@ -246,6 +298,23 @@ def parser():
     tapvid_.add_argument("--mode", choices=["first", "strided"], default="first", help="where queries are (default: %(default)s)")
     tapvid_.add_argument("--clips", type=int, help="how many clips of the data set to take (default: all)")
     tapvid_.set_defaults(run=tapvid)
+    classify_ = commands.add_parser("classify", parents=[frames], help="the action in a clip", description=classify.__doc__)
+    classify_.add_argument("video", help="a video file, a GIF or a folder of images")
+    by = classify_.add_mutually_exclusive_group(required=True)
+    by.add_argument("--checkpoint", metavar="ID", help="with a head, such as facebook/vjepa2-vitl-fpc16-256-ssv2, or a folder")
+    by.add_argument("--probe", metavar="FILE", help="what probe --save wrote")
+    classify_.add_argument("--encoder", help="for --probe, where the encoder is a local folder (default: the probe's)")
+    classify_.add_argument("--top", type=int, default=5, help="how many classes to tell (default: %(default)s)")
+    classify_.add_argument("-o", dest="output", metavar="OUT", help="a .png file: the frames used, and bars")
+    classify_.set_defaults(run=classify)
+    probe_ = commands.add_parser("probe", parents=[shared], help="train a probe on your own classes", description=probe.__doc__)
+    probe_.add_argument("video", metavar="FOLDER", help="a folder with a sub-folder of clips for each class")
+    probe_.add_argument("--size", type=_size, help=side + " (default: 256, or the training size if larger)")
+    probe_.add_argument("--context", type=_whole, help=contexts)
+    probe_.add_argument("--seed", type=int, default=0, help="of the clips held out and of the training (default: %(default)s)")
+    probe_.add_argument("--save", metavar="FILE", help="write the attentive probe, a .safetensors file")
+    probe_.add_argument("-o", dest="output", metavar="OUT", help="a .png file: which class is taken for which")
+    probe_.set_defaults(run=probe)
     figures_ = commands.add_parser("figures", parents=[encoded], help="the figures of the README", description=figures.__doc__)
     figures_.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
     figures_.set_defaults(run=figures)

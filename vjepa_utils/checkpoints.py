@@ -94,7 +94,13 @@ def _cached(name, revision):
 
 
 def load_model(folder, dtype):
-    """The model in a folder, every weight accounted for: a `VJEPA2Model` with true positions, or an image model."""
+    """The encoder of `load_whole`: a `VJEPA2Model` with true positions, or an image model."""
+    model = load_whole(folder, dtype)
+    return getattr(model, "vjepa2", model)
+
+
+def load_whole(folder, dtype):
+    """The model in a folder, every weight accounted for; with a classification head a `VJEPA2ForVideoClassification`."""
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} holds no config.json: it is no checkpoint in Hugging Face format.")
     config = json.loads((folder / "config.json").read_text())
@@ -121,7 +127,7 @@ def load_model(folder, dtype):
         if keys:
             raise ValueError(f"{folder} has {len(keys)} {problem} weights, such as {keys[0]}: it is not a whole {kind}.")
     if config["model_type"] == "vjepa2":
-        model = use_true_positions(getattr(model, "vjepa2", model))
+        use_true_positions(getattr(model, "vjepa2", model))
     return model.eval().requires_grad_(False)
 
 

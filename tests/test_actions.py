@@ -1,0 +1,333 @@
+"""Classification against stock transformers, probes on cases with a known answer, and the truth of the rendered motions."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from transformers import VJEPA2Config, VJEPA2ForVideoClassification
+
+import vjepa_utils as vj
+from demo.motions import BACKWARDS, SWEEPS, motion, motions, write
+from demo.scenes import HELD_OUT_PHOTOS, photographs, textures
+from tests.conftest import GOLDEN, grey_levels, write_video
+from vjepa_utils.__main__ import main
+from vjepa_utils.actions import head_logits, segment_frames, square_views
+from vjepa_utils.checkpoints import load_whole
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.features import Features
+from vjepa_utils.probes import accuracy, fingerprint, folder_features, hold_out
+
+NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    """A folder with a random classification checkpoint whose attention is active, and the stock model."""
+    torch.manual_seed(0)
+    about = json.loads((GOLDEN / "model" / "config.json").read_text()) | {"id2label": dict(enumerate(NAMES))}
+    model = VJEPA2ForVideoClassification(VJEPA2Config(**about)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            scale, shift = 0.15 if parameter.ndim > 1 else 0.3, float("norm" in name and "weight" in name)
+            parameter.copy_(shift + scale * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("heads") / "head"
+    model.save_pretrained(folder)
+    return folder, model
+
+
+def noise(frames, height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), np.uint8)
+
+
+def normalised(frames):
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    return (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 - mean) / std
+
+
+def test_logits_equal_stock_transformers(head):
+    folder, stock = head
+    pixels = normalised(noise(8, 64, 64))
+    with torch.no_grad():
+        expected = stock(pixels[None]).logits[0]
+    found = head_logits(load_whole(folder, torch.float32), pixels[None])[0]
+    assert (found - expected).norm() / expected.norm() < 1e-5 and expected.std() > 0.05
+
+
+def test_softmax_is_averaged_over_segments_and_views(head, monkeypatch):
+    """Frames, crops and averages worked out here, with the stock model."""
+    monkeypatch.setattr("vjepa_utils.actions.fast_dtype", lambda device: torch.float32)
+    folder, stock = head
+    frames = noise(90, 64, 100)
+    found = vj.classify(frames, folder, top=3)
+    chosen = np.array([[0, 4, 9, 13, 18, 22, 27, 31], [45, 49, 54, 58, 63, 67, 72, 76]]) + 6  # 32 of each 45, in the middle
+    assert np.array_equal(found.frames, chosen)
+    views = [normalised(frames[part, :, x : x + 64]) for part in chosen for x in (0, 18, 36)]
+    with torch.no_grad():
+        logits = stock(torch.stack(views)).logits
+    assert torch.allclose(found.logits, logits, atol=1e-5 * logits[0].norm().item())
+    mean = logits.softmax(1).mean(0)
+    assert found.labels == [NAMES[i] for i in mean.argsort(descending=True)]
+    assert found.probabilities == pytest.approx(mean.sort(descending=True).values.numpy(), abs=1e-5)
+    assert found.table().splitlines()[-1] == "head, 3 classes; frames 6 to 37 and 51 to 82, 3 views of each."
+
+
+@pytest.mark.parametrize(
+    ("total", "frames", "segments", "step", "expected"),
+    [
+        (20, 4, 2, 2, [[1, 3, 6, 8], [11, 13, 16, 18]]),  # 8 of each 10
+        (13, 4, 2, 2, [[0, 3, 6, 6], [5, 8, 11, 11]]),  # overlap, 5 apart: a third of 7 each, then the end, and never the very last
+        (5, 4, 2, 2, [[0, 3, 3, 3], [0, 3, 3, 3]]),  # too short for one
+        (1, 4, 2, 2, [[0, 0, 0, 0]] * 2),
+    ],
+)
+def test_frames_of_segments(total, frames, segments, step, expected):
+    assert segment_frames(total, frames, segments, step).tolist() == expected
+
+
+def test_square_views():
+    assert square_views(64, 100, 64) == ((64, 100), [(0, 0), (0, 18), (0, 36)])
+    assert square_views(1280, 720, 256) == ((455, 256), [(0, 0), (99, 0), (198, 0)])
+    assert square_views(300, 300, 64) == ((64, 64), [(0, 0)])
+
+
+def test_an_untrained_head_says_so(tmp_path):
+    about = json.loads((GOLDEN / "model" / "config.json").read_text())
+    VJEPA2ForVideoClassification(VJEPA2Config(**about)).save_pretrained(tmp_path / "new")
+    found = vj.classify(noise(4, 40, 40), tmp_path / "new")
+    assert "The head is random: its biases are all zero" in found.remark and "names no classes" in found.remark
+    assert found.table().endswith(found.remark) and len(found.labels) == 2
+
+
+def toy(clips, seed, classes=("a", "b", "c"), spread=1.0):
+    """Features in which three of eighteen tokens, anywhere, carry the class."""
+    random, features, labels = torch.Generator().manual_seed(seed), [], []
+    directions = 6 * torch.randn(len(classes), 64, generator=torch.Generator().manual_seed(9))
+    for number in range(clips):
+        values = spread * torch.randn(2, 3, 3, 64, generator=random)
+        labels.append(classes[number % len(classes)])
+        values.view(18, 64)[torch.randperm(18, generator=random)[:3]] += directions[number % len(classes)]
+        features.append(Features(values, torch.zeros(2, 2, dtype=torch.int64), 16, (48, 48), (48, 48), "toy"))
+    return features, labels
+
+
+def right(probe, features, labels):
+    return np.mean([a == b for a, b in zip(probe.predict(features), labels, strict=True)])
+
+
+@pytest.mark.parametrize("kind", ["attentive", "linear"])
+def test_probes_learn_what_is_there_and_nothing_else(kind, tmp_path):
+    features, labels = toy(90, 0)
+    unseen = toy(60, 1)
+    probe = vj.train_probe(features, labels, kind, size=48, context="pair")
+    assert right(probe, *unseen) > (0.95 if kind == "attentive" else 0.6)
+    assert torch.equal(vj.train_probe(features, labels, kind).logits(unseen[0]), probe.logits(unseen[0]))  # seeded
+    shuffled = np.random.default_rng(0).permutation(labels)
+    _, low, high = accuracy([1] * 60, [1] * 20 + [0] * 40)
+    assert low - 0.1 < right(vj.train_probe(features, shuffled, kind), *unseen) < high + 0.1
+    probe.save(tmp_path / "probe.safetensors")
+    loaded = vj.Probe.load(tmp_path / "probe.safetensors")
+    assert torch.equal(loaded.logits(unseen[0]), probe.logits(unseen[0]))
+    assert (loaded.kind, loaded.classes, loaded.encoder, loaded.size, loaded.context) == (kind, ["a", "b", "c"], "toy", 48, "pair")
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")])
+def test_the_linear_probe_is_that_of_scikit_learn(classes):
+    features, labels = toy(60, 0, classes)
+    means = np.stack([each.values.mean((1, 2)).flatten().numpy() for each in features])
+    scaler = StandardScaler().fit(means)
+    expected = LogisticRegression(C=0.1, max_iter=2000).fit(scaler.transform(means), labels).predict_proba(scaler.transform(means))
+    found = vj.train_probe(features, labels, "linear").logits(features).softmax(1).numpy()
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_held_out_clips_are_of_every_class_and_the_interval_is_wilsons():
+    labels = ["a"] * 10 + ["b"] * 2 + ["c"] * 5
+    seen, held = hold_out(labels, 1)
+    assert sorted([*seen, *held]) == list(range(17)) and [labels[i] for i in held] == ["a"] * 3 + ["b"] + ["c"] * 2
+    assert np.array_equal(hold_out(labels, 1)[1], held) and not np.array_equal(hold_out(labels, 2)[1], held)
+    assert accuracy("aabbbbbbbb", "bbbbbbbbbb") == pytest.approx((0.8, 0.490, 0.943), abs=5e-4)  # the ends by hand
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda x, y: (x, y[1:]), "labels must name the class of each clip: there are 5 for 6 clips"),
+        (lambda x, y: (x, ["a"] * 6), "at least two classes to tell apart, not 1: a"),
+        (lambda x, y: ([*x[:5], x[5][:1]], y), r"must have the shape \(2, 3, 3, 64\).*not \(1, 3, 3, 64\)"),
+        (lambda x, y: ([], []), "at least two classes"),
+    ],
+)
+def test_features_and_labels_that_do_not_match(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        vj.train_probe(*change(*toy(6, 0)))
+
+
+def test_features_of_another_encoder():
+    features, labels = toy(6, 0)
+    probe = vj.train_probe(features, labels, "linear")
+    features[0].encoder = "other"
+    with pytest.raises(ValueError, match="must be of toy, not of other"):
+        probe.predict(features)
+    with pytest.raises(ValueError, match='kind must be "attentive" or "linear"'):
+        vj.train_probe(features, labels, "deep")
+
+
+def test_a_probe_refuses_other_weights_and_takes_the_same_in_another_dtype(tiny):
+    video = noise(8, 32, 32)
+    features = [vj.probes.clip_features(video[i:], tiny, 32) for i in range(4)]
+    probe = vj.train_probe(features, ["a", "a", "b", "b"], "linear", tiny, size=32)
+    assert sum(probe.classify(video, tiny).probabilities) == pytest.approx(1)
+    half = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.bfloat16)
+    assert fingerprint(half) == fingerprint(tiny) == probe.fingerprint
+    torch.manual_seed(0)
+    model = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.float32).model
+    with torch.no_grad():
+        model.encoder.layer[1].mlp.fc1.bias[3] += 1
+    with pytest.raises(ValueError, match="The probe was trained on other weights than those of model"):
+        probe.classify(video, Encoder(model, tiny.name, tiny.mean, tiny.std))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Bright clips and dark ones, and a file that is no clip."""
+    for name, level in (("bright", 200), ("dark", 20)):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        for number in range(4):
+            write_video(tmp_path / "clips" / name / f"{number}.mp4", grey_levels(6, step=2) + level + 4 * number)
+    (tmp_path / "clips" / "dark" / "broken.mp4").write_text("no clip")
+    return tmp_path / "clips"
+
+
+def test_features_are_computed_once(folder, cache, tiny, monkeypatch):
+    features, labels, skipped = folder_features(folder, tiny, size=32)
+    assert labels == ["bright"] * 4 + ["dark"] * 4 and list(skipped) == [str(folder / "dark" / "broken.mp4")]
+    assert features[0].grid == (4, 2, 3) and features[0].frames[-1].tolist() == [4, 5] and len(list(cache.rglob("*.safetensors"))) == 8
+    monkeypatch.setattr(type(tiny), "encode", None)
+    again = folder_features(folder, tiny, size=32)[0]
+    assert all(torch.equal(a.values, b.values) for a, b in zip(features, again, strict=True))
+
+
+@pytest.fixture
+def command(capsys):
+    """The command line in this process: its exit status or message, standard output and errors."""
+
+    def run(*words):
+        status = 0
+        try:
+            main([str(word) for word in words])
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_probe_and_classify_as_commands(folder, cache, tmp_path, command):
+    file = tmp_path / "p.safetensors"
+    status, said, warned = command("probe", folder, "--encoder", GOLDEN / "model", "--size", "32", "--save", file, "-o", tmp_path / "p.png")
+    assert status == 0 and "skipped: " in warned and "broken.mp4" in warned and (tmp_path / "p.png").exists()
+    assert "attentive probe: 100% of 2 held-out clips right (95 %: 34% to 100%)" in said and "1 files skipped" in said
+    words = ["--probe", file, "--encoder", GOLDEN / "model", "-o", tmp_path / "c.png"]
+    status, said, _ = command("classify", folder / "dark" / "2.mp4", *words)
+    assert status == 0 and said.startswith("dark") and "attentive probe on model, 2 classes; frames 0 to 5." in said
+    assert (tmp_path / "c.png").exists()
+
+
+def test_classify_as_a_command(head, folder, command):
+    status, said, _ = command("classify", folder / "dark" / "2.mp4", "--checkpoint", head[0], "--top", "2")
+    assert status == 0 and len(said.splitlines()) == 3 and "something]" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["classify", "{clip}", "--checkpoint", str(GOLDEN / "model")], "model has no classification head"),
+        (["classify", "{clip}", "--probe", "{clip}"], "is no probe file"),
+        (["probe", "{one}"], "for each of at least two classes, and has 1"),
+        (["probe", "{single}"], "The class 'b' has 1 clips that can be read, and at least 2 are needed (1 files were skipped; "),
+        (["probe", "{single}", "-o", "out.txt"], "-o must end in .png"),
+        (["classify", "{clip}", "--checkpoint", "x", "--encoder", "y"], "--encoder goes with --probe"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(folder, cache, tmp_path, words, sentence, command):
+    clip = folder / "dark" / "2.mp4"
+    for place, name in (("one", "a"), ("single", "a"), ("single", "b")):
+        (tmp_path / place / name).mkdir(parents=True)
+        for number in range(1 if name == "b" else 2):
+            (tmp_path / place / name / f"{number}.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "single" / "b" / "text.mp4").write_text("no clip")
+    places = dict(clip=clip, one=tmp_path / "one", single=tmp_path / "single")
+    status, *_ = command(*(word.format(**places) for word in words), *(["--size", "32"] if words[0] == "probe" else []))
+    assert status.startswith("error: ") and sentence in status and len(status.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return textures(20, torch.Generator().manual_seed(0), photographs(tuple(HELD_OUT_PHOTOS)))
+
+
+def centre(mask):
+    return np.argwhere(mask).mean(0)[::-1]  # x, y
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_masks_move_as_the_class_says(bank, name):
+    """Medians over nine clips, as objects may leave the picture or hide each other."""
+    random, found = torch.Generator().manual_seed(3), []
+    for _ in range(9):
+        _, masks = motion(name, random, bank, side=48)
+        apart = [np.linalg.norm(centre(m == 1) - centre(m == 2)) if (m == 1).any() and (m == 2).any() else np.nan for m in masks]
+        first, last = masks[0] == 2, masks[-1] == 2  # the upper object, hidden by none
+        if not (first.any() and last.any()):
+            continue
+        angles = [axis_of(mask) for mask in (masks == 2)[[0, 1, 2, 3]]]
+        turned = np.unwrap(angles, period=np.pi)[-1] - angles[0]
+        found.append((*centre(last) - centre(first), np.log(last.sum() / first.sum()), turned, apart[-1] - apart[0]))
+    x, y, grown, turned, parted = np.nanmedian(found, 0)
+    expected = {"left": x < -10, "right": x > 10, "up": y < -10, "down": y > 10, "nearing": grown > 0.4, "receding": grown < -0.4,
+                "clockwise": turned > 0.5, "counter-clockwise": turned < -0.5, "parting": parted > 5, "meeting": parted < -5}  # fmt: skip
+    assert expected.pop(name, True) and (name in ("passing behind", "camera moving") or not any(expected.values()))
+
+
+def axis_of(mask):
+    """Angle of the long axis, clockwise on a screen whose y goes down."""
+    places = np.argwhere(mask)[:, ::-1] - centre(mask)
+    axis = np.linalg.eigh(places.T @ places)[1][:, 1]
+    return np.arctan2(axis[1], axis[0])
+
+
+def test_motions_are_seeded_and_backwards_is_the_twin(bank):
+    clips = [[clip for _, clip, _ in motions(1, seed, ("left", "meeting"), frames=2, side=48)] for seed in (4, 4, 5)]
+    assert np.array_equal(clips[0], clips[1]) and not np.array_equal(clips[0], clips[2])
+    assert all(BACKWARDS[BACKWARDS[name]] == name for name in SWEEPS)
+    _, masks = motion("left", torch.Generator().manual_seed(3), bank, frames=16)
+    assert centre(masks[::-1][-1] > 0)[0] > centre(masks[::-1][0] > 0)[0] + 15 and BACKWARDS["left"] == "right"
+
+
+def test_a_frame_at_random_says_nothing(bank):
+    """What a frame shows of the objects, their place and size, is spread alike in all classes."""
+    random, seen = torch.Generator().manual_seed(0), {}
+    for name in ("left", "right", "nearing", "camera moving"):
+        values = []
+        for _ in range(40):
+            _, masks = motion(name, random, bank, frames=16, side=32)
+            values += [[*centre(mask > 0), (mask > 0).sum() ** 0.5] for mask in masks if (mask > 0).any()]
+        seen[name] = np.array(values)
+    spread = np.concatenate([*seen.values()]).std(0)
+    for values in seen.values():
+        assert np.all(abs(values.mean(0) - seen["left"].mean(0)) < 0.4 * spread) and np.all(abs(values.std(0) / spread - 1) < 0.25)
+
+
+def test_a_motion_as_a_file(tmp_path):
+    frames = noise(4, 64, 64)
+    write(frames, tmp_path / "m.mp4")
+    assert vj.read_video(tmp_path / "m.mp4").frames.shape == frames.shape
