@@ -2,8 +2,8 @@
 
 Probes on rendered clips whose class is in the motion alone: twelve classes (demo/motions.py), 8 frames of 128×128 pixels, encoded
 as they are. Beside the encoders stand random weights of their architectures and raw colours. Accuracy in per cent: mean over
-three seeds, each with another split into clips to train on and to test and another probe, ± half of the 95 % interval of that mean
-(Student's t).
+three seeds, each with clips and textures of its own and another start of the probe, ± half of the 95 % interval of that mean
+(Student's t). The recipe of the probes was chosen on other clips, those of seed 0.
 
 in order: the clips as rendered.
 backwards: the same probe on the same test clips played backwards, where left is right and nearing is receding.
@@ -26,7 +26,7 @@ from demo.motions import BACKWARDS, SWEEPS, motions
 from vjepa_utils.checkpoints import SHIPPED
 from vjepa_utils.probes import accuracy, clip_features, train_probe
 
-SIDE, TRAIN, TEST, SEEDS = 128, 32, 16, 3  # pixels; clips of each class
+SIDE, TRAIN, TEST, SEEDS = 128, 32, 16, (1, 2, 3)  # pixels; clips of each class
 CONDITIONS = ("in order", "backwards", "shuffled", "one frame")
 
 
@@ -37,19 +37,14 @@ def variants(clip, seed):
     return {condition: clip[order] for condition, order in zip(CONDITIONS, orders, strict=True)}
 
 
-def measure(features, kind, train, test, seeds=SEEDS):
-    """{condition: accuracies, one for each seed}. features: [(class, {condition: Features})], `train` + `test` of each class in turn."""
-    found = {condition: [] for condition in CONDITIONS}
-    for seed in range(seeds):
-        held = np.random.default_rng(seed).permutation(train + test)[:test]
-        parts = [], []
-        for number, each in enumerate(features):
-            parts[number // len(SWEEPS) in held].append(each)
-        for condition in ("in order", "shuffled", "one frame"):
-            probe = train_probe([f[condition] for _, f in parts[0]], [name for name, _ in parts[0]], kind, seed=seed)
-            for tested in CONDITIONS[:2] if condition == "in order" else (condition,):
-                truth = [BACKWARDS[name] if tested == "backwards" else name for name, _ in parts[1]]
-                found[tested].append(accuracy(truth, probe.predict([f[tested] for _, f in parts[1]]))[0])
+def measure(features, kind, train, seed):
+    """{condition: accuracy}. features: [(class, {condition: Features})], each class in turn, the first `train` of each to train on."""
+    first, found = train * len(SWEEPS), {}
+    for condition in ("in order", "shuffled", "one frame"):
+        probe = train_probe([f[condition] for _, f in features[:first]], [name for name, _ in features[:first]], kind, seed=seed)
+        for tested in CONDITIONS[:2] if condition == "in order" else (condition,):
+            truth = [BACKWARDS[name] if tested == "backwards" else name for name, _ in features[first:]]
+            found[tested] = accuracy(truth, probe.predict([f[tested] for _, f in features[first:]]))[0]
     return found
 
 
@@ -76,16 +71,20 @@ def main():
     encoders += [random_weights(encoder) for encoder in encoders]
     encoders += [PatchColours(encoder, 4) for encoder in encoders if encoder.training_size][:1]
     count = arguments.train + arguments.test
-    rendered = tqdm(motions(count, side=SIDE), desc="rendering", total=count * len(SWEEPS), leave=False)
-    clips = [(name, variants(clip, seed)) for seed, (name, clip, _) in enumerate(rendered)]
+    total = len(SEEDS) * count * len(SWEEPS)
+    rendered = tqdm(((seed, *clip) for seed in SEEDS for clip in motions(count, seed, side=SIDE)), "rendering", total, leave=False)
+    clips = [(seed, name, clip) for seed, name, clip, _ in rendered]
     print(f"{'':30}{'probe':11}" + "".join(f"{condition:12}" for condition in CONDITIONS).rstrip())
     for encoder in encoders:
         encode = lambda clip, encoder=encoder: clip_features(clip, encoder, SIDE, arguments.context)
-        features = [(name, {c: encode(v) for c, v in frames.items()}) for name, frames in tqdm(clips, desc=encoder.name, leave=False)]
+        features = {seed: [] for seed in SEEDS}
+        for number, (seed, name, clip) in enumerate(tqdm(clips, desc=encoder.name, leave=False)):
+            features[seed].append((name, {c: encode(v) for c, v in variants(clip, number).items()}))
         for kind in ("linear", "attentive"):
-            found = measure(features, kind, arguments.train, arguments.test)
+            found = [measure(features[seed], kind, arguments.train, seed) for seed in SEEDS]
             name = "4×4 colours" if isinstance(encoder, PatchColours) else encoder.name
-            print(f"{name:30}{kind:11}" + "".join(f"{cell(values):12}" for values in found.values()).rstrip(), flush=True)
+            cells = "".join(f"{cell([each[condition] for each in found]):12}" for condition in CONDITIONS)
+            print(f"{name:30}{kind:11}{cells.rstrip()}", flush=True)
     print(f"{len(SWEEPS)} classes; of each {arguments.train} clips to train on, {arguments.test} to test; context {arguments.context}")
 
 
