@@ -1,9 +1,10 @@
 """What any claim about an encoder must beat: the same architecture with random weights, and the colours of the patches."""
 
 import torch
+from transformers import AutoModel
 
 from vjepa_utils.encoder import Encoder
-from vjepa_utils.positions import use_true_positions
+from vjepa_utils.model import VJEPA2
 
 
 class PatchColours(Encoder):
@@ -22,8 +23,8 @@ class PatchColours(Encoder):
 def random_weights(encoder, seed=0):
     """An encoder of the same architecture with weights as transformers draws them before training, in float32."""
     torch.manual_seed(seed)
-    model = type(encoder.model)(encoder.model.config)
+    model = AutoModel.from_config(encoder.model.config)
     if encoder.training_size:
-        model = use_true_positions(model)
+        model = VJEPA2(model.config).take_weights(model.state_dict())
     model = model.eval().requires_grad_(False).to(encoder.device)
     return type(encoder)(model, f"{encoder.name}, random weights", encoder.mean, encoder.std)

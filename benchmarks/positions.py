@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import vjepa_utils as vj
-from vjepa_utils.positions import encode_tokens, predict_tokens
+from vjepa_utils.model import encode_tokens, predict_tokens
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 

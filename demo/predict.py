@@ -19,7 +19,7 @@ from torch import nn
 from demo.training import PATCH, Clips, Stage, normalised, train
 from vjepa_utils import masks
 from vjepa_utils.checkpoints import load_model
-from vjepa_utils.positions import encode_tokens, predict_tokens
+from vjepa_utils.model import encode_tokens, predict_tokens
 
 SHAPES = [(8, 128, 128), (8, 192, 192), (16, 128, 128), (8, 160, 288), (8, 256, 144), (4, 256, 256), (16, 160, 160), (2, 256, 256)]
 BLOCKS = 9  # that are kept: later ones know less of what things are and more of where

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import VJEPA2Config, VJEPA2Model
 
-from demo.training import PATCH, Clips, Stage, normalised, stock_state_dict, train
+from demo.training import PATCH, Clips, Stage, normalised, train
 from vjepa_utils import masks
-from vjepa_utils.positions import encode_tokens, predict_tokens, use_true_positions
+from vjepa_utils.model import VJEPA2, encode_tokens, predict_tokens
 
 CONFIG = dict(
     crop_size=128, frames_per_clip=8, patch_size=16, tubelet_size=2, hidden_size=192, num_attention_heads=3,
@@ -72,7 +72,8 @@ class Pretraining(Stage):
     rate, needs_start = 7e-4, False
 
     def build(self, start):
-        self.student = use_true_positions(VJEPA2Model(VJEPA2Config(**CONFIG))).to(self.device)
+        config = VJEPA2Config(**CONFIG)
+        self.student = VJEPA2(config).take_weights(VJEPA2Model(config).state_dict()).to(self.device)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.readout = nn.Linear(CONFIG["hidden_size"], 17).to(self.device)
         self.scale = nn.BatchNorm1d(17, affine=False, momentum=None).to(self.device)  # puts the statistics on one scale
@@ -108,8 +109,8 @@ class Pretraining(Stage):
 
     def weights(self):
         """The teacher's encoder with the student's predictor."""
-        predictor = {name: value for name, value in stock_state_dict(self.student).items() if name.startswith("predictor.")}
-        return stock_state_dict(self.teacher) | predictor, CONFIG
+        predictor = {name: value for name, value in self.student.weights().items() if name.startswith("predictor.")}
+        return self.teacher.weights() | predictor, CONFIG
 
 
 if __name__ == "__main__":

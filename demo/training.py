@@ -13,7 +13,6 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from demo.scenes import PHOTOS, composite, photographs, random_scenes, textures, uniform
 from vjepa_utils.encoder import fast_dtype
-from vjepa_utils.positions import RotaryAttention, even_channels_first
 
 PATCH = 16
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -85,18 +84,6 @@ def normalised(pictures):
     return (pictures - MEAN.to(pictures).view(3, 1, 1)) / STD.to(pictures).view(3, 1, 1)
 
 
-def stock_state_dict(model):
-    """Weights of a model after `use_true_positions`, back in the channel order of transformers."""
-    weights = model.state_dict()
-    for name, module in model.named_modules():
-        if isinstance(module, RotaryAttention):
-            back = even_channels_first(module.heads, module.head_size).argsort()
-            for key in weights:
-                if key.startswith((f"{name}.query.", f"{name}.key.")):
-                    weights[key] = weights[key][back.to(weights[key].device)]
-    return weights
-
-
 class Stage:
     """What a stage carries from step to step. A subclass makes its modules in `build`, and takes a step in `update`."""
 
@@ -156,7 +143,7 @@ class Stage:
 
     def weights(self):
         """Weights and configuration of the model that is exported."""
-        return stock_state_dict(self.model), self.model.config.to_diff_dict()
+        return self.model.weights(), self.model.config.to_diff_dict()
 
     def export(self, folder):
         """Write the model in Hugging Face format and half precision."""

@@ -59,13 +59,13 @@ def test_size_keeps_the_aspect_in_whole_patches(tiny, height, width, size, expec
 
 
 def test_default_size_is_the_training_size_if_that_is_larger():
-    from transformers import VJEPA2Config, VJEPA2Model
+    from transformers import VJEPA2Config
 
     from vjepa_utils.encoder import Encoder
-    from vjepa_utils.positions import use_true_positions
+    from vjepa_utils.model import VJEPA2
 
     config = json.loads((GOLDEN / "model" / "config.json").read_text()) | {"crop_size": 384}
-    large = Encoder(use_true_positions(VJEPA2Model(VJEPA2Config(**config))), "large", torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    large = Encoder(VJEPA2(VJEPA2Config(**config)), "large", torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
     assert large.grid(np.zeros((2, 50, 50, 3), np.uint8)) == (1, 24, 24)
 
 

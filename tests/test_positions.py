@@ -7,9 +7,9 @@ import torch
 from transformers import VJEPA2Model
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
 
-from demo.training import stock_state_dict
 from tests.conftest import GOLDEN
-from vjepa_utils.positions import encode_tokens, grid_positions, predict_tokens
+from vjepa_utils.model import encode_tokens, predict_tokens
+from vjepa_utils.positions import grid_positions
 
 CASES = ["square", "clip", "landscape", "portrait", "larger"]
 
@@ -78,7 +78,7 @@ def test_hidden_pixels_do_not_leak(tiny, golden):
 
 
 def test_weights_go_back_to_the_order_of_transformers(tiny, stock):
-    ours, theirs = stock_state_dict(tiny.model), stock.state_dict()
+    ours, theirs = tiny.model.weights(), stock.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
 from vjepa_utils.encoder import Encoder, _best_device, fast_dtype
-from vjepa_utils.positions import encode_tokens
+from vjepa_utils.model import encode_tokens
 from vjepa_utils.video import as_video
 
 # Segments of the clip and the step between frames in each, as the reference's configs/inference has them.

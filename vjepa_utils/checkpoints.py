@@ -5,11 +5,11 @@ import warnings
 from pathlib import Path
 
 import torch
-import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from safetensors.torch import load_file
 
-from vjepa_utils.positions import use_true_positions
+from vjepa_utils.model import VJEPA2
 
 SHIPPED = {name: Path(__file__).parent.parent / "demo" / name for name in ("vjepa2-demo", "dino-demo")}
 
@@ -19,6 +19,7 @@ KINDS = {  # the model of each model_type
     "dinov2_with_registers": "Dinov2WithRegistersModel",
     "dinov3_vit": "DINOv3ViTModel",
 }
+HEAD = "VJEPA2ForVideoClassification"
 
 PATTERNS = ["*.json", "*.safetensors"]  # all that is fetched
 
@@ -94,21 +95,35 @@ def _cached(name, revision):
 
 
 def load_model(folder, dtype):
-    """The encoder of `load_whole`: a `VJEPA2Model` with true positions, or an image model."""
-    model = load_whole(folder, dtype)
-    return getattr(model, "vjepa2", model)
+    """The encoder in a folder, every weight accounted for: a `VJEPA2`, or a transformers model of images."""
+    config = _config(folder)
+    if config["model_type"] != "vjepa2" or HEAD in (config.get("architectures") or []):
+        model = load_whole(folder, dtype)
+        return getattr(model, "vjepa2", model)
+    from transformers import VJEPA2Config
+
+    try:
+        model = VJEPA2(VJEPA2Config.from_dict(config))
+        weights = {name: value.to(dtype) for name, value in _safetensors(folder).items()}
+    except Exception as error:  # whatever a damaged file makes of itself
+        raise ValueError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+    shapes, found = ({name: value.shape for name, value in each.items()} for each in (model.state_dict(), weights))
+    wrong = {name for name in shapes.keys() & found.keys() if shapes[name] != found[name]}
+    _check_whole(folder, "VJEPA2Model", missing=shapes.keys() - found, unexpected=found.keys() - shapes, mismatched=wrong)
+    return model.take_weights(weights).eval().requires_grad_(False)
 
 
 def load_whole(folder, dtype):
-    """The model in a folder, every weight accounted for; with a classification head a `VJEPA2ForVideoClassification`."""
-    if not (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds no config.json: it is no checkpoint in Hugging Face format.")
-    config = json.loads((folder / "config.json").read_text())
-    kind, head = KINDS.get(config.get("model_type")), "VJEPA2ForVideoClassification"
-    if kind is None:
-        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of {', '.join(KINDS)}.")
-    if head in (config.get("architectures") or []):
-        kind = head
+    """The model in a folder through transformers, every weight accounted for.
+
+    Of images, or a `VJEPA2ForVideoClassification` whose encoder is exchanged for one with true positions.
+    """
+    config = _config(folder)
+    kind = KINDS[config["model_type"]]
+    if HEAD in (config.get("architectures") or []):
+        kind = HEAD
+    import transformers
+
     level, bar = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()  # what it would warn of is an error here
     transformers.logging.disable_progress_bar()
@@ -122,13 +137,32 @@ def load_whole(folder, dtype):
         transformers.logging.set_verbosity(level)
         if bar:
             transformers.logging.enable_progress_bar()
-    for problem in ("missing", "unexpected", "mismatched"):
-        keys = sorted(map(str, report[f"{problem}_keys"]))
-        if keys:
-            raise ValueError(f"{folder} has {len(keys)} {problem} weights, such as {keys[0]}: it is not a whole {kind}.")
-    if config["model_type"] == "vjepa2":
-        use_true_positions(getattr(model, "vjepa2", model))
+    _check_whole(folder, kind, **{problem: report[f"{problem}_keys"] for problem in ("missing", "unexpected", "mismatched")})
+    if kind == HEAD:
+        model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
     return model.eval().requires_grad_(False)
+
+
+def _config(folder):
+    if not (folder / "config.json").exists():
+        raise ValueError(f"{folder} holds no config.json: it is no checkpoint in Hugging Face format.")
+    config = json.loads((folder / "config.json").read_text())
+    if config.get("model_type") not in KINDS:
+        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of {', '.join(KINDS)}.")
+    return config
+
+
+def _safetensors(folder):
+    """{name: tensor} of a checkpoint in one file or in several with an index; memory-mapped."""
+    index = folder / "model.safetensors.index.json"
+    files = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else ["model.safetensors"]
+    return {name: value for file in files for name, value in load_file(folder / file).items()}
+
+
+def _check_whole(folder, kind, **problems):
+    for problem, names in problems.items():
+        if names:
+            raise ValueError(f"{folder} has {len(names)} {problem} weights, such as {min(map(str, names))}: it is not a whole {kind}.")
 
 
 def pixel_statistics(folder):

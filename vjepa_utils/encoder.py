@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from vjepa_utils.checkpoints import find, label, load_model, pixel_statistics
 from vjepa_utils.cuts import cuts_between
 from vjepa_utils.features import Features
-from vjepa_utils.positions import encode_tokens
+from vjepa_utils.model import encode_tokens
 from vjepa_utils.recovery import recover
 from vjepa_utils.video import as_video
 
