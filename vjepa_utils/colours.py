@@ -3,12 +3,11 @@
 import json
 import warnings
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from scipy.optimize import linear_sum_assignment
-from sklearn.decomposition import PCA
 
 from vjepa_utils.features import read_safetensors, replacing
 
@@ -72,7 +71,7 @@ class PCAColours:
             raise ValueError(f"Colours can be matched on one grid only, and these are {features.grid} and {others.grid}.")
         both = [basis._check(f) @ basis._axes[:3].T for basis, f in ((self, features), (other, others))]  # (tokens, 3) each
         alike = np.nan_to_num(np.corrcoef(*both, rowvar=False)[3:, :3])  # (theirs, ours); what does not vary correlates with nothing
-        order = linear_sum_assignment(-np.abs(alike))[1]
+        order = list(max(permutations(range(3)), key=lambda order: np.abs(alike)[range(3), order].sum()))
         self.matched, sign = np.abs(alike[range(3), order]), np.where(alike[range(3), order] < 0, -1, 1)
         low, high = self._low[order] * sign, self._high[order] * sign
         self._low, self._high, self._flat = np.minimum(low, high), np.maximum(low, high), self._flat[order]
@@ -166,6 +165,9 @@ def _principal_axes(tokens, components):
     possible = min(components, *tokens.shape)
     axes, ratio = np.zeros((components, tokens.shape[1])), np.zeros(components)
     if len(tokens) > 1 and np.ptp(tokens, axis=0).max() > 1e-7 * np.abs(tokens).max():
-        pca = PCA(possible, svd_solver="covariance_eigh").fit(tokens - mean)  # centred first: it subtracts n·mean² only after
-        axes[:possible], ratio[:possible] = pca.components_, pca.explained_variance_ratio_
+        centred = tokens - mean
+        variance, vectors = np.linalg.eigh(centred.T @ centred)  # ascending; (channels, channels), an axis a column
+        found = vectors.T[::-1][:possible]
+        largest = np.take_along_axis(found, np.abs(found).argmax(1, keepdims=True), 1)
+        axes[:possible], ratio[:possible] = found * np.sign(largest), variance[::-1][:possible] / variance.sum()
     return mean, axes, ratio
