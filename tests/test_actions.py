@@ -18,7 +18,7 @@ from vjepa_utils.actions import head_logits, segment_frames, square_views
 from vjepa_utils.checkpoints import load_whole
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
-from vjepa_utils.probes import accuracy, fingerprint, folder_features, hold_out
+from vjepa_utils.probes import accuracy, folder_features, hold_out
 
 NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
 
@@ -181,7 +181,7 @@ def test_a_probe_refuses_other_weights_and_takes_the_same_in_another_dtype(tiny)
     probe = vj.train_probe(features, ["a", "a", "b", "b"], "linear", tiny, size=32)
     assert sum(probe.classify(video, tiny).probabilities) == pytest.approx(1)
     half = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.bfloat16)
-    assert fingerprint(half) == fingerprint(tiny) == probe.fingerprint
+    assert half.fingerprint == tiny.fingerprint == probe.fingerprint
     torch.manual_seed(0)
     model = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.float32).model
     with torch.no_grad():

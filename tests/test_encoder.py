@@ -5,7 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,11 @@ from safetensors.torch import load_file, save_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
+from vjepa_utils.encoder import BATCH_TOKENS
+from vjepa_utils.model import encode_tokens
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
+FILM = grey_levels(23, 32, 48)
 
 
 def test_pixels_are_scaled_and_normalised(tiny):
@@ -158,6 +164,131 @@ def test_a_file_that_breaks_while_it_is_streamed(tiny, clips, monkeypatch):
     with pytest.warns(UserWarning, match="damaged at frame 28"):
         features = tiny.encode(clips / "formats" / "corrupted_midstream.mp4", size=32)
     assert features.frames[-1].tolist() == [26, 27] and features.grid[0] == 14
+
+
+# Long films: features that go to a file
+
+
+@pytest.fixture
+def film(tmp_path, monkeypatch):
+    """Opens a clip of 23 frames that is decoded as it is used, and encoded in 5 batches of 2 steps and 2 of one at 32 pixels."""
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    monkeypatch.setitem(BATCH_TOKENS, "cpu", 12)
+    path = write_video(tmp_path / "film.mp4", FILM)
+    return lambda: vj.read_video(path)
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Counts the batches that are encoded; `batches.stop_after(n)` is a power cut."""
+
+    class Batches:
+        count, most = 0, 100
+
+        def stop_after(self, most):
+            self.most = self.count + most
+
+    seen = Batches()
+
+    def counted(*given, **named):
+        if seen.count == seen.most:
+            raise KeyboardInterrupt
+        seen.count += 1
+        return encode_tokens(*given, **named)
+
+    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", counted)
+    return seen
+
+
+def test_a_file_holds_what_memory_would(tiny, film, batches, tmp_path):
+    kept, streamed = tiny.encode(film(), size=32), tiny.encode(film(), size=32, out=tmp_path / "film.safetensors")
+    for features in (streamed, vj.Features.load(tmp_path / "film.safetensors")):
+        assert torch.equal(features.values, kept.values) and torch.equal(features.frames, kept.frames)
+        assert features.grid == (12, 2, 3) and features.source_size == kept.source_size and features.encoder == kept.encoder
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["film.mp4", "film.safetensors"]
+    done = batches.count
+    assert torch.equal(tiny.encode(film(), size=32, out=tmp_path / "film.safetensors").values, kept.values)
+    assert batches.count == done  # it was whole: nothing is computed twice
+    assert tiny.encode(film(), size=32, layer=1, out=tmp_path / "film.safetensors").grid == (12, 2, 3) and batches.count == done + 7
+
+
+@pytest.mark.parametrize("context", [None, 4])
+def test_a_stopped_run_goes_on_where_it_was(tiny, film, batches, tmp_path, context):
+    kept, out = tiny.encode(film(), context, 32), tmp_path / "film.safetensors"
+    total = batches.count
+    batches.stop_after(2)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.encode(film(), context, 32, out=out)
+    assert not out.exists() and Path(f"{out}.partial").exists()
+    batches.stop_after(100)
+    assert torch.equal(tiny.encode(film(), context, 32, out=out).values, kept.values)
+    assert batches.count == 2 * total and not Path(f"{out}.partial").exists()  # of the second run, nothing was computed twice
+
+
+def test_a_batch_that_was_half_written_is_written_anew(tiny, film, batches, tmp_path):
+    kept, out = tiny.encode(film(), size=32), tmp_path / "film.safetensors"
+    for cut, again in ((5000, 2), (1, 1), (10**9, 4)):  # bytes lost; the last time even of the header
+        batches.stop_after(4)
+        with pytest.raises(KeyboardInterrupt):
+            tiny.encode(film(), size=32, out=out)
+        partial, before = Path(f"{out}.partial"), batches.count
+        os.truncate(partial, max(3, partial.stat().st_size - cut))
+        batches.stop_after(100)
+        assert torch.equal(tiny.encode(film(), size=32, out=out).values, kept.values)
+        assert batches.count - before == 7 - 4 + again
+        out.unlink()
+
+
+def test_a_partial_file_of_another_run_is_kept(tiny, film, batches, tmp_path):
+    out = tmp_path / "film.safetensors"
+    batches.stop_after(2)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.encode(film(), size=32, out=out)
+    before = Path(f"{out}.partial").read_bytes()
+    batches.stop_after(100)
+    with pytest.raises(ValueError, match="film.safetensors.partial is of another run, unlike this one in size, layer: finish"):
+        tiny.encode(film(), size=(32, 32), layer=1, out=out)
+    with pytest.raises(ValueError, match="unlike this one in clip:"):
+        tiny.encode(FILM, size=32, out=out)
+    assert Path(f"{out}.partial").read_bytes() == before
+
+
+def test_a_place_that_takes_no_file(tiny, tmp_path):
+    with pytest.raises(OSError, match="cannot be written: there is no folder"):
+        tiny.encode(FRAMES, size=32, out=tmp_path / "nowhere" / "film.safetensors")
+
+
+def test_a_damaged_film_gives_a_whole_file(tiny, clips, batches, tmp_path, monkeypatch):
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    path = clips / "formats" / "corrupted_midstream.mp4"
+    with pytest.warns(UserWarning, match="damaged at frame 28"):
+        kept = tiny.encode(path, size=32)
+    with pytest.warns(UserWarning, match="damaged at frame 28"):
+        streamed = tiny.encode(path, size=32, out=tmp_path / "film.safetensors")
+    assert torch.equal(streamed.values, kept.values) and streamed.frames.tolist() == kept.frames.tolist()
+
+
+def test_one_batch_is_decoded_ahead_and_no_more(tiny, film, monkeypatch):
+    video, events = film(), []
+    read, seen = video._source.read, lambda what: sum(event[0] == what for event in events)
+
+    def reading(numbers):
+        events.append(("read", threading.get_ident()))
+        return read(numbers)
+
+    def encoding(*given, **named):
+        deadline = time.monotonic() + 20
+        while seen("read") < min(6, seen("encode") + 2):  # the next batch is read meanwhile
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        events.append(("encode", threading.get_ident()))
+        return encode_tokens(*given, **named)
+
+    monkeypatch.setattr(video._source, "read", reading)
+    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", encoding)
+    assert tiny.encode(video, size=32).grid[0] == 12
+    ahead = np.cumsum([1 if what == "read" else -1 for what, _ in events])
+    assert ahead.max() == 2 and {thread for what, thread in events if what == "read"}.isdisjoint({threading.get_ident()})
 
 
 # Loading

@@ -1,6 +1,8 @@
 """The encoder: clips to features on their true grid."""
 
+import hashlib
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
@@ -10,7 +12,7 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.checkpoints import find, label, load_model, pixel_statistics
 from vjepa_utils.cuts import cuts_between
-from vjepa_utils.features import Features
+from vjepa_utils.features import FeatureFile, Features
 from vjepa_utils.model import encode_tokens
 from vjepa_utils.recovery import recover
 from vjepa_utils.video import as_video
@@ -71,8 +73,8 @@ class Encoder:
         return steps, height // self.patch_size, width // self.patch_size
 
     @torch.no_grad()
-    def encode(self, video, context=None, size=None, layer=None, positions="true"):
-        """Features of a clip. Streams: only one batch of frames is decoded and encoded at a time.
+    def encode(self, video, context=None, size=None, layer=None, positions="true", out=None):
+        """Features of a clip. Streams: one batch of frames is encoded while the next is decoded, and no more is held.
 
         Args:
             video: Video, path, array or tensor (see `as_video`).
@@ -82,10 +84,14 @@ class Encoder:
                 aspect kept, that short side. (height, width): exactly, multiples of the patch. Never a crop.
             layer: k in 1…depth for the output of block k, before the final norm; None for the final norm's.
             positions: "true", or "stock" for those that transformers itself would use, to see what they do.
+            out: None, or a file that the features go to instead of memory, such as "film.safetensors"; `Features.load`
+                reads it. A stopped run leaves OUT.partial, and the same call goes on from there; where the file is whole
+                already, it is only loaded.
         Returns:
-            Features, values (steps, rows, columns, channels).
+            Features, values (steps, rows, columns, channels); with `out`, they are memory-mapped.
         Raises:
-            ValueError: an argument is out of range.  MemoryError: the frames of one context cannot fit.
+            ValueError: an argument is out of range; OUT.partial is of another run.  MemoryError: the frames of one context
+            cannot fit.  OSError: `out` cannot be written.
         """
         video = as_video(video)
         if layer is not None and not (_whole(layer) and 1 <= layer <= self.depth):
@@ -100,31 +106,38 @@ class Encoder:
         rows, columns = height // self.patch_size, width // self.patch_size
         tokens = -(-length // 2) * rows * columns
         self._check_memory(tokens, length, rows * columns)
-        batch = max(1, BATCH_TOKENS[self.device.type] // tokens)
-        values, covered, cuts, start = [], [], [], 0
-        with tqdm(total=len(video), desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False) as progress:
-            while start < len(video):
-                frames = video[start : start + batch * length]
-                numbers = video.indices[start : start + len(frames)]
-                start += batch * length
+        batch = max(1, BATCH_TOKENS[self.device.type] // tokens)  # contexts
+        about = dict(patch_size=self.patch_size, picture_size=(height, width), source_size=(video.height, video.width), encoder=self.name)
+        file, start, values, cuts = None, 0, [], []
+        if out is not None:
+            run = dict(clip=video.identity, encoder=self.name, weights=self.fingerprint, device=self.device.type, dtype=self.dtype)
+            run |= dict(size=(height, width), context=length, layer=layer, positions=positions)
+            shape = *self.grid(video, (height, width), context), self.channels
+            file = FeatureFile(out, run, about, shape, batch * -(-length // 2))
+            start = len(video) if file.whole else min(len(video), file.steps // -(-length // 2) * length)
+        with tqdm(total=len(video), initial=start, desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False) as progress:
+            for frames, numbers in _read_ahead(video, start, batch * length):
                 for part, group in _groups(len(frames), length):  # (groups, length) positions in `frames`
                     cuts += cuts_between(frames, group.reshape(-1, 2), numbers)
                     pixels = self._pixels(frames[part], (height, width))[group - group.min()]
                     x = self._tokens(pixels.to(self.device), layer, side)  # (groups, tokens, channels)
-                    values.append(x.float().cpu().view(-1, rows, columns, self.channels))
-                    covered.append(numbers[group].reshape(-1, 2))
+                    (file or values).append(x.float().cpu().view(-1, rows, columns, self.channels))
                 progress.update(len(frames))
         if cuts:
             pairs = ", ".join(f"{a}+{b}" for a, b in cuts)
             warnings.warn(f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes.", stacklevel=3)
-        return Features(
-            torch.cat(values),
-            torch.from_numpy(np.concatenate(covered).astype(np.int64)),
-            self.patch_size,
-            (height, width),
-            (video.height, video.width),
-            self.name,
-        )
+        covered = [video.indices[group].reshape(-1, 2) for _, group in _groups(len(video), length)]
+        covered = torch.from_numpy(np.concatenate(covered).astype(np.int64))
+        return file.finish(covered) if file else Features(torch.cat(values), covered, **about)
+
+    @property
+    def fingerprint(self):
+        """SHA-256 of the weights, the same in every dtype: they are rounded to bfloat16. A predictor does not count."""
+        digest = hashlib.sha256()
+        for name, parameter in self.model.named_parameters():
+            if not name.startswith("predictor."):
+                digest.update(parameter.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy())
+        return digest.hexdigest()
 
     @torch.no_grad()
     def recover(self, video, hidden, mask_token=None, size=None):
@@ -177,10 +190,10 @@ class Encoder:
     def _check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
         """Fail before the machine does: the activations of one context against the memory that is free."""
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available
-        # The widest moment is the MLP: the residual, and the hidden layer before and after its GELU; the pixels in float32.
+        # The widest moment is the MLP: the residual, its norm, the hidden layer and what it gives; the pixels in float32.
         config = self.model.config
         wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
-        channels = (2 * self.channels + 2 * wide) * self.dtype.itemsize
+        channels = (3 * self.channels + wide) * self.dtype.itemsize
         per_token = channels + 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
         if tokens * per_token > free:
             fits = int(free / per_token / tokens_per_step) * 2
@@ -222,6 +235,17 @@ class ImageEncoder(Encoder):
         out = self.model(pixels.to(self.dtype), output_hidden_states=layer is not None)
         x = out.last_hidden_state if layer is None else out.hidden_states[layer]  # (batch, 1 + registers + patches, channels)
         return x[:, -(pixels.shape[2] // self.patch_size) * (pixels.shape[3] // self.patch_size) :]
+
+
+def _read_ahead(video, start, count):
+    """Batches of `count` frames from `start` on, with their file numbers; the next is decoded while one is used."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(video.__getitem__, slice(start, start + count))
+        while start < len(video):  # a damaged file turns out shorter
+            frames, numbers = following.result(), video.indices[start : start + count]
+            start += count
+            following = reader.submit(video.__getitem__, slice(start, start + count))
+            yield frames, numbers
 
 
 def _groups(count, length):

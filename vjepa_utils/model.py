@@ -26,14 +26,16 @@ class RotaryAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x, tables):
-        cos, sin = tables
-        q, k, v = (
-            linear(x).unflatten(-1, (self.heads, self.head_size))  # (batch, tokens, heads, channels)
-            for linear in (self.query, self.key, self.value)
-        )
-        q, k = (torch.addcmul(x * cos, x.roll(self.head_size // 2, -1), sin) for x in (q, k))
+        q, k = (self._rotated(self._heads(linear(x)), *tables) for linear in (self.query, self.key))
+        v = self._heads(self.value(x))
         x = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.proj(x.transpose(1, 2).flatten(2))
+
+    def _heads(self, x):
+        return x.unflatten(-1, (self.heads, self.head_size))  # (batch, tokens, heads, channels)
+
+    def _rotated(self, x, cos, sin):
+        return torch.addcmul(x * cos, x.roll(self.head_size // 2, -1), sin)
 
 
 class MLP(nn.Module):

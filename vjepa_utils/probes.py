@@ -88,7 +88,7 @@ class Probe:
 
     def classify(self, video, encoder, top=5):
         """The likeliest classes of a clip, a Classification; ValueError unless `encoder` is the one that the probe was trained on."""
-        if self.fingerprint not in ("", fingerprint(encoder)):
+        if self.fingerprint not in ("", encoder.fingerprint):
             raise ValueError(f"The probe was trained on other weights than those of {encoder.name}: load that encoder, or train it anew.")
         features = clip_features(video, encoder, self.size, self.context)
         frames = np.unique(features.frames)[None]
@@ -137,7 +137,7 @@ def train_probe(features, labels, kind="attentive", encoder=None, size=None, con
     y = torch.tensor([classes.index(each) for each in labels])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        probe = Probe(kind, classes, shape, name, fingerprint(encoder) if encoder else "", size, context)
+        probe = Probe(kind, classes, shape, name, encoder.fingerprint if encoder else "", size, context)
         (_fit_attentive if kind == "attentive" else _fit_linear)(probe.module, x, y)
     return probe
 
@@ -182,15 +182,6 @@ def _stack(features, encoder, shape):
     return torch.stack([each.values.flatten(1, 2) for each in features])
 
 
-def fingerprint(encoder):
-    """SHA-256 of an encoder's weights, the same in every dtype: they are rounded to bfloat16. A predictor does not count."""
-    digest = hashlib.sha256()
-    for name, parameter in encoder.model.named_parameters():
-        if not name.startswith("predictor."):
-            digest.update(parameter.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def clip_features(video, encoder, size=None, context=None):
     """Features of a clip for a probe: of 8 frames evenly spread over it, averaged in each step to at most 8×8 places.
 
@@ -225,7 +216,7 @@ def folder_features(folder, encoder, size=None, context=None, **taken):
         raise ValueError(f"{folder} needs a sub-folder of clips for each of at least two classes, and has {len(places)}.")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjepa_utils" / "features"
     cache.mkdir(parents=True, exist_ok=True)
-    how = encoder.name, fingerprint(encoder), str(encoder.dtype), size, context, taken, CLIP_FRAMES, PLACES
+    how = encoder.name, encoder.fingerprint, str(encoder.dtype), size, context, taken, CLIP_FRAMES, PLACES
     files = [file for place in places for file in sorted(place.iterdir()) if file.name[0] != "."]
     features, labels, skipped = [], [], {}
     for file in tqdm(files, desc=f"clips of {folder.name}", leave=False):

@@ -5,6 +5,7 @@
 array or a tensor as well.
 """
 
+import hashlib
 import re
 import warnings
 from os import PathLike
@@ -51,6 +52,15 @@ class Video:
             kept = np.searchsorted(self.indices, self._source.broken)
             self.indices, self.times = self.indices[:kept], self.times[:kept]
         return frames
+
+    @property
+    def identity(self):
+        """What tells this clip from others: its files with their sizes and dates, or a hash of its frames; and which frames."""
+        if self.path is None:
+            return hashlib.sha256(np.ascontiguousarray(self.frames)).hexdigest()
+        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        about = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return hashlib.sha256(repr((about, self.indices.tolist())).encode()).hexdigest()
 
     @property
     def frames(self):
