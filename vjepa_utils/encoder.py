@@ -18,6 +18,7 @@ from vjepa_utils.recovery import recover
 from vjepa_utils.video import as_video
 
 BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
+DECODED = 4  # frames at a time, even
 
 
 def load_encoder(name="vjepa2-demo", device=None, dtype=None):
@@ -74,7 +75,7 @@ class Encoder:
 
     @torch.no_grad()
     def encode(self, video, context=None, size=None, layer=None, positions="true", out=None):
-        """Features of a clip. Streams: one batch of frames is encoded while the next is decoded, and no more is held.
+        """Features of a clip. Streams: one batch of frames is encoded while the next is read, and no more is held.
 
         Args:
             video: Video, path, array or tensor (see `as_video`).
@@ -116,17 +117,16 @@ class Encoder:
             file = FeatureFile(out, run, about, shape, batch * -(-length // 2))
             start = len(video) if file.whole else min(len(video), file.steps // -(-length // 2) * length)
         with tqdm(total=len(video), initial=start, desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False) as progress:
-            for frames, numbers in _read_ahead(video, start, batch * length):
-                for part, group in _groups(len(frames), length):  # (groups, length) positions in `frames`
-                    cuts += cuts_between(frames, group.reshape(-1, 2), numbers)
-                    pixels = self._pixels(frames[part], (height, width))[group - group.min()]
-                    x = self._tokens(pixels.to(self.device), layer, side)  # (groups, tokens, channels)
+            for pixels, found in _read_ahead(self._batches(video, start, batch * length, length > 1, (height, width))):
+                cuts += found
+                for group in _groups(len(pixels), length):  # (groups, length) positions in `pixels`
+                    x = self._tokens(pixels[group].to(self.device), layer, side)  # (groups, tokens, channels)
                     (file or values).append(x.float().cpu().view(-1, rows, columns, self.channels))
-                progress.update(len(frames))
+                progress.update(len(pixels))
         if cuts:
             pairs = ", ".join(f"{a}+{b}" for a, b in cuts)
             warnings.warn(f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes.", stacklevel=3)
-        covered = [video.indices[group].reshape(-1, 2) for _, group in _groups(len(video), length)]
+        covered = [video.indices[group].reshape(-1, 2) for group in _groups(len(video), length)]
         covered = torch.from_numpy(np.concatenate(covered).astype(np.int64))
         return file.finish(covered) if file else Features(torch.cat(values), covered, **about)
 
@@ -155,6 +155,18 @@ class Encoder:
             ValueError: an argument is out of range, or there is no predictor.  MemoryError: the frames cannot fit.
         """
         return recover(self, video, hidden, mask_token, size)
+
+    def _batches(self, video, start, count, paired, size):
+        """Normalised pixels of `count` frames at a time, (n, 3, height, width), and file numbers of pairs with a cut between."""
+        while start < len(video):  # a damaged file turns out shorter
+            pixels, cuts, end = torch.empty(min(count, len(video) - start), 3, *size), [], min(start + count, len(video))
+            for first in range(start, end, DECODED):  # few frames of the clip's size at a time: only those of `size` are held
+                frames = video[first : min(first + DECODED, end)]
+                pixels[first - start :][: len(frames)] = self._pixels(frames, size)
+                if paired and len(frames):
+                    cuts += cuts_between(frames, np.arange(len(frames) // 2 * 2).reshape(-1, 2), video.indices[first:])
+            yield pixels[: len(video) - start], cuts
+            start += count
 
     def _tokens(self, pixels, layer, square):
         return encode_tokens(self.model, pixels, layer=layer, square=square)
@@ -237,25 +249,22 @@ class ImageEncoder(Encoder):
         return x[:, -(pixels.shape[2] // self.patch_size) * (pixels.shape[3] // self.patch_size) :]
 
 
-def _read_ahead(video, start, count):
-    """Batches of `count` frames from `start` on, with their file numbers; the next is decoded while one is used."""
+def _read_ahead(batches):
+    """The items of a generator; another thread makes the next one while one is used."""
     with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(video.__getitem__, slice(start, start + count))
-        while start < len(video):  # a damaged file turns out shorter
-            frames, numbers = following.result(), video.indices[start : start + count]
-            start += count
-            following = reader.submit(video.__getitem__, slice(start, start + count))
-            yield frames, numbers
+        following = reader.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = reader.submit(next, batches, None)
+            yield batch
 
 
 def _groups(count, length):
-    """Positions of `count` frames in contexts of `length`: pairs of (slice of frames, (groups, even length) positions)."""
+    """Positions of `count` frames in contexts of `length`: one or two arrays (groups, even length)."""
     full = count // length * length
-    for part, width in ((slice(0, full), length), (slice(full, count), count - full)):
-        positions = np.arange(count)[part]
+    for positions, width in ((np.arange(full), length), (np.arange(full, count), count - full)):
         if len(positions):
             group = positions.reshape(-1, width)
-            yield part, np.concatenate([group, group[:, -1:]], 1) if width % 2 else group
+            yield np.concatenate([group, group[:, -1:]], 1) if width % 2 else group
 
 
 def _whole(value):

@@ -6,7 +6,6 @@ Each source has times (seconds of all its frames), size (height, width) and `rea
 
 import re
 from fractions import Fraction
-from io import BytesIO
 from threading import Lock
 
 import av
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 FOLDER_RATE = 30  # frames a second: a folder of images has no clock
+FAR = 30  # frames between those asked for, beyond which a jump is quicker than decoding what lies between
 DECORD_ERRORS = decord.DECORDError, RuntimeError, AssertionError, StopIteration  # what it raises on a damaged file
 decord.logging.set_level(decord.logging.QUIET)
 
@@ -48,12 +48,13 @@ class ImageFolder:
 
 
 class VideoFile:
-    """A video file through decord. PyAV tells beforehand what decord does not: streams, pixel aspect, order of packets."""
+    """A video file. Frames in order come through PyAV, which tells them by their time stamps and decodes no further than asked;
+    frames far apart through decord, where its seeks can be trusted."""
 
     def __init__(self, path):
-        self.path, self.media, self.lock = path, str(path), Lock()
+        self.path, self.lock, self.container, self.scattered = path, Lock(), None, None
         try:
-            with av.open(self.media) as container:
+            with av.open(str(path)) as container:
                 cover = av.stream.Disposition.attached_pic
                 streams = [s for s in container.streams.video if s.codec_context and s.width and not s.disposition & cover]
                 if not streams or container.format.name == "tty":  # FFmpeg would draw a text file
@@ -61,101 +62,95 @@ class VideoFile:
                 stream = max(streams, key=lambda s: s.width * s.height)
                 self.stream, stored = stream.index, (stream.height, stream.width)
                 aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
-                times, self.exact_seeks = _packet_times(container, stream)
+                self.stamps, self.exact_seeks = _packet_stamps(container, stream)
+                times = self.stamps * float(stream.time_base)
             self._open()
-            *shape, channels = self.reader.next().shape
-            if sorted(shape) != sorted(stored):  # decord chose another stream: give it this one alone
-                self.media = _single_stream(path, self.stream)
-                self._open()
-                *shape, channels = self.reader.next().shape
-            self.padded = channels != 3  # decord takes the padding of the rows of some narrow videos for more channels
-            self.reader.seek(0)
-            if len(times) != len(self.reader):  # packets without a time; decord's are rounded to float32
-                times = np.sort(self.reader.get_frame_timestamp(range(len(self.reader)))[:, 0]).astype(float)
-        except (av.error.FFmpegError, *DECORD_ERRORS):
+            self.shape = _upright(next(self.frames)).shape
+            self._open()
+        except (av.error.FFmpegError, StopIteration):
             what = "is empty" if path.stat().st_size == 0 else "cannot be read as a video: it is damaged, cut off or of another kind"
             raise ValueError(f"{path} {what}.") from None
         self.times = times - times[0]
-        turned = tuple(shape) != stored  # by 90 degrees: the stored width is the height now
-        self.size = (round(shape[0] * aspect), shape[1]) if turned else (shape[0], round(shape[1] * aspect))
-
-    def _open(self):
-        if not isinstance(self.media, str):
-            self.media.seek(0)
-        self.reader, self.next = decord.VideoReader(self.media), 0
-
-    def _next(self):
-        self.next += 1
-        return self.reader.next().asnumpy()
+        height, width, _ = self.shape
+        turned = (height, width) != stored  # by 90 degrees: the stored width is the height now
+        self.size = (round(height * aspect), width) if turned else (height, round(width * aspect))
 
     def read(self, indices):
-        """The frames of these numbers; fewer if the file breaks among them."""
-        with self.lock:  # a decord reader has a position
-            try:
-                frames = self._decode_with_av(indices) if self.padded else self._decode(indices)
-            except DECORD_ERRORS:  # it decodes ahead and gives up some frames before the damage; PyAV stops at it
-                frames = self._decode_with_av(indices)
+        """The frames of these numbers; fewer if the file breaks among them, and then `broken` is the first one lost."""
+        numbers = [int(i) for i in indices]
+        with self.lock:  # a decoder has a position
+            frames = None
+            if self.exact_seeks and numbers[-1] - numbers[0] > FAR * len(numbers):
+                frames = self._read_scattered(numbers)
+            if frames is None:
+                frames = self._read_in_order(numbers)
         if len(frames) and frames.shape[1:3] != self.size:
             frames = np.stack([Image.fromarray(f).resize(self.size[::-1], Image.Resampling.BICUBIC) for f in frames])
         return frames
 
-    def _decode(self, indices):
-        """decord counts frames from the key frame it jumps to, which is wrong in some files: there, no jumps."""
-        numbers = [int(i) for i in indices]
-        if self.exact_seeks and numbers != list(range(self.next, self.next + len(numbers))):
-            self.next = numbers[-1] + 1
-            return self.reader.get_batch(numbers).asnumpy()
-        frames = []
-        for number in numbers:
-            if number < self.next:
-                self._open()
-            while self.next < number:  # skip_frames would jump
-                self._next()
-            frames.append(self._next())
-        return np.stack(frames)
+    def _open(self, number=0):
+        """Go to the key frame before a frame; to the start of the file where the container has no index."""
+        if self.container:
+            self.container.close()
+        self.container = av.open(str(self.path))
+        stream = self.container.streams[self.stream]
+        if number and self.exact_seeks:
+            self.container.seek(int(self.stamps[number]), stream=stream)
+        self.frames, self.next = self.container.decode(stream), number
 
-    def _decode_with_av(self, indices):
-        """The same through PyAV, frame by frame from the start of the file; fewer if it breaks, and then `broken` says where."""
-        self._open()
-        wanted, frames, self.broken = {int(i) for i in indices}, [], 0
+    def _read_in_order(self, numbers):
+        frames = np.empty((len(numbers), *self.shape), np.uint8)
+        if not self.next <= numbers[0] <= self.next + FAR:
+            self._open(numbers[0])
+        done, self.broken = 0, numbers[0]
         try:
-            with av.open(str(self.path)) as container:
-                for frame in container.decode(container.streams[self.stream]):
-                    if self.broken in wanted:
-                        frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
-                    self.broken += 1
-                    if len(frames) == len(wanted):
-                        break
-        except av.error.FFmpegError:
+            while done < len(numbers):
+                frame = next(self.frames)
+                number = int(np.searchsorted(self.stamps, frame.pts if frame.pts is not None else frame.dts))
+                if number > numbers[done]:  # the file breaks here, or lacks this frame
+                    break
+                self.next = self.broken = number + 1
+                if number == numbers[done]:
+                    frames[done] = _upright(frame)
+                    done += 1
+        except (av.error.FFmpegError, StopIteration):
             pass
-        return np.stack(frames) if frames else np.empty((0, *self.size, 3), np.uint8)
+        if done < len(numbers):
+            self._open()
+        return frames[:done]
+
+    def _read_scattered(self, numbers):
+        """Through decord; None where it cannot, or chooses another stream or takes padding for channels."""
+        try:
+            self.scattered = self.scattered or decord.VideoReader(str(self.path))
+            frames = self.scattered.get_batch(numbers).asnumpy()
+            if len(self.scattered) == len(self.times) and frames.shape[1:] == self.shape:
+                return frames
+        except DECORD_ERRORS:
+            pass
+        self.exact_seeks = False
+        return None
 
 
-def _packet_times(container, stream):
-    """Sorted times of all packets in seconds, and whether decord's seeks can be trusted.
+def _upright(frame):
+    """uint8 (height, width, 3), rotated as the file says; the colours of decord."""
+    return np.rot90(frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray(), frame.rotation // 90)
+
+
+def _packet_stamps(container, stream):
+    """Sorted time stamps of all packets, int64, and whether seeks can be trusted.
 
     They can if every key frame divides the packets by time, and the container has an index to find it by.
     """
     packets = []
     try:
         for packet in container.demux(stream):
-            if packet.pts is not None:
-                packets.append((packet.pts, packet.is_keyframe))
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if stamp is not None and not packet.is_discard:
+                packets.append((stamp, packet.is_keyframe))
     except av.error.FFmpegError:
         pass  # cut off: what is there counts
-    pts, key = np.array(packets, dtype=np.int64).reshape(-1, 2).T
-    earlier, later = np.maximum.accumulate(pts), np.minimum.accumulate(pts[::-1])[::-1]
-    closed = np.all((earlier == pts) & (later == pts) | (key == 0))
-    return np.sort(pts) * float(stream.time_base), bool(closed) and container.format.name not in ("mpegts", "mpeg")
-
-
-def _single_stream(path, index):
-    """A copy in memory of one stream of a file, undecoded."""
-    copy = BytesIO()
-    with av.open(str(path)) as source, av.open(copy, "w", format="nut") as target:
-        stream = target.add_stream_from_template(source.streams[index])
-        for packet in source.demux(source.streams[index]):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    return copy
+    stamps, key = np.array(packets, dtype=np.int64).reshape(-1, 2).T
+    earlier, later = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]
+    closed = np.all((earlier == stamps) & (later == stamps) | (key == 0))
+    return np.sort(stamps), bool(closed) and container.format.name not in ("mpegts", "mpeg")

@@ -1,0 +1,211 @@
+"""How near the encoder comes to the machine's limit: python -m benchmarks.encoder [--models vitl demo] [--json FILE]
+
+In one run and in turns: the matrix products of one block alone (the machine's peak for these very shapes, dtype and threads),
+stock transformers, and this project; on CUDA, or with --compile, this project through torch.compile as well. Multiplications are
+counted for the model as published, so that nobody is paid for extra work; the share of the peak is their number by the time.
+ViT-L has random weights: speed does not depend on them. Medians, and in brackets the range; peak memory is what one call needs
+beside the weights.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+from transformers import VJEPA2Config, VJEPA2Model
+
+from vjepa_utils.checkpoints import SHIPPED
+from vjepa_utils.encoder import fast_dtype
+from vjepa_utils.model import VJEPA2, encode_tokens
+
+SHAPES = {  # (batch, frames, height, width) on the CPU
+    "pairs 256×256": (8, 2, 256, 256),
+    "pair 720×1280": (1, 2, 720, 1280),
+    "16 frames 256×256": (1, 16, 256, 256),
+}
+GPU_BATCH = {"pairs 256×256": 64, "pair 720×1280": 4, "16 frames 256×256": 8}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PARTS = {  # of the forward pass, by what the profiler calls their operations; the first that fits
+    "linear layers": ("addmm", "::mm", "linear", "gemm"),
+    "attention": ("attention", "flash", "::bmm", "softmax"),
+    "GELU": ("gelu",),
+    "layer norm": ("layer_norm",),
+    "rotation": ("::mul", "addcmul", "::cat", "::roll"),
+    "residuals": ("::add",),
+    "copies": ("copy", "::to"),
+}
+
+
+def models(name, dtype, device):
+    """Stock and ours, with the same weights."""
+    torch.manual_seed(0)
+    config = VJEPA2Config(pred_num_hidden_layers=1) if name == "vitl" else VJEPA2Config.from_pretrained(SHIPPED["vjepa2-demo"])
+    stock = VJEPA2Model(config).to(dtype).to(device).eval().requires_grad_(False)
+    return stock, VJEPA2(config).take_weights(stock.state_dict()).eval().requires_grad_(False)
+
+
+def multiplications(config, batch, frames, height, width):
+    """Floating-point operations of the encoder as published, two for a multiplication with its addition."""
+    tokens, d = frames // 2 * (height // 16) * (width // 16), config.hidden_size
+    linear = 2 * d * d * (4 + 2 * config.mlp_ratio)
+    return batch * tokens * (2 * 3 * 2 * 16 * 16 * d + config.num_hidden_layers * (linear + 4 * tokens * d))
+
+
+def products(config, tokens, dtype, device):
+    """The matrix products of one block and nothing else: a function, and its floating-point operations."""
+    d = config.hidden_size
+    hidden = int(d * config.mlp_ratio)
+    sizes = [(d, d)] * 4 + [(d, hidden), (hidden, d)]
+    weights = [torch.randn(o, i, device=device).to(dtype) / i**0.5 for i, o in sizes]
+    inputs = [torch.randn(tokens, i, device=device).to(dtype) for i, _ in sizes]
+    return lambda: [F.linear(x, w) for x, w in zip(inputs, weights, strict=True)], 2 * tokens * sum(i * o for i, o in sizes)
+
+
+def seconds(function, device):
+    if device.type != "cuda":
+        start = time.perf_counter()
+        function()
+        return time.perf_counter() - start
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+    events[0].record()
+    function()
+    events[1].record()
+    torch.cuda.synchronize()
+    return events[0].elapsed_time(events[1]) / 1000
+
+
+def peak_memory(name, shape, dtype, contestant):
+    """Bytes that one call needs beside the weights; None where the system does not tell (it does on Linux and CUDA)."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = dict(zip(("stock", "ours"), models(name, dtype, device), strict=True))[contestant]
+    pixels = pixels_of(shape, dtype, device)
+    try:
+        status = lambda key: int(Path("/proc/self/status").read_text().split(key)[1].split()[0]) * 1024
+        before = torch.cuda.memory_allocated() if device.type == "cuda" else status("VmRSS:")
+        with torch.inference_mode():
+            model(pixels, skip_predictor=True) if contestant == "stock" else encode_tokens(model, pixels)
+        return (torch.cuda.max_memory_allocated() if device.type == "cuda" else status("VmHWM:")) - before
+    except OSError:
+        return None
+
+
+def pixels_of(shape, dtype, device):
+    batch, frames, height, width = shape
+    return torch.randn(batch, frames, 3, height, width, device=device).to(dtype)
+
+
+def measure(name, shape, dtype, threads, repeats, device, compiled):
+    """{contestant: {seconds: [...], share: of the peak, memory: bytes}}, and the peak in operations a second."""
+    stock, ours = models(name, dtype, device)
+    batch, frames, height, width = shape
+    pixels = pixels_of(shape, dtype, device)
+    peak, work = products(ours.config, batch * frames // 2 * (height // 16) * (width // 16), dtype, device)
+    contestants = {
+        "stock": lambda: stock(pixels, skip_predictor=True),
+        "ours": lambda: encode_tokens(ours, pixels),
+    }
+    if compiled:
+        faster = torch.compile(encode_tokens)
+        contestants["compiled"] = lambda: faster(ours, pixels)
+    torch.set_num_threads(threads)
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:  # an allocator that holds nothing yet
+        memory = {key: fresh.submit(peak_memory, name, shape, dtype, key).result() for key in ("stock", "ours")}
+    times = {key: [] for key in ("products", *contestants)}
+    for turn in range(repeats + 1):
+        for key, function in {"products": peak, **contestants}.items():
+            taken = seconds(function, device)
+            if turn:  # the first is a warm-up
+                times[key].append(taken)
+    rate = work / statistics.median(times.pop("products"))
+    total = multiplications(ours.config, *shape)
+    share = {key: total / statistics.median(values) / rate for key, values in times.items()}
+    return {key: dict(seconds=times[key], share=share[key], memory=memory.get(key)) for key in contestants}, rate
+
+
+def profile(name, shape, dtype, threads, device):
+    """{part of the forward pass: its share of the time}."""
+    _, ours = models(name, dtype, device)
+    pixels = pixels_of(shape, dtype, device)
+    torch.set_num_threads(threads)
+    encode_tokens(ours, pixels)
+    with torch.profiler.profile() as seen:
+        encode_tokens(ours, pixels)
+    device_time = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    spent = {event.key.lower(): getattr(event, device_time) for event in seen.key_averages()}
+    shares = dict.fromkeys([*PARTS, "the rest"], 0.0)
+    for operation, value in spent.items():
+        part = next((part for part, words in PARTS.items() if any(word in operation for word in words)), "the rest")
+        shares[part] += value / sum(spent.values())
+    return shares
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Speed of the encoder beside stock transformers and the machine's matrix products")
+    parser.add_argument("--models", nargs="+", choices=["vitl", "demo"], default=["vitl", "demo"])
+    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES), metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
+    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help="default: fp32, and bf16 where the machine is fast at it")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="on the CPU (default: 1 2)")
+    parser.add_argument("--repeats", type=int, default=5, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--compile", action="store_true", help="also on the CPU, where it needs a C++ compiler")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, instead")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cuda = device.type == "cuda"
+    if arguments.repeats < 1 or min(arguments.threads) < 1:
+        sys.exit("error: --repeats and --threads must be at least 1.")
+    fast = fast_dtype(device) == torch.bfloat16
+    dtypes = arguments.dtypes or (["fp32", "bf16"] if fast else ["fp32"])
+    if not fast:
+        print("This machine has no bf16 matrix units" + ("." if "bf16" in dtypes else ": bf16 is left out."))
+    cases = [(m, s, d, t) for m in arguments.models for s in arguments.shapes for d in dtypes for t in ([1] if cuda else arguments.threads)]
+    shape_of = lambda s: (GPU_BATCH[s] if cuda else SHAPES[s][0], *SHAPES[s][1:])
+    found = []
+    with torch.inference_mode():
+        for case in tqdm(cases, leave=False):
+            name, shape, dtype, threads = case[0], shape_of(case[1]), DTYPES[case[2]], case[3]
+            about = dict(model=name, shape=case[1], batch=shape[0], dtype=case[2], threads=threads)
+            if arguments.profile:
+                found.append(about | dict(parts=profile(name, shape, dtype, threads, device)))
+            else:
+                results, rate = measure(name, shape, dtype, threads, arguments.repeats, device, cuda or arguments.compile)
+                found.append(about | dict(peak=rate, results=results))
+    print("\n".join(profile_table(found) if arguments.profile else table(found)))
+    if arguments.json:
+        machine = torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability()
+        arguments.json.write_text(json.dumps(dict(machine=machine, torch=torch.__version__, found=found), indent=1) + "\n")
+
+
+def table(found):
+    left = f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}{'products':>12}"
+    lines = [f"{left}   {'':9}{'seconds':>24}{'of stock':>10}{'of peak':>9}{'memory':>10}"]
+    for case in found:
+        left = f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{case['peak'] / 1e9:7.0f} GF/s   "
+        stock = statistics.median(case["results"]["stock"]["seconds"])
+        for key, result in case["results"].items():
+            middle = statistics.median(result["seconds"])
+            spread = f"{middle:.3f} ({min(result['seconds']):.3f} to {max(result['seconds']):.3f})"
+            memory = "" if result["memory"] is None else f"{result['memory'] / 2**20:.0f} MiB"
+            lines.append(f"{left:{len(left)}}{key:9}{spread:>24}{stock / middle:>9.2f}×{result['share']:>9.0%}{memory:>10}")
+            left = " " * len(left)
+    return lines
+
+
+def profile_table(found):
+    parts = [*PARTS, "the rest"]
+    lines = [f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}" + "".join(f"{part:>15}" for part in parts)]
+    for case in found:
+        shares = "".join(f"{case['parts'][part]:>15.0%}" for part in parts)
+        lines.append(f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{shares}")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
