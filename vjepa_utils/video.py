@@ -1,6 +1,6 @@
 """Read a clip: true frames, true frame numbers, true times.
 
-`read_video` takes any file that decord can read, a folder of images or a single image, and gives a
+`read_video` takes any file that FFmpeg can read, a folder of images or a single image, and gives a
 `Video`, which decodes only what is asked for. `as_video` lets every other function take a path, an
 array or a tensor as well.
 """
