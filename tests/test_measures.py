@@ -95,3 +95,13 @@ def test_unseen_scenes_hold_what_they_say():
     assert thing[0] == scene.masks[1, 20, 60]
     again = next(unseen_scenes(1, 3, 64, 96, seed=5, alike=1.0))
     assert np.array_equal(scene.frames, again.frames)
+
+
+def test_operations_of_the_encoder():
+    """ViT-L on a pair at 256×256, worked by hand: 256 tokens × (24 blocks × (24·1024² + 4·256·1024) + 3072·1024) = 162 GFLOP."""
+    from transformers import VJEPA2Config
+
+    from benchmarks.encoder import multiplications
+
+    assert multiplications(VJEPA2Config(), 1, 2, 256, 256) == 256 * (24 * (25_165_824 + 1_048_576) + 3_145_728)
+    assert multiplications(VJEPA2Config(), 3, 2, 256, 256) / 3e9 == pytest.approx(162, abs=0.5)
