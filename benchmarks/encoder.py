@@ -150,7 +150,8 @@ def profile(name, shape, dtype, threads, device):
 def main():
     parser = argparse.ArgumentParser(description="Speed of the encoder beside stock transformers and the machine's matrix products")
     parser.add_argument("--models", nargs="+", choices=["vitl", "demo"], default=["vitl", "demo"])
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES)[:3], metavar="SHAPE", help=f"of {', '.join(SHAPES)}")
+    shapes = f"of {', '.join(SHAPES)} (default: the first three)"
+    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES)[:3], metavar="SHAPE", help=shapes)
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help="default: fp32, and bf16 where the machine is fast at it")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="on the CPU (default: 1 2)")
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement (default: %(default)s)")
