@@ -68,6 +68,8 @@ def main():
         encoders = [vj.load_encoder(name, dtype=torch.float32) for name in arguments.encoders if name not in absent]
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    if arguments.context != "pair" and any(not encoder.training_size for encoder in encoders):
+        sys.exit("error: image encoders see pairs only: name video encoders for another --context.")
     encoders += [random_weights(encoder) for encoder in encoders]
     encoders += [PatchColours(encoder, 4) for encoder in encoders if encoder.training_size][:1]
     count = arguments.train + arguments.test

@@ -89,6 +89,10 @@ def peak_memory(name, shape, dtype, contestant):
     pixels = pixels_of(shape, dtype, device)
     try:
         status = lambda key: int(Path("/proc/self/status").read_text().split(key)[1].split()[0]) * 1024
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
         before = torch.cuda.memory_allocated() if device.type == "cuda" else status("VmRSS:")
         with torch.inference_mode():
             model(pixels, skip_predictor=True) if contestant == "stock" else encode_tokens(model, pixels)
@@ -170,43 +174,47 @@ def main():
     cases = [(m, s, d, t) for m in arguments.models for s in arguments.shapes for d in dtypes for t in ([1] if cuda else arguments.threads)]
     shape_of = lambda s: (GPU_BATCH[s] if cuda else SHAPES[s][0], *SHAPES[s][1:])
     found = []
+    print(profile_heading() if arguments.profile else heading())
     with torch.inference_mode():
         for case in tqdm(cases, leave=False):
             name, shape, dtype, threads = case[0], shape_of(case[1]), DTYPES[case[2]], case[3]
             about = dict(model=name, shape=case[1], batch=shape[0], dtype=case[2], threads=threads)
             if arguments.profile:
                 found.append(about | dict(parts=profile(name, shape, dtype, threads, device)))
+                print(profile_line(found[-1]), flush=True)
             else:
                 results, rate = measure(name, shape, dtype, threads, arguments.repeats, device, cuda or arguments.compile)
                 found.append(about | dict(peak=rate, results=results))
-    print("\n".join(profile_table(found) if arguments.profile else table(found)))
+                print("\n".join(lines(found[-1])), flush=True)
     if arguments.json:
         machine = torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability()
         arguments.json.write_text(json.dumps(dict(machine=machine, torch=torch.__version__, found=found), indent=1) + "\n")
 
 
-def table(found):
+def heading():
     left = f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}{'products':>12}"
-    lines = [f"{left}   {'':9}{'seconds':>24}{'of stock':>10}{'of peak':>9}{'memory':>10}"]
-    for case in found:
-        left = f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{case['peak'] / 1e9:7.0f} GF/s   "
-        stock = statistics.median(case["results"]["stock"]["seconds"])
-        for key, result in case["results"].items():
-            middle = statistics.median(result["seconds"])
-            spread = f"{middle:.3f} ({min(result['seconds']):.3f} to {max(result['seconds']):.3f})"
-            memory = "" if result["memory"] is None else f"{result['memory'] / 2**20:.0f} MiB"
-            lines.append(f"{left:{len(left)}}{key:9}{spread:>24}{stock / middle:>9.2f}×{result['share']:>9.0%}{memory:>10}")
-            left = " " * len(left)
-    return lines
+    return f"{left}   {'':9}{'seconds':>24}{'of stock':>10}{'of peak':>9}{'memory':>10}"
 
 
-def profile_table(found):
-    parts = [*PARTS, "the rest"]
-    lines = [f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}" + "".join(f"{part:>15}" for part in parts)]
-    for case in found:
-        shares = "".join(f"{case['parts'][part]:>15.0%}" for part in parts)
-        lines.append(f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{shares}")
-    return lines
+def lines(case):
+    """A line of the table for each contestant."""
+    left = f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{case['peak'] / 1e9:7.0f} GF/s   "
+    stock = statistics.median(case["results"]["stock"]["seconds"])
+    for key, result in case["results"].items():
+        middle = statistics.median(result["seconds"])
+        spread = f"{middle:.3f} ({min(result['seconds']):.3f} to {max(result['seconds']):.3f})"
+        memory = "" if result["memory"] is None else f"{result['memory'] / 2**20:.0f} MiB"
+        yield f"{left:{len(left)}}{key:9}{spread:>24}{stock / middle:>9.2f}×{result['share']:>9.0%}{memory:>10}"
+        left = " " * len(left)
+
+
+def profile_heading():
+    return f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}" + "".join(f"{part:>15}" for part in [*PARTS, "the rest"])
+
+
+def profile_line(case):
+    shares = "".join(f"{case['parts'][part]:>15.0%}" for part in [*PARTS, "the rest"])
+    return f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{shares}"
 
 
 if __name__ == "__main__":

@@ -66,13 +66,16 @@ def write_films(folder, minutes):
 
 def start(encoder, film, size, out):
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, encoder, film, str(size), out], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", CHILD, encoder, film, str(size), out], cwd=ROOT, text=True, stdout=subprocess.PIPE
     )
 
 
 def finish(process):
     """Peak of anonymous memory in bytes, seconds, steps."""
-    memory, taken, steps = process.communicate()[0].split()
+    printed = process.communicate()[0].split()
+    if process.returncode:
+        sys.exit("error: a run failed, for the reason above.")
+    memory, taken, steps = printed
     return int(memory), float(taken), int(steps)
 
 

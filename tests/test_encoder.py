@@ -188,6 +188,9 @@ def batches(monkeypatch):
         def stop_after(self, most):
             self.most = self.count + most
 
+        def stop_now(self):
+            raise KeyboardInterrupt
+
     seen = Batches()
 
     def counted(*given, **named):
@@ -225,6 +228,18 @@ def test_a_stopped_run_goes_on_where_it_was(tiny, film, batches, tmp_path, conte
     assert batches.count == 2 * total and not Path(f"{out}.partial").exists()  # of the second run, nothing was computed twice
 
 
+def test_a_run_that_is_stopped_when_all_is_written(tiny, film, batches, tmp_path, monkeypatch):
+    """The last context is shorter than the others: 21 frames, four at a time."""
+    path, out = write_video(tmp_path / "odd.mp4", FILM[:21]), tmp_path / "film.safetensors"
+    kept = tiny.encode(path, 4, 32)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("vjepa_utils.features.os.replace", lambda *_: batches.stop_now())
+        tiny.encode(path, 4, 32, out=out)
+    done = batches.count
+    assert torch.equal(tiny.encode(path, 4, 32, out=out).values, kept.values) and batches.count == done
+    assert vj.Features.load(out).grid == (11, 2, 3)
+
+
 def test_a_batch_that_was_half_written_is_written_anew(tiny, film, batches, tmp_path):
     kept, out = tiny.encode(film(), size=32), tmp_path / "film.safetensors"
     for cut, again in ((5000, 2), (1, 1), (10**9, 4)):  # bytes lost; the last time even of the header
@@ -254,6 +269,9 @@ def test_a_partial_file_of_another_run_is_kept(tiny, film, batches, tmp_path):
 
 
 def test_a_place_that_takes_no_file(tiny, tmp_path):
+    clip = write_video(tmp_path / "clip.mp4", FILM)
+    with pytest.raises(ValueError, match="out names the clip itself"):
+        tiny.encode(clip, size=32, out=clip)
     with pytest.raises(OSError, match="cannot be written: there is no folder"):
         tiny.encode(FRAMES, size=32, out=tmp_path / "nowhere" / "film.safetensors")
 

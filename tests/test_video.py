@@ -61,6 +61,33 @@ def test_widths_whose_rows_decord_misreads(tmp_path, width):
     assert np.abs(video.frames.astype(int) - frames[1::3]).mean() < 6
 
 
+@pytest.mark.parametrize("name", ["film.h264", "film.avi", "film.flv", "film.mkv", "film.ts"])
+def test_containers_that_tell_little_of_time(tmp_path, name, monkeypatch):
+    """B-frames in closed groups; raw H.264 has no time stamps, AVI none of presentation, FLV's index is by decoding, TS has none."""
+    import av
+
+    frames = grey_levels(50)
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("h264", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.options, stream.codec_context.gop_size = {"crf": "4", "bf": "2"}, 12
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    video = vj.read_video(tmp_path / name)
+    assert len(video) == 50 and np.abs(levels(video) - video.indices * 5).max() <= 3
+    rate = 25 if name.endswith("h264") else 30  # FFmpeg's guess
+    assert np.allclose(np.diff(video.times), 1 / rate, atol=2e-3)
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    monkeypatch.setattr("vjepa_utils.sources.FAR", 3)
+    film = vj.read_video(tmp_path / name)
+    for start in (35, 36, 3, 46, 11):  # around key frames 12, 24, 36, 48; forwards and backwards
+        assert film[start : start + 2][:, 20, 20, 0].tolist() == pytest.approx([5 * start, 5 * start + 5], abs=3)
+    assert film[0:50:11][:, 20, 20, 0].tolist() == pytest.approx([0, 55, 110, 165, 220], abs=3)
+    with pytest.raises(ValueError, match="sliced forwards"):
+        film[::-1]
+
+
 def test_the_largest_of_several_streams(tmp_path):
     """The smaller stream comes first and has the higher bit rate, so that decord would take it."""
     import av

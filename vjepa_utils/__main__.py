@@ -126,6 +126,8 @@ def classify(arguments):
 
     if arguments.output:
         _check_output(arguments, ".png")
+    if arguments.top < 1:
+        raise ValueError(f"--top must be at least 1, not {arguments.top}.")
     if arguments.encoder and not arguments.probe:
         raise ValueError("--encoder goes with --probe: a checkpoint with a head has its own.")
     every = 1 if arguments.every is None else arguments.every
@@ -148,6 +150,8 @@ def probe(arguments):
         _check_output(arguments, ".png")
     if arguments.save:
         _check_output(arguments, ".safetensors", output=arguments.save, flag="--save")
+    if arguments.seed < 0:
+        raise ValueError(f"--seed must be at least 0, not {arguments.seed}.")
     taken = dict(start=arguments.start, every=1 if arguments.every is None else arguments.every, count=arguments.count)
     how = dict(size=arguments.size, context=arguments.context)
     encoder = vj.load_encoder(arguments.encoder)

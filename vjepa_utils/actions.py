@@ -129,7 +129,10 @@ def square_views(height, width, side):
 def frames_at(video, positions):
     """uint8 (n, H, W, 3): frames at positions in the clip, in any order and repeated, each decoded once."""
     unique, inverse = np.unique(positions, return_inverse=True)
-    return np.concatenate([video[i : i + 1] for i in unique])[inverse]
+    frames = [video[i : i + 1] for i in unique if i < len(video)]
+    if sum(map(len, frames)) < len(unique):
+        raise ValueError(f"{video.path} is damaged: take only the frames before that, with count={len(video)}.")
+    return np.concatenate(frames)[inverse]
 
 
 def _remark(model, names):

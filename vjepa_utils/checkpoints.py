@@ -106,7 +106,7 @@ def load_model(folder, dtype):
         model = VJEPA2(VJEPA2Config.from_dict(config))
         weights = {name: value.to(dtype) for name, value in _safetensors(folder).items()}
     except Exception as error:  # whatever a damaged file makes of itself
-        raise ValueError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise _unreadable(folder, error) from None
     shapes, found = ({name: value.shape for name, value in each.items()} for each in (model.state_dict(), weights))
     wrong = {name for name in shapes.keys() & found.keys() if shapes[name] != found[name]}
     _check_whole(folder, "VJEPA2Model", missing=shapes.keys() - found, unexpected=found.keys() - shapes, mismatched=wrong)
@@ -132,14 +132,17 @@ def load_whole(folder, dtype):
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except Exception as error:  # whatever a damaged file makes of itself
-        raise ValueError(f"{folder} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise _unreadable(folder, error) from None
     finally:
         transformers.logging.set_verbosity(level)
         if bar:
             transformers.logging.enable_progress_bar()
     _check_whole(folder, kind, **{problem: report[f"{problem}_keys"] for problem in ("missing", "unexpected", "mismatched")})
     if kind == HEAD:
-        model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
+        try:
+            model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
+        except ValueError as error:
+            raise _unreadable(folder, error) from None
     return model.eval().requires_grad_(False)
 
 
@@ -150,6 +153,10 @@ def _config(folder):
     if config.get("model_type") not in KINDS:
         raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of {', '.join(KINDS)}.")
     return config
+
+
+def _unreadable(folder, error):
+    return ValueError(f"{folder} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}")
 
 
 def _safetensors(folder):

@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -86,8 +87,8 @@ class Encoder:
             layer: k in 1…depth for the output of block k, before the final norm; None for the final norm's.
             positions: "true", or "stock" for those that transformers itself would use, to see what they do.
             out: None, or a file that the features go to instead of memory, such as "film.safetensors"; `Features.load`
-                reads it. A stopped run leaves OUT.partial, and the same call goes on from there; where the file is whole
-                already, it is only loaded.
+                reads it. A stopped run leaves OUT.partial, and the same call goes on from there (and warns of cuts from
+                there on only); where the file is whole already, it is only loaded.
         Returns:
             Features, values (steps, rows, columns, channels); with `out`, they are memory-mapped.
         Raises:
@@ -111,11 +112,14 @@ class Encoder:
         about = dict(patch_size=self.patch_size, picture_size=(height, width), source_size=(video.height, video.width), encoder=self.name)
         file, start, values, cuts = None, 0, [], []
         if out is not None:
+            if video.path and Path(out).resolve() == video.path.resolve():
+                raise ValueError(f"out names the clip itself, {out}: give another file.")
             run = dict(clip=video.identity, encoder=self.name, weights=self.fingerprint, device=self.device.type, dtype=self.dtype)
-            run |= dict(size=(height, width), context=length, layer=layer, positions=positions)
+            run |= dict(mean=self.mean.tolist(), std=self.std.tolist(), size=(height, width))
+            run |= dict(context=length, layer=layer, positions=positions)
             shape = *self.grid(video, (height, width), context), self.channels
             file = FeatureFile(out, run, about, shape, batch * -(-length // 2))
-            start = len(video) if file.whole else min(len(video), file.steps // -(-length // 2) * length)
+            start = len(video) if file.whole or file.steps == shape[0] else file.steps // -(-length // 2) * length
         with tqdm(total=len(video), initial=start, desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False) as progress:
             for pixels, found in _read_ahead(self._batches(video, start, batch * length, length > 1, (height, width))):
                 cuts += found
@@ -132,7 +136,7 @@ class Encoder:
 
     @property
     def fingerprint(self):
-        """SHA-256 of the weights, the same in every dtype: they are rounded to bfloat16. A predictor does not count."""
+        """SHA-256 of the weights, the same in float32 and bfloat16: they are rounded to that. A predictor does not count."""
         digest = hashlib.sha256()
         for name, parameter in self.model.named_parameters():
             if not name.startswith("predictor."):
@@ -165,7 +169,7 @@ class Encoder:
                 pixels[first - start :][: len(frames)] = self._pixels(frames, size)
                 if paired and len(frames):
                     cuts += cuts_between(frames, np.arange(len(frames) // 2 * 2).reshape(-1, 2), video.indices[first:])
-            yield pixels[: len(video) - start], cuts
+            yield pixels[: max(0, len(video) - start)], cuts
             start += count
 
     def _tokens(self, pixels, layer, square):

@@ -112,8 +112,8 @@ class FeatureFile:
         if other is None:
             self._write(header, "wb")
         else:
-            steps = (self.partial.stat().st_size - self.start) // self.step_size
-            self.steps = announced if steps >= announced else steps // batch * batch
+            steps = min(announced, (self.partial.stat().st_size - self.start) // self.step_size)
+            self.steps = steps // batch * batch if steps < announced or announced < shape[0] else shape[0]
             os.truncate(self.partial, self.start + self.steps * self.step_size)
 
     def append(self, values):

@@ -282,7 +282,8 @@ def action_bars(video, found, most=6):
     lines = textwrap.wrap(" · ".join(filter(None, [_clip_name(video), found.name, _used(found), found.remark])), 130)
     figure = Figure(figsize=(width, tall + below + 0.55 + 0.17 * len(lines)), dpi=110, layout="constrained")
     rows = figure.add_gridspec(2, 1, height_ratios=[tall, below])
-    for axis, number, frame in zip(rows[0].subgridspec(1, len(numbers)).subplots()[None].flat, numbers, _pick(video, numbers), strict=True):
+    axes = rows[0].subgridspec(1, len(numbers)).subplots(squeeze=False).flat
+    for axis, number, frame in zip(axes, numbers, _pick(video, numbers), strict=True):
         axis.imshow(frame)
         axis.set_axis_off()
         axis.set_title(f"frame {number}", fontsize=8, pad=2)

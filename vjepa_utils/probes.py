@@ -26,7 +26,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from vjepa_utils.actions import Classification, frames_at
 from vjepa_utils.features import Features, read_safetensors, replacing
-from vjepa_utils.video import as_video, read_video
+from vjepa_utils.video import as_video, file_identity, read_video
 
 CLIP_FRAMES, PLACES = 8, 8  # of a clip: frames, evenly spread; rows and columns that its features are averaged to, at most
 EPOCHS, BATCH, RATE, WEIGHT_DECAY = 30, 32, 1e-3, 3.0  # of the attentive probe
@@ -178,7 +178,8 @@ def _stack(features, encoder, shape):
         if each.encoder != encoder:
             raise ValueError(f"The features must be of {encoder}, not of {each.encoder}.")
         if tuple(each.values.shape) != shape:
-            raise ValueError(f"All features must have the shape {shape} (steps, rows, columns, channels), not {tuple(each.values.shape)}.")
+            found = f"{shape} and {tuple(each.values.shape)}"
+            raise ValueError(f"Features of all clips must have one shape, not {found}: encode all with one size=(height, width).")
     return torch.stack([each.values.flatten(1, 2) for each in features])
 
 
@@ -216,11 +217,12 @@ def folder_features(folder, encoder, size=None, context=None, **taken):
         raise ValueError(f"{folder} needs a sub-folder of clips for each of at least two classes, and has {len(places)}.")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjepa_utils" / "features"
     cache.mkdir(parents=True, exist_ok=True)
+    encoder.grid(np.zeros((CLIP_FRAMES, 64, 64, 3), np.uint8), size, context)  # wrong arguments end here, and not as unreadable clips
     how = encoder.name, encoder.fingerprint, str(encoder.dtype), size, context, taken, CLIP_FRAMES, PLACES
     files = [file for place in places for file in sorted(place.iterdir()) if file.name[0] != "."]
     features, labels, skipped = [], [], {}
     for file in tqdm(files, desc=f"clips of {folder.name}", leave=False):
-        key = repr((file.resolve(), file.stat().st_mtime_ns, how))
+        key = repr((file_identity(file), how))
         kept = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
         try:
             if not kept.exists():

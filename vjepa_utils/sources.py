@@ -60,17 +60,21 @@ class VideoFile:
                 if not streams or container.format.name == "tty":  # FFmpeg would draw a text file
                     raise ValueError(f"{path} holds no video stream.")
                 stream = max(streams, key=lambda s: s.width * s.height)
-                self.stream, stored = stream.index, (stream.height, stream.width)
+                self.stream, stored, self.only = stream.index, (stream.height, stream.width), len(container.streams.video) == 1
                 aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
-                self.stamps, self.exact_seeks = _packet_stamps(container, stream)
-                times = self.stamps * float(stream.time_base)
+                self.stamps, count, self.exact_seeks = _packet_stamps(container, stream)
+                step = float(1 / (stream.average_rate or FOLDER_RATE))
+                time_base = float(stream.time_base)
             self._open()
-            self.shape = _upright(next(self.frames)).shape
+            first = next(self.frames)
+            if self.stamps is not None and first.pts is not None:  # frames whose beginning was cut off are never decoded
+                self.stamps = self.stamps[np.searchsorted(self.stamps, first.pts) :]
+            self.shape = _upright(first).shape
             self._open()
         except (av.error.FFmpegError, StopIteration):
             what = "is empty" if path.stat().st_size == 0 else "cannot be read as a video: it is damaged, cut off or of another kind"
             raise ValueError(f"{path} {what}.") from None
-        self.times = times - times[0]
+        self.times = np.arange(count) * step if self.stamps is None else (self.stamps - self.stamps[0]) * time_base
         height, width, _ = self.shape
         turned = (height, width) != stored  # by 90 degrees: the stored width is the height now
         self.size = (round(height * aspect), width) if turned else (height, round(width * aspect))
@@ -80,7 +84,7 @@ class VideoFile:
         numbers = [int(i) for i in indices]
         with self.lock:  # a decoder has a position
             frames = None
-            if self.exact_seeks and numbers[-1] - numbers[0] > FAR * len(numbers):
+            if self.exact_seeks and self.only and numbers[-1] - numbers[0] > FAR * len(numbers):
                 frames = self._read_scattered(numbers)
             if frames is None:
                 frames = self._read_in_order(numbers)
@@ -94,24 +98,29 @@ class VideoFile:
             self.container.close()
         self.container = av.open(str(self.path))
         stream = self.container.streams[self.stream]
-        if number and self.exact_seeks:
+        jump = number and self.exact_seeks
+        if jump:
             self.container.seek(int(self.stamps[number]), stream=stream)
-        self.frames, self.next = self.container.decode(stream), number
+        self.frames, self.next = self.container.decode(stream), number if jump else 0
 
     def _read_in_order(self, numbers):
         frames = np.empty((len(numbers), *self.shape), np.uint8)
-        if not self.next <= numbers[0] <= self.next + FAR:
-            self._open(numbers[0])
         done, self.broken = 0, numbers[0]
         try:
+            if numbers[0] < self.next or (self.exact_seeks and numbers[0] > self.next + FAR):
+                self._open(numbers[0])
             while done < len(numbers):
                 frame = next(self.frames)
-                number = int(np.searchsorted(self.stamps, frame.pts if frame.pts is not None else frame.dts))
-                if number > numbers[done]:  # the file breaks here, or lacks this frame
-                    break
+                number = self.next if self.stamps is None or frame.pts is None else int(np.searchsorted(self.stamps, frame.pts))
+                if number > numbers[done]:
+                    if done == 0 and self.exact_seeks:  # the jump went too far
+                        self.exact_seeks = False
+                        self._open()
+                        return self._read_in_order(numbers)
+                    break  # the file breaks here, or lacks this frame
                 self.next = self.broken = number + 1
                 if number == numbers[done]:
-                    frames[done] = _upright(frame)
+                    frames[done] = _upright(frame, self.shape)
                     done += 1
         except (av.error.FFmpegError, StopIteration):
             pass
@@ -132,25 +141,28 @@ class VideoFile:
         return None
 
 
-def _upright(frame):
-    """uint8 (height, width, 3), rotated as the file says; the colours of decord."""
-    return np.rot90(frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray(), frame.rotation // 90)
+def _upright(frame, shape=None):
+    """uint8 (height, width, 3), rotated as the file says and resized to `shape` where it changes on the way; the colours of decord."""
+    height, width = (shape[1], shape[0]) if shape and frame.rotation % 180 else (shape or (None, None))[:2]
+    rgb = frame.reformat(width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
+    return np.rot90(rgb, frame.rotation // 90)
 
 
 def _packet_stamps(container, stream):
-    """Sorted time stamps of all packets, int64, and whether seeks can be trusted.
+    """Sorted time stamps of all packets, int64, or None where they have none; how many packets; and whether seeks can be trusted.
 
     They can if every key frame divides the packets by time, and the container has an index to find it by.
     """
     packets = []
     try:
         for packet in container.demux(stream):
-            stamp = packet.dts if packet.pts is None else packet.pts
-            if stamp is not None and not packet.is_discard:
-                packets.append((stamp, packet.is_keyframe))
+            if packet.size and not packet.is_discard:  # the last one is empty
+                packets.append((packet.pts, packet.is_keyframe))
     except av.error.FFmpegError:
         pass  # cut off: what is there counts
-    stamps, key = np.array(packets, dtype=np.int64).reshape(-1, 2).T
+    if not packets or any(stamp is None for stamp, _ in packets) or container.format.name == "avi":  # it tells of decoding only
+        return None, len(packets), False
+    stamps, key = np.array(packets, dtype=np.int64).T
     earlier, later = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]
     closed = np.all((earlier == stamps) & (later == stamps) | (key == 0))
-    return np.sort(stamps), bool(closed) and container.format.name not in ("mpegts", "mpeg")
+    return np.unique(stamps), len(stamps), bool(closed) and container.format.name not in ("mpegts", "mpeg")

@@ -38,6 +38,8 @@ class Video:
     def __getitem__(self, part):
         if not isinstance(part, slice):
             raise TypeError("a Video takes slices, such as video[0:2]; single frames are in video.frames")
+        if part.step is not None and part.step < 1:
+            raise ValueError("a Video is sliced forwards; to turn it around take video.frames[::-1]")
         if self._frames is not None:
             return self._frames[part]
         wanted = self.indices[part]
@@ -58,15 +60,19 @@ class Video:
         """What tells this clip from others: its files with their sizes and dates, or a hash of its frames; and which frames."""
         if self.path is None:
             return hashlib.sha256(np.ascontiguousarray(self.frames)).hexdigest()
-        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
-        about = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return hashlib.sha256(repr((about, self.indices.tolist())).encode()).hexdigest()
+        return hashlib.sha256(repr((file_identity(self.path), self.indices.tolist())).encode()).hexdigest()
 
     @property
     def frames(self):
         if self._frames is None:
             self._frames = self[:]
         return self._frames
+
+
+def file_identity(path):
+    """What changes when a file, or one in a folder of images, is written anew: a list of (path, bytes, date)."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def read_video(path, start=0, every=1, count=None):
