@@ -35,7 +35,11 @@ class RotaryAttention(nn.Module):
         return x.unflatten(-1, (self.heads, self.head_size))  # (batch, tokens, heads, channels)
 
     def _rotated(self, x, cos, sin):
-        return torch.addcmul(x * cos, x.roll(self.head_size // 2, -1), sin)
+        half = self.head_size // 2
+        rotated = x * cos
+        rotated[..., :half].addcmul_(x[..., half:], sin[..., :half])
+        rotated[..., half:].addcmul_(x[..., :half], sin[..., half:])
+        return rotated
 
 
 class MLP(nn.Module):
