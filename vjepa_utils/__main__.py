@@ -166,7 +166,7 @@ def probe(arguments):
         right, low, high = vj.probes.accuracy(truth, predicted)
         results.append(f"{kind} probe: {right:.0%} of {len(truth)} held-out clips right (95 %: {low:.0%} to {high:.0%})")
         print(results[-1])
-    lost = f", {len(skipped)} file{"s" * (len(skipped) > 1)} skipped" if skipped else ""
+    lost = f", {len(skipped)} of the files skipped" if skipped else ""
     print(f"{len(seen)} clips to train on, {len(trained.classes)} classes, chance {1 / len(trained.classes):.0%}; {encoder.name}{lost}")
     if arguments.output:
         heading = f"{Path(arguments.video).name} · {encoder.name} · {results[-1]} · rows in per cent"
