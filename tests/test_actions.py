@@ -235,7 +235,7 @@ def test_probe_and_classify_as_commands(folder, cache, tmp_path, command):
     file = tmp_path / "p.safetensors"
     status, said, warned = command("probe", folder, "--encoder", GOLDEN / "model", "--size", "32", "--save", file, "-o", tmp_path / "p.png")
     assert status == 0 and "skipped: " in warned and "broken.mp4" in warned and (tmp_path / "p.png").exists()
-    assert "attentive probe: 100% of 2 held-out clips right (95 %: 34% to 100%)" in said and "1 files skipped" in said
+    assert "attentive probe: 100% of 2 held-out clips right (95 %: 34% to 100%)" in said and "1 of the files skipped" in said
     words = ["--probe", file, "--encoder", GOLDEN / "model", "-o", tmp_path / "c.png"]
     status, said, _ = command("classify", folder / "dark" / "2.mp4", *words)
     assert status == 0 and said.startswith("dark") and "attentive probe on model, 2 classes; frames 0 to 5." in said
