@@ -11,13 +11,12 @@ the class. Played backwards, a clip is one of class `BACKWARDS[name]`.
 import argparse
 from pathlib import Path
 
-import av
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
 from demo.scenes import HELD_OUT_PHOTOS, Layer, composite, masks_of, outlines, photographs, pick, pose, textures, uniform
-from vjepa_utils.features import replacing
+from vjepa_utils.figures import write_film
 
 SWEEPS = {  # class: what sweeps through its range, and which way
     "left": ("x", -1), "right": ("x", 1), "up": ("y", -1), "down": ("y", 1), "clockwise": ("turn", 1), "counter-clockwise": ("turn", -1),
@@ -69,17 +68,6 @@ def motions(count, seed=0, names=tuple(SWEEPS), frames=8, side=128):
             yield name, *motion(name, generator, bank, frames, side)
 
 
-def write(clip, path, rate=24):
-    """A clip as an .mp4 file."""
-    with replacing(path) as temporary, av.open(str(temporary), "w") as container:
-        stream = container.add_stream("h264", rate=rate)
-        stream.height, stream.width = clip.shape[1:3]
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "14", "threads": "1"}
-        for frame in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-        container.mux(stream.encode())
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Render motions, a folder of clips for each class")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
@@ -90,4 +78,4 @@ if __name__ == "__main__":
         (arguments.out / name).mkdir(parents=True, exist_ok=True)
     clips = motions(arguments.clips, arguments.seed)
     for number, (name, clip, _) in enumerate(tqdm(clips, total=arguments.clips * len(SWEEPS), desc="rendering")):
-        write(clip, arguments.out / name / f"{number // len(SWEEPS):03}.mp4")
+        write_film(clip, arguments.out / name / f"{number // len(SWEEPS):03}.mp4", rate=24)

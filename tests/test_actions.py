@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 import vjepa_utils as vj
-from demo.motions import BACKWARDS, SWEEPS, motion, motions, write
+from demo.motions import BACKWARDS, SWEEPS, motion, motions
 from demo.scenes import HELD_OUT_PHOTOS, photographs, textures
 from tests.conftest import GOLDEN, grey_levels, write_video
 from vjepa_utils.__main__ import main
@@ -345,7 +345,7 @@ def test_a_frame_at_random_says_nothing(bank):
 
 def test_a_motion_as_a_file(tmp_path, bank):
     frames, _ = motion("left", torch.Generator().manual_seed(3), bank, side=64)
-    write(frames, tmp_path / "m.mp4")
+    vj.figures.write_film(frames, tmp_path / "m.mp4", rate=24)
     assert np.abs(vj.read_video(tmp_path / "m.mp4").frames.astype(int) - frames).mean() < 4
 
 

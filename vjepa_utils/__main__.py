@@ -130,8 +130,7 @@ def classify(arguments):
         raise ValueError(f"--top must be at least 1, not {arguments.top}.")
     if arguments.encoder and not arguments.probe:
         raise ValueError("--encoder goes with --probe: a checkpoint with a head has its own.")
-    every = 1 if arguments.every is None else arguments.every
-    video = vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    video = _clip(arguments)
     if arguments.probe:
         probe = vj.Probe.load(arguments.probe)
         found = probe.classify(video, vj.load_encoder(arguments.encoder or probe.encoder), arguments.top)
@@ -152,10 +151,9 @@ def probe(arguments):
         _check_output(arguments, ".safetensors", output=arguments.save, flag="--save")
     if arguments.seed < 0:
         raise ValueError(f"--seed must be at least 0, not {arguments.seed}.")
-    taken = dict(start=arguments.start, every=1 if arguments.every is None else arguments.every, count=arguments.count)
     how = dict(size=arguments.size, context=arguments.context)
     encoder = vj.load_encoder(arguments.encoder)
-    features, labels, skipped = vj.probes.folder_features(arguments.video, encoder, **how, **taken)
+    features, labels, skipped = vj.probes.folder_features(arguments.folder, encoder, **how, **_frames(arguments))
     for why in skipped.values():
         print(f"skipped: {why}", file=sys.stderr)
     seen, held = vj.probes.hold_out(labels, arguments.seed)
@@ -169,7 +167,7 @@ def probe(arguments):
     lost = f", {len(skipped)} of the files skipped" if skipped else ""
     print(f"{len(seen)} clips to train on, {len(trained.classes)} classes, chance {1 / len(trained.classes):.0%}; {encoder.name}{lost}")
     if arguments.output:
-        heading = f"{Path(arguments.video).name} · {encoder.name} · {results[-1]} · rows in per cent"
+        heading = f"{Path(arguments.folder).name} · {encoder.name} · {results[-1]} · rows in per cent"
         vj.figures.save(vj.figures.confusion(truth, predicted, heading), arguments.output)
     if arguments.save:
         trained.save(arguments.save)
@@ -312,7 +310,7 @@ def parser():
     classify_.add_argument("-o", dest="output", metavar="OUT", help="a .png file: the frames used, and bars")
     classify_.set_defaults(run=classify)
     probe_ = commands.add_parser("probe", parents=[shared], help="train a probe on your own classes", description=probe.__doc__)
-    probe_.add_argument("video", metavar="FOLDER", help="a folder with a sub-folder of clips for each class")
+    probe_.add_argument("folder", metavar="FOLDER", help="a folder with a sub-folder of clips for each class")
     probe_.add_argument("--size", type=_size, help=side + " (default: 256, or the training size if larger)")
     probe_.add_argument("--context", type=_whole, help=contexts)
     probe_.add_argument("--seed", type=int, default=0, help="of the clips held out and of the training (default: %(default)s)")
@@ -329,8 +327,11 @@ def _clip(arguments):
     """The frames that were asked for."""
     import vjepa_utils as vj
 
-    every = 1 if arguments.every is None else arguments.every
-    return vj.read_video(arguments.video, arguments.start, every, arguments.count)
+    return vj.read_video(arguments.video, **_frames(arguments))
+
+
+def _frames(arguments):
+    return dict(start=arguments.start, every=1 if arguments.every is None else arguments.every, count=arguments.count)
 
 
 def _check_output(arguments, *kinds, output=None, flag="-o"):
@@ -342,7 +343,7 @@ def _check_output(arguments, *kinds, output=None, flag="-o"):
         *others, last = kinds
         raise ValueError(f"{flag} must end in {', '.join(others)}{' or ' if others else ''}{last}, not {output}.")
     vj.features.check_writable(output)
-    if output.exists() and output.resolve() == Path(arguments.video).resolve():
+    if "video" in arguments and output.exists() and output.resolve() == Path(arguments.video).resolve():
         raise ValueError(f"{flag} names the clip itself, {arguments.video}: give another file.")
 
 

@@ -87,7 +87,7 @@ def classify(video, checkpoint, top=5):
     size, corners = square_views(video.height, video.width, side)
     logits = []
     for part in tqdm(chosen, desc=f"classifying with {name}", unit="segment", delay=2, leave=False):
-        pixels = encoder._pixels(frames_at(video, part), size)  # (frames, 3, height, width)
+        pixels = encoder._pixels(video.at(part), size)  # (frames, 3, height, width)
         logits += [head_logits(model, pixels[None, :, :, y : y + side, x : x + side]) for y, x in corners]
     names = [config.id2label[i] for i in range(config.num_labels)]
     return Classification.of(torch.cat(logits), names, top, video.indices[chosen], name, _remark(model, names))
@@ -124,15 +124,6 @@ def square_views(height, width, side):
     long = int(side * max(height, width) / min(height, width))
     starts = sorted({i * ((long - side) // (VIEWS - 1)) for i in range(VIEWS)})  # a square has but one view
     return ((long, side), [(y, 0) for y in starts]) if height > width else ((side, long), [(0, x) for x in starts])
-
-
-def frames_at(video, positions):
-    """uint8 (n, H, W, 3): frames at positions in the clip, in any order and repeated, each decoded once."""
-    unique, inverse = np.unique(positions, return_inverse=True)
-    frames = [video[i : i + 1] for i in unique if i < len(video)]
-    if sum(map(len, frames)) < len(unique):
-        raise ValueError(f"{video.path} is damaged: take only the frames before that, with count={len(video)}.")
-    return np.concatenate(frames)[inverse]
 
 
 def _remark(model, names):

@@ -96,8 +96,8 @@ def _cached(name, revision):
 
 def load_model(folder, dtype):
     """The encoder in a folder, every weight accounted for: a `VJEPA2`, or a transformers model of images."""
-    config = _config(folder)
-    if config["model_type"] != "vjepa2" or HEAD in (config.get("architectures") or []):
+    config, kind = _config(folder)
+    if kind != KINDS["vjepa2"]:
         model = load_whole(folder, dtype)
         return getattr(model, "vjepa2", model)
     from transformers import VJEPA2Config
@@ -109,7 +109,7 @@ def load_model(folder, dtype):
         raise _unreadable(folder, error) from None
     shapes, found = ({name: value.shape for name, value in each.items()} for each in (model.state_dict(), weights))
     wrong = {name for name in shapes.keys() & found.keys() if shapes[name] != found[name]}
-    _check_whole(folder, "VJEPA2Model", missing=shapes.keys() - found, unexpected=found.keys() - shapes, mismatched=wrong)
+    _check_whole(folder, kind, missing=shapes.keys() - found, unexpected=found.keys() - shapes, mismatched=wrong)
     return model.take_weights(weights).eval().requires_grad_(False)
 
 
@@ -118,10 +118,7 @@ def load_whole(folder, dtype):
 
     Of images, or a `VJEPA2ForVideoClassification` whose encoder is exchanged for one with true positions.
     """
-    config = _config(folder)
-    kind = KINDS[config["model_type"]]
-    if HEAD in (config.get("architectures") or []):
-        kind = HEAD
+    _, kind = _config(folder)
     import transformers
 
     level, bar = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
@@ -131,6 +128,8 @@ def load_whole(folder, dtype):
         model, report = getattr(transformers, kind).from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
+        if kind == HEAD:
+            model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
     except Exception as error:  # whatever a damaged file makes of itself
         raise _unreadable(folder, error) from None
     finally:
@@ -138,21 +137,17 @@ def load_whole(folder, dtype):
         if bar:
             transformers.logging.enable_progress_bar()
     _check_whole(folder, kind, **{problem: report[f"{problem}_keys"] for problem in ("missing", "unexpected", "mismatched")})
-    if kind == HEAD:
-        try:
-            model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
-        except ValueError as error:
-            raise _unreadable(folder, error) from None
     return model.eval().requires_grad_(False)
 
 
 def _config(folder):
+    """What config.json says, and the name of the transformers class that it is of."""
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} holds no config.json: it is no checkpoint in Hugging Face format.")
     config = json.loads((folder / "config.json").read_text())
     if config.get("model_type") not in KINDS:
         raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of {', '.join(KINDS)}.")
-    return config
+    return config, HEAD if HEAD in (config.get("architectures") or []) else KINDS[config["model_type"]]
 
 
 def _unreadable(folder, error):

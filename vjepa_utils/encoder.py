@@ -19,7 +19,7 @@ from vjepa_utils.recovery import recover
 from vjepa_utils.video import as_video
 
 BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
-DECODED = 4  # frames at a time, even
+FRAMES_AT_ONCE = 4  # even; decoded frames of the clip's own size are held no longer than until they are resized
 
 
 def load_encoder(name="vjepa2-demo", device=None, dtype=None):
@@ -106,7 +106,8 @@ class Encoder:
         height, width = self._picture_size(video.height, video.width, size)
         length = self._context_length(context, len(video))
         rows, columns = height // self.patch_size, width // self.patch_size
-        tokens = -(-length // 2) * rows * columns
+        steps = -(-length // 2)  # of one context
+        tokens = steps * rows * columns
         self._check_memory(tokens, length, rows * columns)
         batch = max(1, BATCH_TOKENS[self.device.type] // tokens)  # contexts
         about = dict(patch_size=self.patch_size, picture_size=(height, width), source_size=(video.height, video.width), encoder=self.name)
@@ -118,8 +119,8 @@ class Encoder:
             run |= dict(mean=self.mean.tolist(), std=self.std.tolist(), size=(height, width))
             run |= dict(context=length, layer=layer, positions=positions)
             shape = *self.grid(video, (height, width), context), self.channels
-            file = FeatureFile(out, run, about, shape, batch * -(-length // 2))
-            start = len(video) if file.whole or file.steps == shape[0] else file.steps // -(-length // 2) * length
+            file = FeatureFile(out, run, about, shape, batch * steps)
+            start = len(video) if file.whole or file.steps == shape[0] else file.steps // steps * length
         with tqdm(total=len(video), initial=start, desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False) as progress:
             for pixels, found in _read_ahead(self._batches(video, start, batch * length, length > 1, (height, width))):
                 cuts += found
@@ -164,8 +165,8 @@ class Encoder:
         """Normalised pixels of `count` frames at a time, (n, 3, height, width), and file numbers of pairs with a cut between."""
         while start < len(video):  # a damaged file turns out shorter
             pixels, cuts, end = torch.empty(min(count, len(video) - start), 3, *size), [], min(start + count, len(video))
-            for first in range(start, end, DECODED):  # few frames of the clip's size at a time: only those of `size` are held
-                frames = video[first : min(first + DECODED, end)]
+            for first in range(start, end, FRAMES_AT_ONCE):
+                frames = video[first : min(first + FRAMES_AT_ONCE, end)]
                 pixels[first - start :][: len(frames)] = self._pixels(frames, size)
                 if paired and len(frames):
                     cuts += cuts_between(frames, np.arange(len(frames) // 2 * 2).reshape(-1, 2), video.indices[first:])

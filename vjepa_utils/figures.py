@@ -61,7 +61,7 @@ def _pick(video, numbers):
     missing = np.setdiff1d(numbers, video.indices)
     if len(missing):
         raise ValueError(f"The features cover frame {missing[0]}, which this clip does not hold.")
-    return np.concatenate([video[i : i + 1] for i in np.searchsorted(video.indices, numbers)])
+    return video.at(np.searchsorted(video.indices, numbers))
 
 
 def _check(step, features):
@@ -350,7 +350,7 @@ def animate(video, features, colours, path, rate=None):
         rate: frames a second; None takes that of the clip's times.
     """
     video = as_video(video)
-    _write_film(_side_by_side(video, features, colours), path, rate or _rate(video))
+    write_film(_side_by_side(video, features, colours), path, rate or _rate(video))
 
 
 def _rate(video):
@@ -358,7 +358,7 @@ def _rate(video):
     return 1 / np.median(np.diff(video.times)) if len(video) > 1 else 2
 
 
-def _write_film(pictures, path, rate):
+def write_film(pictures, path, rate):
     """Pictures uint8 (height, width, 3) of one size with even sides to an .mp4 or .gif."""
     with replacing(path) as temporary:
         if str(path).lower().endswith(".gif"):
@@ -414,7 +414,7 @@ def animate_tracks(video, tracks, path, tail=8, rate=None):
     """
     video = as_video(video)
     numbers = enumerate(tqdm(tracks.frames, desc="drawing", delay=2, leave=False))
-    _write_film((np.asarray(_draw_tracks(_pick(video, [n])[0], tracks, i, tail)) for i, n in numbers), path, rate or _rate(video))
+    write_film((np.asarray(_draw_tracks(_pick(video, [n])[0], tracks, i, tail)) for i, n in numbers), path, rate or _rate(video))
 
 
 def _draw_tracks(frame, tracks, place, tail):

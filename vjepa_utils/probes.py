@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers import VJEPA2Config
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
-from vjepa_utils.actions import Classification, frames_at
+from vjepa_utils.actions import Classification
 from vjepa_utils.features import Features, read_safetensors, replacing
 from vjepa_utils.video import as_video, file_identity, read_video
 
@@ -192,7 +192,7 @@ def clip_features(video, encoder, size=None, context=None):
     chosen = np.linspace(0, len(video) - 1, CLIP_FRAMES).round().astype(int)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "A cut seems")  # frames far apart look like cuts
-        features = encoder.encode(frames_at(video, chosen), context, size)
+        features = encoder.encode(video.at(chosen), context, size)
     places = tuple(min(PLACES, side) for side in features.grid[1:])
     pooled = F.adaptive_avg_pool2d(features.values.permute(0, 3, 1, 2), places).permute(0, 2, 3, 1)  # (steps, rows, columns, channels)
     frames = torch.from_numpy(video.indices[chosen].astype(np.int64))[features.frames]

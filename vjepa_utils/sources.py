@@ -52,7 +52,7 @@ class VideoFile:
     frames far apart through decord, where its seeks can be trusted."""
 
     def __init__(self, path):
-        self.path, self.lock, self.container, self.scattered = path, Lock(), None, None
+        self.path, self.lock, self.container, self.decord_reader = path, Lock(), None, None
         try:
             with av.open(str(path)) as container:
                 cover = av.stream.Disposition.attached_pic
@@ -60,7 +60,7 @@ class VideoFile:
                 if not streams or container.format.name == "tty":  # FFmpeg would draw a text file
                     raise ValueError(f"{path} holds no video stream.")
                 stream = max(streams, key=lambda s: s.width * s.height)
-                self.stream, stored, self.only = stream.index, (stream.height, stream.width), len(container.streams.video) == 1
+                self.stream, stored, self.single_stream = stream.index, (stream.height, stream.width), len(container.streams.video) == 1
                 aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
                 self.stamps, count, self.exact_seeks = _packet_stamps(container, stream)
                 step = float(1 / (stream.average_rate or FOLDER_RATE))
@@ -84,7 +84,7 @@ class VideoFile:
         numbers = [int(i) for i in indices]
         with self.lock:  # a decoder has a position
             frames = None
-            if self.exact_seeks and self.only and numbers[-1] - numbers[0] > FAR * len(numbers):
+            if self.exact_seeks and self.single_stream and numbers[-1] - numbers[0] > FAR * len(numbers):
                 frames = self._read_scattered(numbers)
             if frames is None:
                 frames = self._read_in_order(numbers)
@@ -131,9 +131,9 @@ class VideoFile:
     def _read_scattered(self, numbers):
         """Through decord; None where it cannot, or chooses another stream or takes padding for channels."""
         try:
-            self.scattered = self.scattered or decord.VideoReader(str(self.path))
-            frames = self.scattered.get_batch(numbers).asnumpy()
-            if len(self.scattered) == len(self.times) and frames.shape[1:] == self.shape:
+            self.decord_reader = self.decord_reader or decord.VideoReader(str(self.path))
+            frames = self.decord_reader.get_batch(numbers).asnumpy()
+            if len(self.decord_reader) == len(self.times) and frames.shape[1:] == self.shape:
                 return frames
         except DECORD_ERRORS:
             pass

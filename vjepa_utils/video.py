@@ -55,6 +55,17 @@ class Video:
             self.indices, self.times = self.indices[:kept], self.times[:kept]
         return frames
 
+    def at(self, positions):
+        """Frames at positions in the clip, in any order and repeated, each decoded once: uint8 (n, H, W, 3).
+
+        ValueError where the file turns out to be damaged before one of them.
+        """
+        unique, inverse = np.unique(positions, return_inverse=True)
+        frames = [self[i : i + 1] for i in unique if i < len(self)]
+        if sum(map(len, frames)) < len(unique):
+            raise ValueError(f"{self.path} is damaged: take only the frames before that, with count={len(self)}.")
+        return np.concatenate(frames)[inverse]
+
     @property
     def identity(self):
         """What tells this clip from others: its files with their sizes and dates, or a hash of its frames; and which frames."""
