@@ -3,8 +3,8 @@
 import torch
 from transformers import AutoModel
 
-from vjepa_utils.encoder import Encoder
-from vjepa_utils.model import VJEPA2
+from vjepa_utils.encoders.encoder import Encoder
+from vjepa_utils.encoders.vjepa2 import VJEPA2
 
 
 class PatchColours(Encoder):

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import vjepa_utils as vj
-import vjepa_utils.encoder
+import vjepa_utils.encoders.encoder
 
 RATE, SECONDS = 30, 10
 ROOT = Path(__file__).parent.parent
@@ -81,15 +81,15 @@ def finish(process):
 
 def ahead(name, film, size, repeats=3):
     """Seconds with and without reading ahead, in turns: two medians."""
-    encoder, reading = vj.load_encoder(name), {True: vjepa_utils.encoder._read_ahead, False: iter}
+    encoder, reading = vj.load_encoder(name), {True: vjepa_utils.encoders.encoder._read_ahead, False: iter}
     times = {True: [], False: []}
     for _ in range(repeats):
         for way, function in reading.items():
-            vjepa_utils.encoder._read_ahead = function
+            vjepa_utils.encoders.encoder._read_ahead = function
             begin = time.perf_counter()
             encoder.encode(film, size=size)
             times[way].append(time.perf_counter() - begin)
-    vjepa_utils.encoder._read_ahead = reading[True]
+    vjepa_utils.encoders.encoder._read_ahead = reading[True]
     return [statistics.median(values) for values in times.values()]
 
 

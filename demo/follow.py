@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from demo.scenes import PHOTOS, Layer, composite, follow, photographs, random_scenes, textures
 from demo.training import Stage, train
-from vjepa_utils.encoder import load_encoder
-from vjepa_utils.track_head import PARTS, TrackHead
-from vjepa_utils.tracking import RASTER, TEMPERATURE, match, sample
+from vjepa_utils.encoders.encoder import load_encoder
+from vjepa_utils.tracking.head import PARTS, TrackHead
+from vjepa_utils.tracking.points import RASTER, TEMPERATURE, match, sample
 
 SIDE, LENGTH, FRAMES, POINTS = 256, 24, 12, 64  # pixels; frames of a scene; of a clip; points of a clip
 SCENES, FRESH = 96, 8  # in the pool; one is replaced in every 8th call of `renew`

@@ -6,7 +6,7 @@
 The encoder's last blocks, which serve the cross-entropy of the stage before rather than the features, are left off. Then
 V-JEPA 2's objective with the encoder held still: from what it makes of the visible tokens alone, the predictor says
 what it makes of the whole clip at the hidden tokens; L1 on layer-normalised features (Assran et al. 2025). To the two
-masks of pretraining come those that `vjepa_utils.masks` has besides: random tokens and places, a centred block, a
+masks of pretraining come those that `vjepa_utils.recovery.masks` has besides: random tokens and places, a centred block, a
 moving window, the future.
 """
 
@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from demo.training import PATCH, Clips, Stage, normalised, train
-from vjepa_utils import masks
-from vjepa_utils.checkpoints import load_model
-from vjepa_utils.model import encode_tokens, predict_tokens
+from vjepa_utils.encoders.checkpoints import load_model
+from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
+from vjepa_utils.recovery import masks
 
 SHAPES = [(8, 128, 128), (8, 192, 192), (16, 128, 128), (8, 160, 288), (8, 256, 144), (4, 256, 256), (16, 160, 160), (2, 256, 256)]
 BLOCKS = 9  # that are kept: later ones know less of what things are and more of where

@@ -21,8 +21,8 @@ from torch import nn
 from transformers import VJEPA2Config, VJEPA2Model
 
 from demo.training import PATCH, Clips, Stage, normalised, train
-from vjepa_utils import masks
-from vjepa_utils.model import VJEPA2, encode_tokens, predict_tokens
+from vjepa_utils.encoders.vjepa2 import VJEPA2, encode_tokens, predict_tokens
+from vjepa_utils.recovery import masks
 
 CONFIG = dict(
     crop_size=128, frames_per_clip=8, patch_size=16, tubelet_size=2, hidden_size=192, num_attention_heads=3,

@@ -14,11 +14,11 @@ from demo.motions import BACKWARDS, SWEEPS, motion, motions
 from demo.scenes import HELD_OUT_PHOTOS, photographs, textures
 from tests.conftest import GOLDEN, grey_levels, write_video
 from vjepa_utils.__main__ import main
-from vjepa_utils.actions import head_logits, segment_frames, square_views
-from vjepa_utils.checkpoints import load_whole
-from vjepa_utils.encoder import Encoder
+from vjepa_utils.actions.heads import head_logits, segment_frames, square_views
+from vjepa_utils.actions.probes import accuracy, folder_features, hold_out
+from vjepa_utils.encoders.checkpoints import load_whole
+from vjepa_utils.encoders.encoder import Encoder
 from vjepa_utils.features import Features
-from vjepa_utils.probes import accuracy, folder_features, hold_out
 
 NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
 
@@ -58,7 +58,7 @@ def test_logits_equal_stock_transformers(head):
 
 def test_softmax_is_averaged_over_segments_and_views(head, monkeypatch):
     """Frames, crops and averages worked out here, with the stock model."""
-    monkeypatch.setattr("vjepa_utils.actions.fast_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("vjepa_utils.actions.heads.fast_dtype", lambda device: torch.float32)
     folder, stock = head
     frames = noise(90, 64, 100)
     found = vj.classify(frames, folder, top=3)
@@ -177,7 +177,7 @@ def test_features_of_another_encoder():
 
 def test_a_probe_refuses_other_weights_and_takes_the_same_in_another_dtype(tiny):
     video = noise(8, 32, 32)
-    features = [vj.probes.clip_features(video[i:], tiny, 32) for i in range(4)]
+    features = [vj.actions.probes.clip_features(video[i:], tiny, 32) for i in range(4)]
     probe = vj.train_probe(features, ["a", "a", "b", "b"], "linear", tiny, size=32)
     assert sum(probe.classify(video, tiny).probabilities) == pytest.approx(1)
     half = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.bfloat16)
@@ -359,4 +359,4 @@ def test_a_clip_that_breaks_between_the_frames_taken(clips, tiny, monkeypatch):
     monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
     video = vj.read_video(clips / "formats" / "corrupted_midstream.mp4")
     with pytest.warns(UserWarning, match="damaged at frame 28"), pytest.raises(ValueError, match="count=28"):
-        vj.probes.clip_features(video, tiny, 64)
+        vj.actions.probes.clip_features(video, tiny, 64)

@@ -99,7 +99,7 @@ def test_a_gated_checkpoint_says_how_to_get_access(monkeypatch):
             raise OSError
         raise GatedRepoError("403", response=httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co")))
 
-    monkeypatch.setattr("vjepa_utils.checkpoints.snapshot_download", refuse)
+    monkeypatch.setattr("vjepa_utils.encoders.checkpoints.snapshot_download", refuse)
     with pytest.raises(ValueError, match="is gated.* https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m .*hf auth login"):
         vj.load_encoder("facebook/dinov3-vits16-pretrain-lvd1689m")
 

@@ -101,7 +101,7 @@ def test_operations_of_the_encoder():
     """ViT-L on a pair at 256×256, worked by hand: 256 tokens × (24 blocks × (24·1024² + 4·256·1024) + 3072·1024) = 162 GFLOP."""
     from transformers import VJEPA2Config
 
-    from benchmarks.encoder import multiplications
+    from benchmarks.encoder_speed import multiplications
 
     assert multiplications(VJEPA2Config(), 1, 2, 256, 256) == 256 * (24 * (25_165_824 + 1_048_576) + 3_145_728)
     assert multiplications(VJEPA2Config(), 3, 2, 256, 256) / 3e9 == pytest.approx(162, abs=0.5)

@@ -12,7 +12,7 @@ from transformers import VJEPA2Model
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN
-from vjepa_utils.recovery import _mask_token
+from vjepa_utils.recovery.prediction import _mask_token
 
 CASES = ["square", "clip", "landscape", "portrait", "larger"]
 pytestmark = pytest.mark.filterwarnings("ignore:A cut")  # random frames look like cuts
@@ -134,7 +134,7 @@ def test_many_tokens_take_little_time_and_the_same_tokens():
     from scipy.spatial import cKDTree
 
     near = cKDTree(places).query(np.argwhere(hidden))[0]
-    found = vj.recovery._nearest_visible(hidden)
+    found = vj.recovery.prediction._nearest_visible(hidden)
     assert np.linalg.norm(places[found] - np.argwhere(hidden), axis=1) == pytest.approx(near)
 
 
@@ -258,11 +258,11 @@ def test_bad_input(tiny, hidden, token, sentence):
 
 def test_an_encoder_without_a_predictor(tiny):
     with pytest.raises(ValueError, match="image has no predictor"):
-        vj.recovery.recover(SimpleNamespace(model=SimpleNamespace(), name="image"), FRAMES, MASK)
+        vj.recovery.prediction.recover(SimpleNamespace(model=SimpleNamespace(), name="image"), FRAMES, MASK)
 
 
 def test_a_clip_that_cannot_fit_names_how_many_frames_can(tiny, monkeypatch):
-    monkeypatch.setattr("vjepa_utils.encoder.psutil.virtual_memory", lambda: SimpleNamespace(available=2_000_000))
+    monkeypatch.setattr("vjepa_utils.encoders.encoder.psutil.virtual_memory", lambda: SimpleNamespace(available=2_000_000))
     frames = np.zeros((400, 32, 32, 3), np.uint8)
     with pytest.raises(MemoryError, match=r"400 frames .* count=\d+ fits"):
         tiny.recover(frames, vj.masks.block((200, 2, 2), 0.5), 0, 32)

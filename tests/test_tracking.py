@@ -15,9 +15,9 @@ from PIL import Image
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
 from vjepa_utils.__main__ import main
-from vjepa_utils.tapvid import clips, evaluate, load_pickle, queries
-from vjepa_utils.track_head import PARTS, TrackHead, load_head
-from vjepa_utils.tracking import soft_argmax, tapvid_metrics, track
+from vjepa_utils.tracking.head import PARTS, TrackHead, load_head
+from vjepa_utils.tracking.points import soft_argmax, tapvid_metrics, track
+from vjepa_utils.tracking.tapvid import clips, evaluate, load_pickle, queries
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from demo.predict import Prediction
 from demo.pretrain import Pretraining
 from demo.training import normalised
 from tests.conftest import ROOT
-from vjepa_utils.model import encode_tokens
+from vjepa_utils.encoders.vjepa2 import encode_tokens
 
 START = ROOT / "demo" / "vjepa2-demo"
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 import vjepa_utils as vj
 from tests.conftest import grey_levels, write_video
-from vjepa_utils.cuts import cuts_between
-from vjepa_utils.sources import VideoFile
+from vjepa_utils.reading.cuts import cuts_between
+from vjepa_utils.reading.sources import VideoFile
 
 BROKEN = ["zero_bytes.mp4", "text_named.mp4", "truncated_no_moov.mp4", "audio_only.mp3"]
 CUT_SHORT = {"corrupted_midstream.mp4": 28, "truncated_moov_first.mp4": 65}
@@ -79,7 +79,7 @@ def test_containers_that_tell_little_of_time(tmp_path, name, monkeypatch):
     rate = 25 if name.endswith("h264") else 30  # FFmpeg's guess
     assert np.allclose(np.diff(video.times), 1 / rate, atol=2e-3)
     monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
-    monkeypatch.setattr("vjepa_utils.sources.FAR", 3)
+    monkeypatch.setattr("vjepa_utils.reading.sources.FAR", 3)
     film = vj.read_video(tmp_path / name)
     for start in (35, 36, 3, 46, 11):  # around key frames 12, 24, 36, 48; forwards and backwards
         assert film[start : start + 2][:, 20, 20, 0].tolist() == pytest.approx([5 * start, 5 * start + 5], abs=3)
@@ -248,7 +248,7 @@ def test_frames_are_those_of_their_time_wherever_reading_starts(clips, monkeypat
         film = vj.read_video(clips / "formats" / name)
         for start in (len(decoded) - 2, 3, len(decoded) // 2, 0):  # forwards and backwards
             assert np.array_equal(film[start : start + 2], decoded[start : start + 2])
-        monkeypatch.setattr("vjepa_utils.sources.FAR", 1)  # frames this far apart come through decord
+        monkeypatch.setattr("vjepa_utils.reading.sources.FAR", 1)  # frames this far apart come through decord
         assert np.array_equal(vj.read_video(clips / "formats" / name, start=1, every=3)[:], decoded[1::3])
         monkeypatch.undo()
 

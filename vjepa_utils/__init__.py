@@ -7,42 +7,12 @@
     features = encoder.encode(video)             # values: (steps, rows, columns, channels)
     colours = vj.PCAColours().fit(features).colours(features)
 
-Read on in the order of that pipeline: `video` (over `sources`), `encoder` (below it `checkpoints`, `model` and `positions`),
-`features`, `colours`, `figures`; beside it `masks` and `recovery`, what the predictor makes of hidden tokens,
-`comparison` with image encoders, `tracking`, points followed through a clip (with `track_head` and `tapvid`), and `actions`
-and `probes`, which tell what happens in a clip.
+Read on in the order of that pipeline: `video` (over `reading`), `encoders`, `features`, `colours`, `figures`. Beside it a
+room for each study: `recovery`, what the predictor makes of hidden tokens; `comparison` with image encoders; `tracking`,
+points followed through a clip; `actions`, which tell what happens in a clip.
 """
 
-import importlib
+import lazy_loader
 
-_HOMES = {
-    "Video": "video",
-    "read_video": "video",
-    "as_video": "video",
-    "Encoder": "encoder",
-    "load_encoder": "encoder",
-    "CHECKPOINTS": "checkpoints",
-    "Features": "features",
-    "Recovery": "recovery",
-    "PCAColours": "colours",
-    "Tracks": "tracking",
-    "track": "tracking",
-    "classify": "actions",
-    "train_probe": "probes",
-    "Probe": "probes",
-}
-_MODULES = ("video", "sources", "checkpoints", "encoder", "model", "positions", "features", "masks", "recovery", "colours", "comparison")
-_MODULES += "figures", "tracking", "track_head", "tapvid", "actions", "probes"
-__all__ = [*_HOMES, *_MODULES]
-
-
-def __getattr__(name):  # torch and transformers take seconds to import: only when something needs them
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"vjepa_utils.{_HOMES[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"vjepa_utils.{name}")
-    raise AttributeError(f"module 'vjepa_utils' has no attribute {name!r}")
-
-
-def __dir__():
-    return __all__
+# torch and transformers take seconds to import: only when something needs them; __init__.pyi says what is where
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

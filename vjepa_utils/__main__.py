@@ -93,7 +93,7 @@ def track(arguments):
     video = _clip(arguments)
     frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
     points = arguments.points or vj.tracking.grid_points(video, 16 if arguments.grid is None else arguments.grid)
-    head = arguments.head and vj.track_head.load_head(arguments.head)
+    head = arguments.head and vj.tracking.load_head(arguments.head)
     tracks = vj.track(video, [(frame, x, y) for x, y in points], vj.load_encoder(arguments.encoder), head, arguments.size)
     if arguments.save:
         tracks.save(arguments.save)
@@ -113,10 +113,10 @@ def tapvid(arguments):
 
     if arguments.clips is not None and arguments.clips < 1:
         raise ValueError(f"--clips must be at least 1, not {arguments.clips}.")
-    head = arguments.head and vj.track_head.load_head(arguments.head)
+    head = arguments.head and vj.tracking.load_head(arguments.head)
     encoder = vj.load_encoder(arguments.encoder)
     print(f"{encoder.name}{' with ' + head.name if head else ''}, {arguments.mode}")
-    for line in vj.tapvid.table(arguments.path, encoder, head, arguments.size, arguments.mode, arguments.clips):
+    for line in vj.tracking.tapvid.table(arguments.path, encoder, head, arguments.size, arguments.mode, arguments.clips):
         print(line, flush=True)
 
 
@@ -153,15 +153,15 @@ def probe(arguments):
         raise ValueError(f"--seed must be at least 0, not {arguments.seed}.")
     how = dict(size=arguments.size, context=arguments.context)
     encoder = vj.load_encoder(arguments.encoder)
-    features, labels, skipped = vj.probes.folder_features(arguments.folder, encoder, **how, **_frames(arguments))
+    features, labels, skipped = vj.actions.probes.folder_features(arguments.folder, encoder, **how, **_frames(arguments))
     for why in skipped.values():
         print(f"skipped: {why}", file=sys.stderr)
-    seen, held = vj.probes.hold_out(labels, arguments.seed)
+    seen, held = vj.actions.probes.hold_out(labels, arguments.seed)
     truth, results = [labels[i] for i in held], []
     for kind in ("linear", "attentive"):
         trained = vj.train_probe([features[i] for i in seen], [labels[i] for i in seen], kind, encoder, **how, seed=arguments.seed)
         predicted = trained.predict([features[i] for i in held])
-        right, low, high = vj.probes.accuracy(truth, predicted)
+        right, low, high = vj.actions.probes.accuracy(truth, predicted)
         results.append(f"{kind} probe: {right:.0%} of {len(truth)} held-out clips right (95 %: {low:.0%} to {high:.0%})")
         print(results[-1])
     lost = f", {len(skipped)} of the files skipped" if skipped else ""

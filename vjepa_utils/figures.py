@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm.auto import tqdm
 
 from vjepa_utils.colours import PCAColours
-from vjepa_utils.comparison import similarity, step_of
+from vjepa_utils.comparison.one_grid import similarity, step_of
 from vjepa_utils.features import replacing
-from vjepa_utils.masks import pixels
+from vjepa_utils.recovery.masks import pixels
 from vjepa_utils.video import as_video
 
 GREY = 205  # of 255: what is hidden in a frame, and what is visible in a map of errors

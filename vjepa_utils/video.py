@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vjepa_utils.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoFile
+from vjepa_utils.reading.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoFile
 
 DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are used
 

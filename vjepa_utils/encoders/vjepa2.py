@@ -2,14 +2,14 @@
 
 The transformers port derives positions from the training square whatever the input, so on any other grid each token gets a
 wrong one, without an error. Here positions are an argument, hidden tokens are dropped before the first layer, the rotation
-costs no shuffling, and blocks work in place: see `benchmarks/encoder.py` for what that is worth.
+costs no shuffling, and blocks work in place: see `benchmarks/encoder_speed.py` for what that is worth.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vjepa_utils.positions import even_channels_first, grid_positions, rotary_tables
+from vjepa_utils.encoders.positions import even_channels_first, grid_positions, rotary_tables
 
 
 class RotaryAttention(nn.Module):

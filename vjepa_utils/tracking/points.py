@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from vjepa_utils.features import replacing
-from vjepa_utils.track_head import TrackHead, load_head
+from vjepa_utils.tracking.head import TrackHead, load_head
 from vjepa_utils.video import as_video
 
 # softmax(40 × cosine) over the cells within 5 of the best. Chrono (Kim et al. 2025) has 20: the demo encoder's features as they are
@@ -73,7 +73,7 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
         head: None compares the encoder's features as they are (zero-shot). A `TrackHead`, the name of a shipped one
             ("track-head") or the folder of one lets it refine them, and judge what is visible.
         size, layer: as for `Encoder.encode`; a head brings its own layer, and its size where none is given. Without a head
-            None is a short side of 512: smaller cells follow better (benchmarks/tracking.py).
+            None is a short side of 512: smaller cells follow better (benchmarks/point_tracking.py).
         context: "frame", each frame by itself, or "pair", each frame t with t + 1: see `frame_features`.
     Returns:
         Tracks. The frame of a query holds the query itself. Without a head a point is visible where the way back from

@@ -1,4 +1,4 @@
-"""How far do features carry a point? python -m benchmarks.tracking [--heads FOLDER …]
+"""How far do features carry a point? python -m benchmarks.point_tracking [--heads FOLDER …]
 
 TAP-Vid's measures in per cent, mean ± standard deviation over 100 scenes of 24 frames of 256×256 pixels, with textures that no
 training used: 30 points picked in the first frame, half on what moves in the world. Then where each tracker fails:
@@ -17,8 +17,8 @@ from tqdm import tqdm
 import vjepa_utils as vj
 from benchmarks.baselines import PatchColours, random_weights
 from demo.scenes import unseen_scenes
-from vjepa_utils.track_head import load_head
-from vjepa_utils.tracking import RASTER, THRESHOLDS, ZERO_SHOT_SIZE, Tracks, frame_features, tapvid_metrics, track, track_in
+from vjepa_utils.tracking.head import load_head
+from vjepa_utils.tracking.points import RASTER, THRESHOLDS, ZERO_SHOT_SIZE, Tracks, frame_features, tapvid_metrics, track, track_in
 
 ROOT = Path(__file__).parent.parent
 SCENES, FEWER, FRAMES, POINTS, SEED = 100, 20, 24, 30, 7

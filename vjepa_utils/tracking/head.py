@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vjepa_utils.encoder import resized
+from vjepa_utils.encoders.encoder import resized
 
-SHIPPED = {"track-head": Path(__file__).parent.parent / "demo" / "track-head"}
+SHIPPED = {"track-head": Path(__file__).parents[2] / "demo" / "track-head"}
 PARTS = "temporal", "upsampling", "stem"
 STRIDE = 4  # pixels of the encoded picture per cell, with upsampling
 WIDTH, OUT = 64, 128  # channels of the convolutions, and of what is compared

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from transformers import VJEPA2Config
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
-from vjepa_utils.actions import Classification
+from vjepa_utils.actions.heads import Classification
 from vjepa_utils.features import Features, read_safetensors, replacing
 from vjepa_utils.video import as_video, file_identity, read_video
 

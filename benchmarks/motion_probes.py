@@ -1,4 +1,4 @@
-"""What frozen features know of motion: python -m benchmarks.actions [ENCODER …] [--context pair]
+"""What frozen features know of motion: python -m benchmarks.motion_probes [ENCODER …] [--context pair]
 
 Probes on rendered clips whose class is in the motion alone: twelve classes (demo/motions.py), 8 frames of 128×128 pixels, encoded
 as they are. Beside the encoders stand random weights of their architectures and raw colours. Accuracy in per cent: mean over
@@ -23,8 +23,8 @@ from tqdm import tqdm
 import vjepa_utils as vj
 from benchmarks.baselines import PatchColours, random_weights
 from demo.motions import BACKWARDS, SWEEPS, motions
-from vjepa_utils.checkpoints import SHIPPED
-from vjepa_utils.probes import accuracy, clip_features, train_probe
+from vjepa_utils.actions.probes import accuracy, clip_features, train_probe
+from vjepa_utils.encoders.checkpoints import SHIPPED
 
 SIDE, TRAIN, TEST, SEEDS = 128, 32, 16, (1, 2, 3)  # pixels; clips of each class
 CONDITIONS = ("in order", "backwards", "shuffled", "one frame")

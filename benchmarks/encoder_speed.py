@@ -1,4 +1,4 @@
-"""How near the encoder comes to the machine's limit: python -m benchmarks.encoder [--models vitl demo] [--json FILE]
+"""How near the encoder comes to the machine's limit: python -m benchmarks.encoder_speed [--models vitl demo] [--json FILE]
 
 In one run and in turns: the matrix products of one block alone (the machine's peak for these very shapes, dtype and threads),
 stock transformers, and this project; on CUDA, or with --compile, this project through torch.compile as well. Multiplications are
@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
-from vjepa_utils.checkpoints import SHIPPED
-from vjepa_utils.encoder import fast_dtype
-from vjepa_utils.model import VJEPA2, encode_tokens
+from vjepa_utils.encoders.checkpoints import SHIPPED
+from vjepa_utils.encoders.encoder import fast_dtype
+from vjepa_utils.encoders.vjepa2 import VJEPA2, encode_tokens
 
 SHAPES = {  # (batch, frames, height, width) on the CPU
     "pairs 256×256": (8, 2, 256, 256),

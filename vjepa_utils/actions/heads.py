@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from vjepa_utils.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
-from vjepa_utils.encoder import Encoder, _best_device, fast_dtype
-from vjepa_utils.model import encode_tokens
+from vjepa_utils.encoders.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
+from vjepa_utils.encoders.encoder import Encoder, _best_device, fast_dtype
+from vjepa_utils.encoders.vjepa2 import encode_tokens
 from vjepa_utils.video import as_video
 
 # Segments of the clip and the step between frames in each, as the reference's configs/inference has them.

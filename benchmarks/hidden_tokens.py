@@ -1,4 +1,4 @@
-"""Prediction against its baselines, and the leak of stock transformers: python -m benchmarks.recovery [--encoder NAME]
+"""Prediction against its baselines, and the leak of stock transformers: python -m benchmarks.hidden_tokens [--encoder NAME]
 
 Mean cosine with the layer-normalised features of the whole clip at the hidden tokens, mean ± standard deviation over clips,
 and the share of tokens where the prediction has the higher cosine. The baselines copy features of visible places that saw

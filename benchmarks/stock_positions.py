@@ -1,4 +1,4 @@
-"""True and stock positions against the reference implementation: python -m benchmarks.positions
+"""True and stock positions against the reference implementation: python -m benchmarks.stock_positions
 
 Relative L2 errors in float32 on the cases of tests/golden, whose checkpoint has random weights with active attention.
 """
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import vjepa_utils as vj
-from vjepa_utils.model import encode_tokens, predict_tokens
+from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 

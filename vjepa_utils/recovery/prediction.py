@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
+from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.features import Features
-from vjepa_utils.model import encode_tokens, predict_tokens
 from vjepa_utils.video import as_video
 
 AT_ONCE = 512  # hidden tokens whose distances to all visible ones are held in memory

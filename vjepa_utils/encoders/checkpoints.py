@@ -9,9 +9,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from safetensors.torch import load_file
 
-from vjepa_utils.model import VJEPA2
+from vjepa_utils.encoders.vjepa2 import VJEPA2
 
-SHIPPED = {name: Path(__file__).parent.parent / "demo" / name for name in ("vjepa2-demo", "dino-demo")}
+SHIPPED = {name: Path(__file__).parents[2] / "demo" / name for name in ("vjepa2-demo", "dino-demo")}
 
 KINDS = {  # the model of each model_type
     "vjepa2": "VJEPA2Model",

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from vjepa_utils.checkpoints import find, label, load_model, pixel_statistics
-from vjepa_utils.cuts import cuts_between
+from vjepa_utils.encoders.checkpoints import find, label, load_model, pixel_statistics
+from vjepa_utils.encoders.vjepa2 import encode_tokens
 from vjepa_utils.features import FeatureFile, Features
-from vjepa_utils.model import encode_tokens
-from vjepa_utils.recovery import recover
+from vjepa_utils.reading.cuts import cuts_between
+from vjepa_utils.recovery.prediction import recover
 from vjepa_utils.video import as_video
 
 BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory

@@ -1,0 +1,5 @@
+"""How do encoders compare on one clip?"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,2 @@
+from . import cuts as cuts
+from . import sources as sources

@@ -1,0 +1,5 @@
+"""What does the predictor recover when part of the clip is hidden?"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,14 @@
+from . import head as head
+from . import points as points
+from . import tapvid as tapvid
+from .head import TrackHead as TrackHead
+from .head import load_head as load_head
+from .points import Tracks as Tracks
+from .points import frame_features as frame_features
+from .points import grid_points as grid_points
+from .points import match as match
+from .points import sample as sample
+from .points import soft_argmax as soft_argmax
+from .points import tapvid_metrics as tapvid_metrics
+from .points import track as track
+from .points import track_in as track_in
