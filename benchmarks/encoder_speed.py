@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
 from vjepa_utils.encoders.checkpoints import SHIPPED
-from vjepa_utils.encoders.encoder import fast_dtype
+from vjepa_utils.encoders.devices import fast_dtype
 from vjepa_utils.encoders.vjepa2 import VJEPA2, encode_tokens
 
 SHAPES = {  # (batch, frames, height, width) on the CPU

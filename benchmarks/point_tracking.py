@@ -18,7 +18,8 @@ import vjepa_utils as vj
 from benchmarks.baselines import PatchColours, random_weights
 from demo.scenes import unseen_scenes
 from vjepa_utils.tracking.head import load_head
-from vjepa_utils.tracking.points import RASTER, THRESHOLDS, ZERO_SHOT_SIZE, Tracks, frame_features, tapvid_metrics, track, track_in
+from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
+from vjepa_utils.tracking.points import RASTER, ZERO_SHOT_SIZE, Tracks, frame_features, track, track_in
 
 ROOT = Path(__file__).parent.parent
 SCENES, FEWER, FRAMES, POINTS, SEED = 100, 20, 24, 30, 7

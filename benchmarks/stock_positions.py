@@ -30,7 +30,7 @@ def main():
         size, grid = tuple(case["frames"].shape[1:3]), (about["steps"], about["rows"], about["columns"])
         stock, true = (encoder.encode(case["frames"], "clip", size, positions=p).values.flatten(0, 2) for p in ("stock", "true"))
         visible, hidden = case["visible"].unsqueeze(0), case["hidden"].unsqueeze(0)
-        context = encode_tokens(encoder.model, encoder._pixels(case["frames"].numpy(), size).unsqueeze(0), visible)
+        context = encode_tokens(encoder.model, encoder.pixels(case["frames"].numpy(), size).unsqueeze(0), visible)
         predicted = predict_tokens(encoder.model, context, visible, hidden, grid)[0]
         errors = error(stock, case["tokens"]), error(true, case["tokens"]), error(context[0], case["visible_tokens"])
         last = error(predicted, case["predicted_mask_token_0"])

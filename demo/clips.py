@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from demo.scenes import Layer, composite, follow, masks_of, noise, pose
-from vjepa_utils.features import replacing
+from vjepa_utils.files import replacing
 
 FRAMES, RATE = 48, 24
 TIME = torch.arange(FRAMES, dtype=torch.float32)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from demo.scenes import PHOTOS, Layer, composite, follow, photographs, random_scenes, textures
 from demo.training import Stage, train
-from vjepa_utils.encoders.encoder import load_encoder
+from vjepa_utils.encoders.load import load_encoder
 from vjepa_utils.tracking.head import PARTS, TrackHead
 from vjepa_utils.tracking.points import RASTER, TEMPERATURE, match, sample
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from demo.scenes import HELD_OUT_PHOTOS, Layer, composite, masks_of, outlines, photographs, pick, pose, textures, uniform
-from vjepa_utils.figures import write_film
+from vjepa_utils.drawing import write_film
 
 SWEEPS = {  # class: what sweeps through its range, and which way
     "left": ("x", -1), "right": ("x", 1), "up": ("y", -1), "down": ("y", 1), "clockwise": ("turn", 1), "counter-clockwise": ("turn", -1),

@@ -352,7 +352,7 @@ def test_a_motion_as_a_file(tmp_path, bank):
 def test_bars_of_a_single_frame(head):
     folder, _ = head
     found = vj.classify(noise(1, 64, 64), folder)
-    assert vj.figures.action_bars(noise(1, 64, 64), found).axes
+    assert vj.actions.action_bars(noise(1, 64, 64), found).axes
 
 
 def test_a_clip_that_breaks_between_the_frames_taken(clips, tiny, monkeypatch):

@@ -27,14 +27,14 @@ FILM = grey_levels(23, 32, 48)
 def test_pixels_are_scaled_and_normalised(tiny):
     frames = np.zeros((1, 32, 32, 3), np.uint8)
     frames[..., 0], frames[..., 1], frames[..., 2] = 255, 51, 0
-    values = tiny._pixels(frames, (32, 32))[0, :, 0, 0]
+    values = tiny.pixels(frames, (32, 32))[0, :, 0, 0]
     # (1 - 0.485) / 0.229, (0.2 - 0.456) / 0.224, (0 - 0.406) / 0.225
     assert values.tolist() == pytest.approx([2.248908, -1.142857, -1.804444], abs=1e-5)
 
 
 def test_resize_is_bilinear_and_antialiased(tiny):
     ramp = np.tile(np.arange(64, dtype=np.uint8).repeat(3).reshape(1, 1, 64, 3), (1, 64, 1, 1))
-    row = tiny._pixels(ramp, (32, 32))[0, 0, 16] * 0.229 + 0.485
+    row = tiny.pixels(ramp, (32, 32))[0, 0, 16] * 0.229 + 0.485
     # Halving weighs four neighbours 1 3 3 1: in the middle of a ramp the value at its centre, 2 i + 0.5.
     assert (row[4:-4] * 255).tolist() == pytest.approx([2 * i + 0.5 for i in range(4, 28)], abs=1e-3)
 
@@ -43,7 +43,7 @@ def test_statistics_of_the_checkpoint_are_used(tiny, tmp_path):
     shutil.copytree(GOLDEN / "model", tmp_path / "other")
     (tmp_path / "other" / "video_preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
     other = vj.load_encoder(tmp_path / "other", dtype=torch.float32)
-    assert other._pixels(np.full((1, 16, 16, 3), 255, np.uint8), (16, 16)).unique().tolist() == [2.0]
+    assert other.pixels(np.full((1, 16, 16, 3), 255, np.uint8), (16, 16)).unique().tolist() == [2.0]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_layers(tiny):
     for layer in stock.encoder.layer:
         layer.register_forward_hook(lambda module, inputs, output: outputs.append(output[0]))
     with torch.no_grad():
-        stock(tiny._pixels(frames, (64, 64)).unsqueeze(0), skip_predictor=True)
+        stock(tiny.pixels(frames, (64, 64)).unsqueeze(0), skip_predictor=True)
     for k in (1, 2, 3):
         ours = tiny.encode(frames, size=64, layer=k).values.flatten(0, 2)
         assert (ours - outputs[k - 1][0]).norm() < 1e-5 * ours.norm()
@@ -233,7 +233,7 @@ def test_a_run_that_is_stopped_when_all_is_written(tiny, film, batches, tmp_path
     path, out = write_video(tmp_path / "odd.mp4", FILM[:21]), tmp_path / "film.safetensors"
     kept = tiny.encode(path, 4, 32)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("vjepa_utils.features.os.replace", lambda *_: batches.stop_now())
+        patched.setattr("vjepa_utils.encoders.feature_file.os.replace", lambda *_: batches.stop_now())
         tiny.encode(path, 4, 32, out=out)
     done = batches.count
     assert torch.equal(tiny.encode(path, 4, 32, out=out).values, kept.values) and batches.count == done

@@ -68,7 +68,7 @@ def test_in_stock_transformers_they_do(tiny, golden):
     contexts, predictions = [], []
     for clip in (frames.numpy(), repainted(frames.numpy(), hidden)):
         with torch.no_grad():
-            pixels = tiny._pixels(clip, size).unsqueeze(0)
+            pixels = tiny.pixels(clip, size).unsqueeze(0)
             out = stock(pixels, context_mask=[case["visible"].unsqueeze(0)], target_mask=[case["hidden"].unsqueeze(0)])
         contexts.append(out.masked_hidden_state[0])
         predictions.append(out.predictor_output.last_hidden_state[0])
@@ -172,7 +172,7 @@ def test_the_strip_shows_what_is_hidden_filled_in_and_how_alike():
     hidden = vj.masks.block((3, 4, 6), 0.5)
     found = recovery(target, hidden)
     video = np.full((6, 64, 96, 3), 60, np.uint8)
-    figure = vj.figures.recovery_strip(video, {"block": found})
+    figure = vj.recovery.recovery_strip(video, {"block": found})
     shown = [axis.get_images()[0].get_array() for axis in figure.axes]
     assert len(shown) == 12 and (shown[0][0, 0] == 60).all() and (shown[0][32, 48] > 150).all()
     assert np.allclose(shown[3], shown[6])  # the prediction is the truth, in the same basis
@@ -188,7 +188,7 @@ def test_curves_are_means_over_tokens_and_seeds():
     masks = {0.25: vj.masks.block(grid, 0.25), 0.6: vj.masks.block(grid, 0.6), "future": vj.masks.future(grid, 1)}
     targets = [torch.randn(*grid, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     many = [{name: recovery(target, mask, target[mask] + seed) for name, mask in masks.items()} for seed, target in enumerate(targets)]
-    left, right = vj.figures.recovery_curves(many, "three seeds").axes
+    left, right = vj.recovery.recovery_curves(many, "three seeds").axes
     lines = lambda axis: [line.get_ydata() for line in axis.get_lines()]
     expected = [np.mean([found[share].cosine.mean() for found in many]) for share in (0.25, 0.6)]
     assert lines(left)[0] == pytest.approx(expected) and np.isnan(lines(left)[3]).all()

@@ -16,7 +16,8 @@ import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
 from vjepa_utils.__main__ import main
 from vjepa_utils.tracking.head import PARTS, TrackHead, load_head
-from vjepa_utils.tracking.points import soft_argmax, tapvid_metrics, track
+from vjepa_utils.tracking.metrics import tapvid_metrics
+from vjepa_utils.tracking.points import soft_argmax, track
 from vjepa_utils.tracking.tapvid import clips, evaluate, load_pickle, queries
 
 

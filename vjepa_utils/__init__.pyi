@@ -1,9 +1,11 @@
 from . import actions as actions
 from . import colours as colours
 from . import comparison as comparison
+from . import drawing as drawing
 from . import encoders as encoders
 from . import features as features
 from . import figures as figures
+from . import files as files
 from . import reading as reading
 from . import recovery as recovery
 from . import tracking as tracking
@@ -14,7 +16,7 @@ from .actions.probes import train_probe as train_probe
 from .colours import PCAColours as PCAColours
 from .encoders.checkpoints import CHECKPOINTS as CHECKPOINTS
 from .encoders.encoder import Encoder as Encoder
-from .encoders.encoder import load_encoder as load_encoder
+from .encoders.load import load_encoder as load_encoder
 from .features import Features as Features
 from .recovery import masks as masks
 from .recovery.prediction import Recovery as Recovery

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from vjepa_utils.features import read_safetensors, replacing
+from vjepa_utils.files import read_safetensors, replacing
 
 MOST_TOKENS = 200_000  # above, a seeded subsample is fitted
 PERCENTILES = 1, 99  # of each component are drawn as 0 and 1

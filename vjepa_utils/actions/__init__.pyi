@@ -1,5 +1,8 @@
+from . import figures as figures
 from . import heads as heads
 from . import probes as probes
+from .figures import action_bars as action_bars
+from .figures import confusion as confusion
 from .heads import Classification as Classification
 from .heads import classify as classify
 from .probes import Probe as Probe

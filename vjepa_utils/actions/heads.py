@@ -11,7 +11,8 @@ import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.encoders.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
-from vjepa_utils.encoders.encoder import Encoder, _best_device, fast_dtype
+from vjepa_utils.encoders.devices import best_device, fast_dtype
+from vjepa_utils.encoders.encoder import Encoder
 from vjepa_utils.encoders.vjepa2 import encode_tokens
 from vjepa_utils.video import as_video
 
@@ -76,7 +77,7 @@ def classify(video, checkpoint, top=5):
         ValueError: no head, or weights are missing.  ConnectionError: as `load_encoder`.
     """
     video, name, folder = as_video(video), label(str(checkpoint)), find(str(checkpoint))
-    device = torch.device(_best_device())
+    device = torch.device(best_device())
     model = load_whole(folder, fast_dtype(device)).to(device)
     if not hasattr(model, "pooler"):
         heads = " or ".join(each for each in CHECKPOINTS if each.split("/")[1] in SAMPLING and "vitl" in each)
@@ -87,7 +88,7 @@ def classify(video, checkpoint, top=5):
     size, corners = square_views(video.height, video.width, side)
     logits = []
     for part in tqdm(chosen, desc=f"classifying with {name}", unit="segment", delay=2, leave=False):
-        pixels = encoder._pixels(video.at(part), size)  # (frames, 3, height, width)
+        pixels = encoder.pixels(video.at(part), size)  # (frames, 3, height, width)
         logits += [head_logits(model, pixels[None, :, :, y : y + side, x : x + side]) for y, x in corners]
     names = [config.id2label[i] for i in range(config.num_labels)]
     return Classification.of(torch.cat(logits), names, top, video.indices[chosen], name, _remark(model, names))

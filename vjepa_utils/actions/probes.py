@@ -25,7 +25,8 @@ from transformers import VJEPA2Config
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from vjepa_utils.actions.heads import Classification
-from vjepa_utils.features import Features, read_safetensors, replacing
+from vjepa_utils.features import Features
+from vjepa_utils.files import read_safetensors, replacing
 from vjepa_utils.video import as_video, file_identity, read_video
 
 CLIP_FRAMES, PLACES = 8, 8  # of a clip: frames, evenly spread; rows and columns that its features are averaged to, at most

@@ -1,8 +1,13 @@
 from . import checkpoints as checkpoints
+from . import devices as devices
 from . import encoder as encoder
+from . import feature_file as feature_file
+from . import image as image
+from . import load as load
+from . import pixels as pixels
 from . import positions as positions
 from . import vjepa2 as vjepa2
 from .checkpoints import CHECKPOINTS as CHECKPOINTS
 from .encoder import Encoder as Encoder
-from .encoder import ImageEncoder as ImageEncoder
-from .encoder import load_encoder as load_encoder
+from .image import ImageEncoder as ImageEncoder
+from .load import load_encoder as load_encoder

@@ -8,39 +8,19 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from vjepa_utils.encoders.checkpoints import find, label, load_model, pixel_statistics
+from vjepa_utils.encoders.feature_file import FeatureFile
+from vjepa_utils.encoders.pixels import resized
 from vjepa_utils.encoders.vjepa2 import encode_tokens
-from vjepa_utils.features import FeatureFile, Features
+from vjepa_utils.features import Features
 from vjepa_utils.reading.cuts import cuts_between
-from vjepa_utils.recovery.prediction import recover
 from vjepa_utils.video import as_video
 
 BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
 FRAMES_AT_ONCE = 4  # even; decoded frames of the clip's own size are held no longer than until they are resized
 
 
-def load_encoder(name="vjepa2-demo", device=None, dtype=None):
-    """Load an encoder.
-
-    Args:
-        name: "vjepa2-demo" or "dino-demo", a Hugging Face id (see `checkpoints.CHECKPOINTS`), or a local folder in Hugging Face
-            format: V-JEPA 2 (with a classification head it gives its encoder), DINOv2 (with registers or without), DINOv3.
-        device: None takes CUDA, else MPS, else the CPU.
-        dtype: None takes bfloat16 where the device is fast at it, else float32.
-    Returns:
-        Encoder; for DINOv2 and DINOv3 an `ImageEncoder`.
-    Raises:
-        ValueError: unknown name, another kind of model, missing or unexpected weights, no access to a gated one.
-        ConnectionError: not in the cache and the hub out of reach; the message says what to run.
-    """
-    folder = find(str(name))
-    device = torch.device(device or _best_device())
-    model = load_model(folder, dtype or fast_dtype(device)).to(device)
-    kind = Encoder if model.config.model_type == "vjepa2" else ImageEncoder
-    return kind(model, label(str(name)), *pixel_statistics(folder))
 
 
 class Encoder:
@@ -108,7 +88,7 @@ class Encoder:
         rows, columns = height // self.patch_size, width // self.patch_size
         steps = -(-length // 2)  # of one context
         tokens = steps * rows * columns
-        self._check_memory(tokens, length, rows * columns)
+        self.check_memory(tokens, length, rows * columns)
         batch = max(1, BATCH_TOKENS[self.device.type] // tokens)  # contexts
         about = dict(patch_size=self.patch_size, picture_size=(height, width), source_size=(video.height, video.width), encoder=self.name)
         file, start, values, cuts = None, 0, [], []
@@ -159,6 +139,8 @@ class Encoder:
         Raises:
             ValueError: an argument is out of range, or there is no predictor.  MemoryError: the frames cannot fit.
         """
+        from vjepa_utils.recovery.prediction import recover  # a study, above this room: known only when it is asked for
+
         return recover(self, video, hidden, mask_token, size)
 
     def _batches(self, video, start, count, paired, size):
@@ -167,7 +149,7 @@ class Encoder:
             pixels, cuts, end = torch.empty(min(count, len(video) - start), 3, *size), [], min(start + count, len(video))
             for first in range(start, end, FRAMES_AT_ONCE):
                 frames = video[first : min(first + FRAMES_AT_ONCE, end)]
-                pixels[first - start :][: len(frames)] = self._pixels(frames, size)
+                pixels[first - start :][: len(frames)] = self.pixels(frames, size)
                 if paired and len(frames):
                     cuts += cuts_between(frames, np.arange(len(frames) // 2 * 2).reshape(-1, 2), video.indices[first:])
             yield pixels[: max(0, len(video) - start)], cuts
@@ -197,14 +179,14 @@ class Encoder:
             raise ValueError(f"size must be a number of pixels of at least the patch, {patch}, or (height, width), not {size!r}.")
         return tuple(max(1, int(side * size / min(height, width) / patch + 0.5)) * patch for side in (height, width))
 
-    def _pixels(self, frames, size):
+    def pixels(self, frames, size):
         """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
         pixels = torch.empty(len(frames), 3, *size)
         for slot, frame in zip(pixels, frames, strict=True):  # one at a time: large pictures in float32 are large
             slot.copy_((resized(frame, size) / 255 - self.mean) / self.std)
         return pixels
 
-    def _check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
+    def check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
         """Fail before the machine does: the activations of one context against the memory that is free."""
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available
         # The widest moment is the MLP: the residual, its norm, the hidden layer and what it gives; the pixels in float32.
@@ -219,39 +201,8 @@ class Encoder:
             raise MemoryError(f"{needs}, where {free / 2**30:.1f} GiB are free: {advice}.")
 
 
-def resized(frame, size):
-    """uint8 (H, W, 3) to float32 (3, height, width), 0 to 255: bilinear and antialiased, skipped where the size is right."""
-    x = torch.tensor(frame, dtype=torch.float32).permute(2, 0, 1)
-    if x.shape[1:] == tuple(size):
-        return x
-    return F.interpolate(x.unsqueeze(0), size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-class ImageEncoder(Encoder):
-    """DINOv2 or DINOv3: sees each frame by itself. Class and register tokens are dropped.
-
-    `encode` takes context "frame" (the default), one step a frame, or "pair", the mean of the features of two frames.
-    transformers interpolates DINOv2's position embeddings to the true grid, and gives DINOv3's rotary ones on it.
-    """
-
-    contexts = {None: 1, "frame": 1, "pair": 2}
-
-    def _context_length(self, context, frames):
-        if isinstance(context, (str, type(None))) and context in self.contexts:
-            return self.contexts[context]
-        needed = 'context must be "frame" or "pair", the mean of two frames'
-        raise ValueError(f"{self.name} is an image encoder and sees each frame by itself: {needed}, not {context!r}.")
-
-    def _tokens(self, pixels, layer, square):
-        first, second = pixels.unbind(1)
-        x = self._patches(first, layer)
-        return x if torch.equal(first, second) else (x + self._patches(second, layer)) / 2
-
-    def _patches(self, pixels, layer):
-        """(batch, 3, height, width) to (batch, patches, channels)."""
-        out = self.model(pixels.to(self.dtype), output_hidden_states=layer is not None)
-        x = out.last_hidden_state if layer is None else out.hidden_states[layer]  # (batch, 1 + registers + patches, channels)
-        return x[:, -(pixels.shape[2] // self.patch_size) * (pixels.shape[3] // self.patch_size) :]
 
 
 def _read_ahead(batches):
@@ -276,17 +227,5 @@ def _whole(value):
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _best_device():
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def fast_dtype(device):
-    """bfloat16 if the torch.device is fast at it, else float32."""
-    abilities = torch.cpu.get_capabilities()
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    if device.type == "cpu" and (abilities.get("amx_bf16") or abilities.get("avx512_bf16")):
-        return torch.bfloat16
-    return torch.float32

@@ -116,10 +116,10 @@ def recover(encoder, video, hidden, mask_token=None, size=None):
     frames, grid = video.frames, encoder.grid(video, size, "clip")
     masks = hidden if isinstance(hidden, dict) else {"": hidden}
     masks = {name: _checked(mask, grid) for name, mask in masks.items()}
-    encoder._check_memory(np.prod(grid), len(video), grid[1] * grid[2], remedy="count={}")
+    encoder.check_memory(np.prod(grid), len(video), grid[1] * grid[2], remedy="count={}")
     whole = encoder.encode(video, "clip", size)
     whole.values = _normalised(whole.values)
-    pixels = encoder._pixels(frames, whole.picture_size)
+    pixels = encoder.pixels(frames, whole.picture_size)
     pixels = torch.cat([pixels, pixels[-1:]])[: 2 * grid[0]].unsqueeze(0).to(encoder.device)  # an odd last frame is paired with itself
     found = {}
     for name, mask in tqdm(masks.items(), desc=f"recovering with {encoder.name}", unit="mask", delay=2, leave=False):

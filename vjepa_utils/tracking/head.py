@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vjepa_utils.encoders.encoder import resized
+from vjepa_utils.encoders.pixels import resized
 
 SHIPPED = {"track-head": Path(__file__).parents[2] / "demo" / "track-head"}
 PARTS = "temporal", "upsampling", "stem"

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vjepa_utils.encoders.encoder import resized
-from vjepa_utils.tracking.points import RASTER, THRESHOLDS, tapvid_metrics, track
+from vjepa_utils.encoders.pixels import resized
+from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
+from vjepa_utils.tracking.points import RASTER, track
 
 EVERY = 5  # frames between the queries of the strided mode
 COLUMNS = {"average_pts_within_thresh": "δ_avg", "average_jaccard": "AJ", "occlusion_accuracy": "OA"}

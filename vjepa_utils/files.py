@@ -1,0 +1,44 @@
+"""Files that are written whole or not at all, and read only if this package wrote them."""
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+
+def check_writable(path):
+    """OSError, in one sentence, if `path` cannot become a file."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OSError(f"{path} cannot be written: there is no folder {path.parent}.")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise OSError(f"{path} cannot be written: it is a folder, or in one you may not write to.")
+
+
+@contextmanager
+def replacing(path):
+    """A temporary name beside `path` to write to; it takes the place of `path` only once all is written."""
+    check_writable(path)
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:  # a full disk, a file system that takes no files
+        raise OSError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_safetensors(path, kind):
+    """Tensors and description of a file that one of this package's `save` methods wrote."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()[kind])
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118  no dict
+    except (SafetensorError, TypeError, KeyError):
+        raise ValueError(f"{path} is no {kind} file: it was not written by save().") from None
