@@ -21,31 +21,54 @@ def main(words=None):
     add_encoder(parser)
     add_size(parser, 512)
     add_context(parser)
-    parser.add_argument("-o", dest="output", metavar="FOLDER", help="default: assets/, with another encoder a folder in it")
+    parser.add_argument(
+        "-o",
+        dest="output",
+        metavar="FOLDER",
+        help="default: assets/, with another encoder a folder in it",
+    )
     draw(parser.parse_args(words))
 
 
 def draw(arguments):
-    """The figures of the README, from the clips in videos/ and rendered scenes, in float32 on one thread: a second run changes no file."""
+    """The figures of the README, from the clips in videos/ and rendered scenes, in float32 on one
+    thread: a second run changes no file.
+    """
     torch.set_num_threads(1)  # with more, sums are taken in an order that changes from run to run
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
     has_predictor = hasattr(encoder.model, "predictor")
     beside = vj.load_encoder("dino-demo" if has_predictor else "vjepa2-demo", dtype=torch.float32)
     assets = ROOT / "assets"
-    folder = Path(arguments.output or (assets if arguments.encoder == "vjepa2-demo" else assets / encoder.name.replace("/", "--")))
+    folder = Path(
+        arguments.output
+        or (
+            assets
+            if arguments.encoder == "vjepa2-demo"
+            else assets / encoder.name.replace("/", "--")
+        )
+    )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"-o must be a folder, and {folder} is a file.")
     every = 4 if arguments.every is None else arguments.every
     files = (ROOT / "videos" / f"{name}.mp4" for name in ("kitesurfing", "monkey"))
-    clips = {file.stem: vj.read_video(file, arguments.start, every, arguments.count) for file in files}
+    clips = {
+        file.stem: vj.read_video(file, arguments.start, every, arguments.count) for file in files
+    }
     if min(map(len, clips.values())) < 4:
-        raise ValueError("The figures need at least four frames of each clip: take a smaller --every or --start, or a larger --count.")
+        raise ValueError(
+            "The figures need at least four frames of each clip: take a smaller --every or "
+            "--start, or a larger --count."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     for name, video in tqdm(clips.items(), desc="drawing"):
         latents = encoder.encode(video, arguments.context or "pair", arguments.size)
-        colours = vj.PCAColours().fit(latents)  # one basis for a clip: a colour means the same in all its figures
-        moved = [abs(video.frames[i + 1].astype(int) - video.frames[i]).mean() for i in range(0, len(video) - 1, 2)]
+        # one basis for a clip: a colour means the same in all its figures
+        colours = vj.PCAColours().fit(latents)
+        moved = [
+            abs(video.frames[i + 1].astype(int) - video.frames[i]).mean()
+            for i in range(0, len(video) - 1, 2)
+        ]
         step = moved.index(max(moved))  # the pair in which most moves
         both = vj.comparison.on_one_grid([encoder, beside], video, arguments.size)
         frame = int(video.indices[0])
@@ -55,29 +78,43 @@ def draw(arguments):
             f"{name}-change": vj.figures.change_strip(video, latents),
             f"{name}-overlay": vj.figures.overlay(video, latents, colours, step),
             f"{name}-compare": vj.comparison.encoders_strip(video, both),
-            f"{name}-similarity": vj.comparison.similarity_strip(video, both, _on_largest_thing(name, frame), frame),
+            f"{name}-similarity": vj.comparison.similarity_strip(
+                video, both, _on_largest_thing(name, frame), frame
+            ),
         }
         if has_predictor:
             hidden = {"block": vj.masks.block(encoder.grid(video, None, "clip"))}
-            drawn[f"{name}-recovery"] = vj.recovery.recovery_strip(video, encoder.recover(video, hidden))
+            drawn[f"{name}-recovery"] = vj.recovery.recovery_strip(
+                video, encoder.recover(video, hidden)
+            )
     if has_predictor:
         scenes = [scene.frames for scene in unseen_scenes(8, 12, 160, 160)]
         grid = encoder.grid(scenes[0], (160, 160), "clip")
-        hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {"future": vj.masks.future(grid, 1)}
-        found = [encoder.recover(scene, hidden, size=(160, 160)) for scene in tqdm(scenes, desc="recovering scenes")]
+        hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {
+            "future": vj.masks.future(grid, 1)
+        }
+        found = [
+            encoder.recover(scene, hidden, size=(160, 160))
+            for scene in tqdm(scenes, desc="recovering scenes")
+        ]
         about = f"centred block, then future, of {len(scenes)} unseen rendered scenes"
         drawn["recovery-curves"] = vj.recovery.recovery_curves(found, about)
     if arguments.encoder == "vjepa2-demo":
-        clip = vj.read_video(ROOT / "videos" / "monkey.mp4", arguments.start, 2, arguments.count)  # points need a finer step
+        # points need a finer step
+        clip = vj.read_video(ROOT / "videos" / "monkey.mp4", arguments.start, 2, arguments.count)
         points = [(int(clip.indices[0]), x, y) for x, y in vj.tracking.grid_points(clip, 16)]
-        drawn["monkey-tracks"] = vj.tracking.track_strip(clip, vj.track(clip, points, encoder, head="track-head"), most=4)
+        drawn["monkey-tracks"] = vj.tracking.track_strip(
+            clip, vj.track(clip, points, encoder, head="track-head"), most=4
+        )
     for name, figure in drawn.items():
         vj.figures.save(figure, folder / f"{name}.png")
     print(f"{folder}: {len(drawn)} figures with {encoder.name}")
 
 
 def _on_largest_thing(name, frame):
-    """The pixel (x, y) of the largest moving thing in a shipped clip that is nearest to the thing's middle."""
+    """The pixel (x, y) of the largest moving thing in a shipped clip that is nearest to the thing's
+    middle.
+    """
     mask = np.load(ROOT / "videos" / f"{name}.npz")["masks"][frame]
     places = np.argwhere(mask == np.bincount(mask[mask > 0]).argmax())
     y, x = places[((places - places.mean(0)) ** 2).sum(1).argmin()]

@@ -1,10 +1,12 @@
-"""How near the encoder comes to the machine's limit: python -m benchmarks.encoder_speed [--models vitl demo] [--json FILE]
+"""How near the encoder comes to the machine's limit: python -m benchmarks.encoder_speed [--models
+vitl demo] [--json FILE]
 
-In one run and in turns: the matrix products of one block alone (the machine's peak for these very shapes, dtype and threads),
-stock transformers, and this project; on CUDA, or with --compile, this project through torch.compile as well. Multiplications are
-counted for the model as published, so that nobody is paid for extra work; the share of the peak is their number by the time.
-ViT-L has random weights: speed does not depend on them. Medians, and in brackets the range; peak memory is what one call needs
-beside the weights.
+In one run and in turns: the matrix products of one block alone (the machine's peak for these very
+shapes, dtype and threads), stock transformers, and this project; on CUDA, or with --compile, this
+project through torch.compile as well. Multiplications are counted for the model as published, so
+that nobody is paid for extra work; the share of the peak is their number by the time. ViT-L has
+random weights: speed does not depend on them. Medians, and in brackets the range; peak memory is
+what one call needs beside the weights.
 """
 
 import argparse
@@ -47,26 +49,40 @@ PARTS = {  # of the forward pass, by what the profiler calls their operations; t
 def models(name, dtype, device):
     """Stock and ours, with the same weights."""
     torch.manual_seed(0)
-    config = VJEPA2Config(pred_num_hidden_layers=1) if name == "vitl" else VJEPA2Config.from_pretrained(SHIPPED["vjepa2-demo"])
+    config = (
+        VJEPA2Config(pred_num_hidden_layers=1)
+        if name == "vitl"
+        else VJEPA2Config.from_pretrained(SHIPPED["vjepa2-demo"])
+    )
     stock = VJEPA2Model(config).to(dtype).to(device).eval().requires_grad_(False)
     return stock, VJEPA2(config).take_weights(stock.state_dict()).eval().requires_grad_(False)
 
 
 def multiplications(config, batch, frames, height, width):
-    """Floating-point operations of the encoder as published, two for a multiplication with its addition."""
+    """Floating-point operations of the encoder as published, two for a multiplication with its
+    addition.
+    """
     tokens, d = frames // 2 * (height // 16) * (width // 16), config.hidden_size
     linear = 2 * d * d * (4 + 2 * config.mlp_ratio)
-    return batch * tokens * (2 * 3 * 2 * 16 * 16 * d + config.num_hidden_layers * (linear + 4 * tokens * d))
+    return (
+        batch
+        * tokens
+        * (2 * 3 * 2 * 16 * 16 * d + config.num_hidden_layers * (linear + 4 * tokens * d))
+    )
 
 
 def products(config, tokens, dtype, device):
-    """The matrix products of one block and nothing else: a function, and its floating-point operations."""
+    """The matrix products of one block and nothing else: a function, and its floating-point
+    operations.
+    """
     d = config.hidden_size
     hidden = int(d * config.mlp_ratio)
     sizes = [(d, d)] * 4 + [(d, hidden), (hidden, d)]
     weights = [torch.randn(o, i, device=device).to(dtype) / i**0.5 for i, o in sizes]
     inputs = [torch.randn(tokens, i, device=device).to(dtype) for i, _ in sizes]
-    return lambda: [F.linear(x, w) for x, w in zip(inputs, weights, strict=True)], 2 * tokens * sum(i * o for i, o in sizes)
+    return lambda: [F.linear(x, w) for x, w in zip(inputs, weights, strict=True)], 2 * tokens * sum(
+        i * o for i, o in sizes
+    )
 
 
 def seconds(function, device):
@@ -83,20 +99,28 @@ def seconds(function, device):
 
 
 def peak_memory(name, shape, dtype, contestant):
-    """Bytes that one call needs beside the weights; None where the system does not tell (it does on Linux and CUDA)."""
+    """Bytes that one call needs beside the weights; None where the system does not tell (it does on
+    Linux and CUDA).
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = dict(zip(("stock", "ours"), models(name, dtype, device), strict=True))[contestant]
     pixels = pixels_of(shape, dtype, device)
     try:
-        status = lambda key: int(Path("/proc/self/status").read_text().split(key)[1].split()[0]) * 1024
+        status = lambda key: (
+            int(Path("/proc/self/status").read_text().split(key)[1].split()[0]) * 1024
+        )
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         else:
             Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
         before = torch.cuda.memory_allocated() if device.type == "cuda" else status("VmRSS:")
         with torch.inference_mode():
-            model(pixels, skip_predictor=True) if contestant == "stock" else encode_tokens(model, pixels)
-        return (torch.cuda.max_memory_allocated() if device.type == "cuda" else status("VmHWM:")) - before
+            model(pixels, skip_predictor=True) if contestant == "stock" else encode_tokens(
+                model, pixels
+            )
+        return (
+            torch.cuda.max_memory_allocated() if device.type == "cuda" else status("VmHWM:")
+        ) - before
     except OSError:
         return None
 
@@ -107,11 +131,15 @@ def pixels_of(shape, dtype, device):
 
 
 def measure(name, shape, dtype, threads, repeats, device, compiled):
-    """{contestant: {seconds: [...], share: of the peak, memory: bytes}}, and the peak in operations a second."""
+    """{contestant: {seconds: [...], share: of the peak, memory: bytes}}, and the peak in operations
+    a second.
+    """
     stock, ours = models(name, dtype, device)
     batch, frames, height, width = shape
     pixels = pixels_of(shape, dtype, device)
-    peak, work = products(ours.config, batch * frames // 2 * (height // 16) * (width // 16), dtype, device)
+    peak, work = products(
+        ours.config, batch * frames // 2 * (height // 16) * (width // 16), dtype, device
+    )
     contestants = {
         "stock": lambda: stock(pixels, skip_predictor=True),
         "ours": lambda: encode_tokens(ours, pixels),
@@ -120,8 +148,13 @@ def measure(name, shape, dtype, threads, repeats, device, compiled):
         faster = torch.compile(encode_tokens)
         contestants["compiled"] = lambda: faster(ours, pixels)
     torch.set_num_threads(threads)
-    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh:  # an allocator that holds nothing yet
-        memory = {key: fresh.submit(peak_memory, name, shape, dtype, key).result() for key in ("stock", "ours")}
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), max_tasks_per_child=1
+    ) as fresh:  # an allocator that holds nothing yet
+        memory = {
+            key: fresh.submit(peak_memory, name, shape, dtype, key).result()
+            for key in ("stock", "ours")
+        }
     times = {key: [] for key in ("products", *contestants)}
     for turn in range(repeats + 1):
         for key, function in {"products": peak, **contestants}.items():
@@ -131,7 +164,10 @@ def measure(name, shape, dtype, threads, repeats, device, compiled):
     rate = work / statistics.median(times.pop("products"))
     total = multiplications(ours.config, *shape)
     share = {key: total / statistics.median(values) / rate for key, values in times.items()}
-    return {key: dict(seconds=times[key], share=share[key], memory=memory.get(key)) for key in contestants}, rate
+    return {
+        key: dict(seconds=times[key], share=share[key], memory=memory.get(key))
+        for key in contestants
+    }, rate
 
 
 def profile(name, shape, dtype, threads, device):
@@ -146,20 +182,43 @@ def profile(name, shape, dtype, threads, device):
     spent = {event.key.lower(): getattr(event, device_time) for event in seen.key_averages()}
     shares = dict.fromkeys([*PARTS, "the rest"], 0.0)
     for operation, value in spent.items():
-        part = next((part for part, words in PARTS.items() if any(word in operation for word in words)), "the rest")
+        part = next(
+            (part for part, words in PARTS.items() if any(word in operation for word in words)),
+            "the rest",
+        )
         shares[part] += value / sum(spent.values())
     return shares
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Speed of the encoder beside stock transformers and the machine's matrix products")
+    parser = argparse.ArgumentParser(
+        description="Speed beside stock transformers and the machine's matrix products"
+    )
     parser.add_argument("--models", nargs="+", choices=["vitl", "demo"], default=["vitl", "demo"])
     shapes = f"of {', '.join(SHAPES)} (default: the first three)"
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES)[:3], metavar="SHAPE", help=shapes)
-    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), help="default: fp32, and bf16 where the machine is fast at it")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="on the CPU (default: 1 2)")
-    parser.add_argument("--repeats", type=int, default=5, help="of each measurement (default: %(default)s)")
-    parser.add_argument("--compile", action="store_true", help="also on the CPU, where it needs a C++ compiler")
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        choices=list(SHAPES),
+        default=list(SHAPES)[:3],
+        metavar="SHAPE",
+        help=shapes,
+    )
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=list(DTYPES),
+        help="default: fp32, and bf16 where the machine is fast at it",
+    )
+    parser.add_argument(
+        "--threads", nargs="+", type=int, default=[1, 2], help="on the CPU (default: 1 2)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="of each measurement (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--compile", action="store_true", help="also on the CPU, where it needs a C++ compiler"
+    )
     parser.add_argument("--profile", action="store_true", help="where the time goes, instead")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     arguments = parser.parse_args()
@@ -170,8 +229,17 @@ def main():
     fast = fast_dtype(device) == torch.bfloat16
     dtypes = arguments.dtypes or (["fp32", "bf16"] if fast else ["fp32"])
     if not fast:
-        print("This machine has no bf16 matrix units" + ("." if "bf16" in dtypes else ": bf16 is left out."))
-    cases = [(m, s, d, t) for m in arguments.models for s in arguments.shapes for d in dtypes for t in ([1] if cuda else arguments.threads)]
+        print(
+            "This machine has no bf16 matrix units"
+            + ("." if "bf16" in dtypes else ": bf16 is left out.")
+        )
+    cases = [
+        (m, s, d, t)
+        for m in arguments.models
+        for s in arguments.shapes
+        for d in dtypes
+        for t in ([1] if cuda else arguments.threads)
+    ]
     shape_of = lambda s: (GPU_BATCH[s] if cuda else SHAPES[s][0], *SHAPES[s][1:])
     found = []
     print(profile_heading() if arguments.profile else heading())
@@ -183,12 +251,22 @@ def main():
                 found.append(about | dict(parts=profile(name, shape, dtype, threads, device)))
                 print(profile_line(found[-1]), flush=True)
             else:
-                results, rate = measure(name, shape, dtype, threads, arguments.repeats, device, cuda or arguments.compile)
+                results, rate = measure(
+                    name,
+                    shape,
+                    dtype,
+                    threads,
+                    arguments.repeats,
+                    device,
+                    cuda or arguments.compile,
+                )
                 found.append(about | dict(peak=rate, results=results))
                 print("\n".join(lines(found[-1])), flush=True)
     if arguments.json:
         machine = torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability()
-        arguments.json.write_text(json.dumps(dict(machine=machine, torch=torch.__version__, found=found), indent=1) + "\n")
+        arguments.json.write_text(
+            json.dumps(dict(machine=machine, torch=torch.__version__, found=found), indent=1) + "\n"
+        )
 
 
 def heading():
@@ -198,18 +276,22 @@ def heading():
 
 def lines(case):
     """A line of the table for each contestant."""
-    left = f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{case['peak'] / 1e9:7.0f} GF/s   "
+    left = f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}"
+    left += f"{case['peak'] / 1e9:7.0f} GF/s   "
     stock = statistics.median(case["results"]["stock"]["seconds"])
     for key, result in case["results"].items():
         middle = statistics.median(result["seconds"])
         spread = f"{middle:.3f} ({min(result['seconds']):.3f} to {max(result['seconds']):.3f})"
         memory = "" if result["memory"] is None else f"{result['memory'] / 2**20:.0f} MiB"
-        yield f"{left:{len(left)}}{key:9}{spread:>24}{stock / middle:>9.2f}×{result['share']:>9.0%}{memory:>10}"
+        numbers = f"{spread:>24}{stock / middle:>9.2f}×{result['share']:>9.0%}{memory:>10}"
+        yield f"{left:{len(left)}}{key:9}{numbers}"
         left = " " * len(left)
 
 
 def profile_heading():
-    return f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}" + "".join(f"{part:>15}" for part in [*PARTS, "the rest"])
+    return f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}" + "".join(
+        f"{part:>15}" for part in [*PARTS, "the rest"]
+    )
 
 
 def profile_line(case):

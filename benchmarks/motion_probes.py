@@ -1,15 +1,19 @@
-"""What frozen features know of motion: python -m benchmarks.motion_probes [ENCODER …] [--context pair]
+"""What frozen features know of motion: python -m benchmarks.motion_probes [ENCODER …] [--context
+pair]
 
-Probes on rendered clips whose class is in the motion alone: twelve classes (demo/motions.py), 8 frames of 128×128 pixels, encoded
-as they are. Beside the encoders stand random weights of their architectures and raw colours. Accuracy in per cent: mean over
-three seeds, each with clips and textures of its own and another start of the probe, ± half of the 95 % interval of that mean
+Probes on rendered clips whose class is in the motion alone: twelve classes (demo/motions.py), 8
+frames of 128×128 pixels, encoded as they are. Beside the encoders stand random weights of their
+architectures and raw colours. Accuracy in per cent: mean over three seeds, each with clips and
+textures of its own and another start of the probe, ± half of the 95 % interval of that mean
 (Student's t). The recipe of the probes was chosen on other clips, those of seed 0.
 
 in order: the clips as rendered.
-backwards: the same probe on the same test clips played backwards, where left is right and nearing is receding.
-shuffled: probes trained and tested on clips whose frames are in random order. Left and right are then one, so an
+backwards: the same probe on the same test clips played backwards, where left is right and nearing
+is receding. shuffled: probes trained and tested on clips whose frames are in random order. Left and
+right are then one, so an
     observer who knows all but the order of frames reaches 58 %.
-one frame: probes trained and tested on one frame of each clip, drawn at random and repeated. Chance is 8 %.
+one frame: probes trained and tested on one frame of each clip, drawn at random and repeated. Chance
+is 8 %.
 """
 
 import argparse
@@ -33,18 +37,34 @@ CONDITIONS = ("in order", "backwards", "shuffled", "one frame")
 def variants(clip, seed):
     """{condition: the clip's frames as that condition has them}."""
     random = np.random.default_rng(seed)
-    orders = np.arange(len(clip)), np.arange(len(clip))[::-1], random.permutation(len(clip)), [random.integers(len(clip))] * len(clip)
+    orders = (
+        np.arange(len(clip)),
+        np.arange(len(clip))[::-1],
+        random.permutation(len(clip)),
+        [random.integers(len(clip))] * len(clip),
+    )
     return {condition: clip[order] for condition, order in zip(CONDITIONS, orders, strict=True)}
 
 
 def measure(features, kind, train, seed):
-    """{condition: accuracy}. features: [(class, {condition: Features})], each class in turn, the first `train` of each to train on."""
+    """{condition: accuracy}. features: [(class, {condition: Features})], each class in turn, the
+    first `train` of each to train on.
+    """
     first, found = train * len(SWEEPS), {}
     for condition in ("in order", "shuffled", "one frame"):
-        probe = train_probe([f[condition] for _, f in features[:first]], [name for name, _ in features[:first]], kind, seed=seed)
+        probe = train_probe(
+            [f[condition] for _, f in features[:first]],
+            [name for name, _ in features[:first]],
+            kind,
+            seed=seed,
+        )
         for tested in CONDITIONS[:2] if condition == "in order" else (condition,):
-            truth = [BACKWARDS[name] if tested == "backwards" else name for name, _ in features[first:]]
-            found[tested] = accuracy(truth, probe.predict([f[tested] for _, f in features[first:]]))[0]
+            truth = [
+                BACKWARDS[name] if tested == "backwards" else name for name, _ in features[first:]
+            ]
+            found[tested] = accuracy(
+                truth, probe.predict([f[tested] for _, f in features[first:]])
+            )[0]
     return found
 
 
@@ -56,16 +76,36 @@ def cell(values):
 
 def main():
     parser = argparse.ArgumentParser(description="Probes on rendered motions")
-    parser.add_argument("encoders", nargs="*", default=["vjepa2-demo", "dino-demo"], help="default: vjepa2-demo dino-demo")
-    parser.add_argument("--context", default="pair", help='frames that see each other: "pair" (default) or, for video encoders, "clip"')
-    parser.add_argument("--train", type=int, default=TRAIN, help="clips of each class to train on (default: %(default)s)")
-    parser.add_argument("--test", type=int, default=TEST, help="clips of each class to test (default: %(default)s)")
+    parser.add_argument(
+        "encoders",
+        nargs="*",
+        default=["vjepa2-demo", "dino-demo"],
+        help="default: vjepa2-demo dino-demo",
+    )
+    parser.add_argument(
+        "--context",
+        default="pair",
+        help='frames that see each other: "pair" (default) or, for video encoders, "clip"',
+    )
+    parser.add_argument(
+        "--train",
+        type=int,
+        default=TRAIN,
+        help="clips of each class to train on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--test", type=int, default=TEST, help="clips of each class to test (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     absent = [name for name in arguments.encoders if name in SHIPPED and not SHIPPED[name].is_dir()]
     for name in absent:
         print(f"{name} is not here: skipped")
     try:
-        encoders = [vj.load_encoder(name, dtype=torch.float32) for name in arguments.encoders if name not in absent]
+        encoders = [
+            vj.load_encoder(name, dtype=torch.float32)
+            for name in arguments.encoders
+            if name not in absent
+        ]
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if arguments.context != "pair" and any(not encoder.training_size for encoder in encoders):
@@ -74,7 +114,12 @@ def main():
     encoders += [PatchColours(encoder, 4) for encoder in encoders if encoder.training_size][:1]
     count = arguments.train + arguments.test
     total = len(SEEDS) * count * len(SWEEPS)
-    rendered = tqdm(((seed, *clip) for seed in SEEDS for clip in motions(count, seed, side=SIDE)), "rendering", total, leave=False)
+    rendered = tqdm(
+        ((seed, *clip) for seed in SEEDS for clip in motions(count, seed, side=SIDE)),
+        "rendering",
+        total,
+        leave=False,
+    )
     clips = [(seed, name, clip) for seed, name, clip, _ in rendered]
     print(f"{'':30}{'probe':11}" + "".join(f"{condition:12}" for condition in CONDITIONS).rstrip())
     for encoder in encoders:
@@ -85,9 +130,14 @@ def main():
         for kind in ("linear", "attentive"):
             found = [measure(features[seed], kind, arguments.train, seed) for seed in SEEDS]
             name = "4×4 colours" if isinstance(encoder, PatchColours) else encoder.name
-            cells = "".join(f"{cell([each[condition] for each in found]):12}" for condition in CONDITIONS)
+            cells = "".join(
+                f"{cell([each[condition] for each in found]):12}" for condition in CONDITIONS
+            )
             print(f"{name:30}{kind:11}{cells.rstrip()}", flush=True)
-    print(f"{len(SWEEPS)} classes; of each {arguments.train} clips to train on, {arguments.test} to test; context {arguments.context}")
+    print(
+        f"{len(SWEEPS)} classes; of each {arguments.train} clips to train on, {arguments.test} "
+        f"to test; context {arguments.context}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """How far do features carry a point? python -m benchmarks.point_tracking [--heads FOLDER …]
 
-TAP-Vid's measures in per cent, mean ± standard deviation over 100 scenes of 24 frames of 256×256 pixels, with textures that no
-training used: 30 points picked in the first frame, half on what moves in the world. Then where each tracker fails:
-δ_avg of the points that are visible, pooled over the scenes. What takes long is measured on the first 20 scenes.
+TAP-Vid's measures in per cent, mean ± standard deviation over 100 scenes of 24 frames of 256×256
+pixels, with textures that no training used: 30 points picked in the first frame, half on what moves
+in the world. Then where each tracker fails: δ_avg of the points that are visible, pooled over the
+scenes. What takes long is measured on the first 20 scenes.
 """
 
 import argparse
@@ -19,15 +20,27 @@ from benchmarks.baselines import PatchColours, random_weights
 from demo.scenes import unseen_scenes
 from vjepa_utils.tracking.head import load_head
 from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
-from vjepa_utils.tracking.points import RASTER, ZERO_SHOT_SIZE, Tracks, frame_features, track, track_in
+from vjepa_utils.tracking.points import (
+    RASTER,
+    ZERO_SHOT_SIZE,
+    Tracks,
+    frame_features,
+    track,
+    track_in,
+)
 
 ROOT = Path(__file__).parent.parent
 SCENES, FEWER, FRAMES, POINTS, SEED = 100, 20, 24, 30, 7
-EDGE, FAR, ALIKE = 4, 16, 0.2  # pixels to another layer; to a look-alike; its difference as a share of the patch's variance
+# pixels to another layer; to a look-alike; its difference as a share of the patch's variance
+EDGE, FAR, ALIKE = (
+    4,
+    16,
+    0.2,
+)
 
 
 def pick(scene, generator):
-    """30 points (0, x, y) of the first frame, half on what moves; fewer kinds where nothing does."""
+    """30 points (0, x, y) of the first frame, half on what moves where something does."""
     starts = []
     for chosen in (scene.masks[0] > 0, scene.masks[0] >= 0):
         y, x = np.nonzero(chosen if chosen.any() else ~chosen)
@@ -53,14 +66,23 @@ def kinds(scene, starts, visible, thing):
 
 
 def look_alikes(frame, x, y, side=11):
-    """(points,) bool: does a window of 11×11 pixels elsewhere differ little from the one around the point?"""
+    """(points,) bool: does a window of 11×11 pixels elsewhere differ little from the one around the
+    point?
+    """
     picture = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
     padded = F.pad(picture, [side // 2] * 4, mode="reflect")
-    windows = torch.stack([padded[0, :, v : v + side, u : u + side] for u, v in zip(x, y, strict=True)])  # (points, 3, 11, 11)
+    # (points, 3, 11, 11)
+    windows = torch.stack(
+        [padded[0, :, v : v + side, u : u + side] for u, v in zip(x, y, strict=True)]
+    )
     norm = F.conv2d(padded.square(), torch.ones(1, 3, side, side))[0]
-    apart = (norm - 2 * F.conv2d(padded, windows)[0] + windows.square().sum((1, 2, 3))[:, None, None]) / windows[0].numel()
+    apart = (
+        norm - 2 * F.conv2d(padded, windows)[0] + windows.square().sum((1, 2, 3))[:, None, None]
+    ) / windows[0].numel()
     v, u = torch.meshgrid(torch.arange(len(frame)), torch.arange(frame.shape[1]), indexing="ij")
-    near = ((u - torch.tensor(x)[:, None, None]) ** 2 + (v - torch.tensor(y)[:, None, None]) ** 2) < FAR**2
+    near = (
+        (u - torch.tensor(x)[:, None, None]) ** 2 + (v - torch.tensor(y)[:, None, None]) ** 2
+    ) < FAR**2
     variance = windows.var((2, 3)).mean(1) + 4  # of noise
     return (apart.masked_fill(near, torch.inf).amin((1, 2)) < ALIKE * variance).numpy()
 
@@ -75,7 +97,8 @@ class Table:
         """Print the row of one tracker.
 
         Args:
-            clips: list of (video, queries, tracks, visible, kinds).  follow: the number of a clip to `Tracks`.
+            clips: list of (video, queries, tracks, visible, kinds).  follow: the number of a clip
+                to `Tracks`.
         """
         rows, pooled = [], {"all": []}
         for number, (_, queries, tracks, visible, of_kind) in enumerate(clips):
@@ -83,10 +106,19 @@ class Table:
             scale = RASTER / np.array(found.size[::-1])
             asked = np.searchsorted(found.frames, queries[:, 0])
             metrics = tapvid_metrics(
-                np.concatenate([asked[:, None], queries[:, :0:-1]], 1)[None], ~visible[None], (tracks * scale)[None],
-                ~found.visible[None], (found.xy * scale)[None], "first",
-            )  # fmt: skip
-            names = "average_pts_within_thresh", "average_jaccard", "occlusion_accuracy", *(f"pts_within_{d}" for d in THRESHOLDS)
+                np.concatenate([asked[:, None], queries[:, :0:-1]], 1)[None],
+                ~visible[None],
+                (tracks * scale)[None],
+                ~found.visible[None],
+                (found.xy * scale)[None],
+                "first",
+            )
+            names = (
+                "average_pts_within_thresh",
+                "average_jaccard",
+                "occlusion_accuracy",
+                *(f"pts_within_{d}" for d in THRESHOLDS),
+            )
             rows.append([100 * metrics[name][0] for name in names])
             distance = np.linalg.norm((found.xy - tracks) * scale, axis=-1)
             within = np.mean([distance < d for d in THRESHOLDS], 0)
@@ -94,25 +126,54 @@ class Table:
             for kind, mask in {"all": counts, **of_kind}.items():
                 pooled.setdefault(kind, []).append(within[counts & mask])
         mean, spread = np.nanmean(rows, 0), np.nanstd(rows, 0)
-        cells = [f"{m:5.1f} ± {s:4.1f}" for m, s in zip(mean[:3], spread[:3], strict=True)] + [f"{m:5.1f}" for m in mean[3:]]
+        cells = [f"{m:5.1f} ± {s:4.1f}" for m, s in zip(mean[:3], spread[:3], strict=True)] + [
+            f"{m:5.1f}" for m in mean[3:]
+        ]
         print(f"  {label:42}", *cells, flush=True)
-        self.shares[label] = {kind: 100 * np.mean(np.concatenate(parts)) for kind, parts in pooled.items()}
+        self.shares[label] = {
+            kind: 100 * np.mean(np.concatenate(parts)) for kind, parts in pooled.items()
+        }
 
     def failures(self, clips):
         kinds = [*clips[0][4]]
-        counts = {kind: sum((clip[4][kind] & clip[3]).any(1).sum() for clip in clips) for kind in kinds}
-        print(f"\n  {'δ_avg of the points that are':42}", "  ".join(f"{kind} ({counts[kind]})" for kind in kinds))
+        counts = {
+            kind: sum((clip[4][kind] & clip[3]).any(1).sum() for clip in clips) for kind in kinds
+        }
+        print(
+            f"\n  {'δ_avg of the points that are':42}",
+            "  ".join(f"{kind} ({counts[kind]})" for kind in kinds),
+        )
         for label, shares in self.shares.items():
-            print(f"  {label:42}", "  ".join(f"{shares[kind]:{len(kind) + len(str(counts[kind])) + 3}.1f}" for kind in kinds))
+            print(
+                f"  {label:42}",
+                "  ".join(
+                    f"{shares[kind]:{len(kind) + len(str(counts[kind])) + 3}.1f}" for kind in kinds
+                ),
+            )
 
 
 def scene_clips(count):
-    """The first `count` unseen scenes as (video, queries, tracks, visible, kinds), see `Table.measure`."""
+    """The first `count` unseen scenes as (video, queries, tracks, visible, kinds), see
+    `Table.measure`.
+    """
     generator, clips = np.random.default_rng(SEED), []
-    for scene in tqdm(unseen_scenes(count, FRAMES, RASTER, RASTER, seed=SEED), total=count, desc="rendering", leave=False):
+    for scene in tqdm(
+        unseen_scenes(count, FRAMES, RASTER, RASTER, seed=SEED),
+        total=count,
+        desc="rendering",
+        leave=False,
+    ):
         starts = pick(scene, generator)
         tracks, visible, thing = scene.follow(starts)
-        clips.append((vj.as_video(scene.frames), starts, tracks, visible, kinds(scene, starts, visible, thing)))
+        clips.append(
+            (
+                vj.as_video(scene.frames),
+                starts,
+                tracks,
+                visible,
+                kinds(scene, starts, visible, thing),
+            )
+        )
     return clips
 
 
@@ -123,12 +184,22 @@ def stays(video, queries):
 
 
 def heading(about):
-    print(f"\n{about}\n  {'':42} {'δ_avg':>12} {'AJ':>12} {'OA':>12}", *(f"{f'δ_{d}':>5}" for d in THRESHOLDS))
+    print(
+        f"\n{about}\n  {'':42} {'δ_avg':>12} {'AJ':>12} {'OA':>12}",
+        *(f"{f'δ_{d}':>5}" for d in THRESHOLDS),
+    )
 
 
 def main():
-    parser = argparse.ArgumentParser(description="TAP-Vid's measures on rendered scenes and the shipped clips")
-    parser.add_argument("--heads", nargs="*", default=[], help="folders of further heads, measured on the first scenes")
+    parser = argparse.ArgumentParser(
+        description="TAP-Vid's measures on rendered scenes and the shipped clips"
+    )
+    parser.add_argument(
+        "--heads",
+        nargs="*",
+        default=[],
+        help="folders of further heads, measured on the first scenes",
+    )
     parser.add_argument("--scenes", type=int, default=SCENES)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # rendered scenes can move fast enough to look like cuts
@@ -141,39 +212,73 @@ def main():
         return lambda i: track(clips[i][0], clips[i][1], encoder, None, size, layer, context)
 
     table = Table()
-    heading(f"{len(clips)} unseen rendered scenes, first; short side {ZERO_SHOT_SIZE}, for the head {head.config['size']}")
+    heading(
+        f"{len(clips)} unseen rendered scenes, first; short side {ZERO_SHOT_SIZE}, for the head "
+        f"{head.config['size']}"
+    )
     table.measure("no motion", clips, lambda i: stays(*clips[i][:2]))
     for cells in (1, 4):
-        table.measure(f"patch colours, {cells}×{cells}", clips, zero_shot(PatchColours(encoder, cells), clips))
+        table.measure(
+            f"patch colours, {cells}×{cells}", clips, zero_shot(PatchColours(encoder, cells), clips)
+        )
     table.measure("random weights", clips, zero_shot(random_weights(encoder), clips))
     image = vj.load_encoder("dino-demo", dtype=torch.float32)
     for each in (image, encoder):
         table.measure(f"{each.name}, zero-shot", clips, zero_shot(each, clips))
-    table.measure(f"{encoder.name}, {head.name}", clips, lambda i: track(*clips[i][:2], encoder, head))
+    table.measure(
+        f"{encoder.name}, {head.name}", clips, lambda i: track(*clips[i][:2], encoder, head)
+    )
     table.failures(clips)
 
     heading(f"the first {len(few)} of them, encoded at {RASTER}×{RASTER}")
-    features = [frame_features(clip[0], encoder, RASTER) for clip in tqdm(few, desc="encoding", leave=False)]
+    features = [
+        frame_features(clip[0], encoder, RASTER) for clip in tqdm(few, desc="encoding", leave=False)
+    ]
     more = Table()
     for each in (None, head, *others):
-        more.measure(each.name if each else "zero-shot", few, lambda i, each=each: track_in(features[i], *few[i][:2], each))
+        more.measure(
+            each.name if each else "zero-shot",
+            few,
+            lambda i, each=each: track_in(features[i], *few[i][:2], each),
+        )
     for layer in (encoder.depth // 3, 2 * encoder.depth // 3):
-        more.measure(f"zero-shot, block {layer} of {encoder.depth}", few, zero_shot(encoder, few, RASTER, layer))
+        more.measure(
+            f"zero-shot, block {layer} of {encoder.depth}",
+            few,
+            zero_shot(encoder, few, RASTER, layer),
+        )
     more.measure("zero-shot, pairs t, t + 1", few, zero_shot(encoder, few, RASTER, context="pair"))
 
     for name in ("kitesurfing", "monkey"):
-        video, truth = vj.read_video(ROOT / "videos" / f"{name}.mp4"), np.load(ROOT / "videos" / f"{name}.npz")
+        video, truth = (
+            vj.read_video(ROOT / "videos" / f"{name}.mp4"),
+            np.load(ROOT / "videos" / f"{name}.npz"),
+        )
         first = truth["visible"].argmax(1)
-        queries = np.concatenate([first[:, None], truth["tracks"][np.arange(len(first)), first]], 1).astype(np.float32)
+        queries = np.concatenate(
+            [first[:, None], truth["tracks"][np.arange(len(first)), first]], 1
+        ).astype(np.float32)
         size = np.array([video.width, video.height])
         inside = ((queries[:, 1:] >= 0) & (queries[:, 1:] <= size)).all(1)
         moves = (truth["object"] > 0)[inside, None] & np.ones(len(video), bool)
-        clip = [(video, queries[inside], truth["tracks"][inside], truth["visible"][inside], {"still": ~moves, "moving": moves})]
+        clip = [
+            (
+                video,
+                queries[inside],
+                truth["tracks"][inside],
+                truth["visible"][inside],
+                {"still": ~moves, "moving": moves},
+            )
+        ]
         heading(f"{name}.mp4, {len(video)} frames, {inside.sum()} points")
         table = Table()
         table.measure("no motion", clip, lambda i, clip=clip: stays(*clip[i][:2]))
         for each in (None, head):
-            table.measure(each.name if each else "zero-shot", clip, lambda i, clip=clip, each=each: track(*clip[i][:2], encoder, each))
+            table.measure(
+                each.name if each else "zero-shot",
+                clip,
+                lambda i, clip=clip, each=each: track(*clip[i][:2], encoder, each),
+            )
         table.failures(clip)
 
 

@@ -1,6 +1,8 @@
-"""True and stock positions against the reference implementation: python -m benchmarks.stock_positions
+"""True and stock positions against the reference implementation: python -m
+benchmarks.stock_positions
 
-Relative L2 errors in float32 on the cases of tests/golden, whose checkpoint has random weights with active attention.
+Relative L2 errors in float32 on the cases of tests/golden, whose checkpoint has random weights with
+active attention.
 """
 
 import json
@@ -27,14 +29,28 @@ def main():
     print(f"{'case':10} {'picture':>9} {'stock':>8} {'true':>8} {'visible':>8} {'predictor':>9}")
     for name, about in json.loads((GOLDEN / "cases.json").read_text()).items():
         case = load_file(GOLDEN / f"{name}.safetensors")
-        size, grid = tuple(case["frames"].shape[1:3]), (about["steps"], about["rows"], about["columns"])
-        stock, true = (encoder.encode(case["frames"], "clip", size, positions=p).values.flatten(0, 2) for p in ("stock", "true"))
+        size, grid = (
+            tuple(case["frames"].shape[1:3]),
+            (about["steps"], about["rows"], about["columns"]),
+        )
+        stock, true = (
+            encoder.encode(case["frames"], "clip", size, positions=p).values.flatten(0, 2)
+            for p in ("stock", "true")
+        )
         visible, hidden = case["visible"].unsqueeze(0), case["hidden"].unsqueeze(0)
-        context = encode_tokens(encoder.model, encoder.pixels(case["frames"].numpy(), size).unsqueeze(0), visible)
+        context = encode_tokens(
+            encoder.model, encoder.pixels(case["frames"].numpy(), size).unsqueeze(0), visible
+        )
         predicted = predict_tokens(encoder.model, context, visible, hidden, grid)[0]
-        errors = error(stock, case["tokens"]), error(true, case["tokens"]), error(context[0], case["visible_tokens"])
+        errors = (
+            error(stock, case["tokens"]),
+            error(true, case["tokens"]),
+            error(context[0], case["visible_tokens"]),
+        )
         last = error(predicted, case["predicted_mask_token_0"])
-        print(f"{name:10} {size[0]:>4}×{size[1]:<4}", *(f"{e:8.1e}" for e in errors), f"{last:9.1e}")
+        print(
+            f"{name:10} {size[0]:>4}×{size[1]:<4}", *(f"{e:8.1e}" for e in errors), f"{last:9.1e}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Long films: memory, a run that is killed, and what reading ahead is worth: python -m benchmarks.streaming [--minutes 10]
+"""Long films: memory, a run that is killed, and what reading ahead is worth: python -m
+benchmarks.streaming [--minutes 10]
 
-A film of 1280×720 pixels and 10 seconds, and the same film again and again for ten minutes, are encoded to a file, each in a process
-of its own, whose anonymous memory (what files do not back) is sampled. The long one is then encoded anew, killed without warning
-half-way and started again. Needs Linux.
+A film of 1280×720 pixels and 10 seconds, and the same film again and again for ten minutes, are
+encoded to a file, each in a process of its own, whose anonymous memory (what files do not back) is
+sampled. The long one is then encoded anew, killed without warning half-way and started again. Needs
+Linux.
 """
 
 import argparse
@@ -29,7 +31,8 @@ warnings.simplefilter("ignore")
 most, over = [0], threading.Event()
 def watch():
     while not over.wait(0.02):
-        most[0] = max(most[0], int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0]) * 1024)
+        most[0] = max(most[0], int(open("/proc/self/status").read().split("RssAnon:")[1].split()[0])
+        * 1024)
 threading.Thread(target=watch, daemon=True).start()
 encoder, start = vj.load_encoder(sys.argv[1]), time.perf_counter()
 features = encoder.encode(sys.argv[2], size=int(sys.argv[3]), out=sys.argv[4])
@@ -44,7 +47,12 @@ def write_films(folder, minutes):
     clip = vj.read_video(ROOT / "videos" / "kitesurfing.mp4").frames
     with av.open(str(short), "w") as container:
         stream = container.add_stream("h264", rate=RATE)
-        stream.width, stream.height, stream.pix_fmt, stream.options = 1280, 720, "yuv420p", {"preset": "ultrafast", "bf": "0"}
+        stream.width, stream.height, stream.pix_fmt, stream.options = (
+            1280,
+            720,
+            "yuv420p",
+            {"preset": "ultrafast", "bf": "0"},
+        )
         for number in range(RATE * SECONDS):
             wide = Image.fromarray(clip[number % len(clip)]).resize((1408, 792))
             frame = wide.crop((number % 128, 0, number % 128 + 1280, 720))
@@ -53,7 +61,11 @@ def write_films(folder, minutes):
     with av.open(str(long), "w") as target:
         for turn in range(round(minutes * 60 / SECONDS)):
             with av.open(str(short)) as source:
-                stream = target.streams.video[0] if turn else target.add_stream_from_template(source.streams.video[0])
+                stream = (
+                    target.streams.video[0]
+                    if turn
+                    else target.add_stream_from_template(source.streams.video[0])
+                )
                 base = source.streams.video[0].time_base
                 for packet in source.demux(video=0):
                     if packet.dts is not None:
@@ -66,7 +78,10 @@ def write_films(folder, minutes):
 
 def start(encoder, film, size, out):
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, encoder, film, str(size), out], cwd=ROOT, text=True, stdout=subprocess.PIPE
+        [sys.executable, "-c", CHILD, encoder, film, str(size), out],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
     )
 
 
@@ -81,7 +96,10 @@ def finish(process):
 
 def ahead(name, film, size, repeats=3):
     """Seconds with and without reading ahead, in turns: two medians."""
-    encoder, reading = vj.load_encoder(name), {True: vjepa_utils.encoders.encoder._read_ahead, False: iter}
+    encoder, reading = (
+        vj.load_encoder(name),
+        {True: vjepa_utils.encoders.encoder._read_ahead, False: iter},
+    )
     times = {True: [], False: []}
     for _ in range(repeats):
         for way, function in reading.items():
@@ -94,18 +112,33 @@ def ahead(name, film, size, repeats=3):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Memory, interruption and reading ahead on long films")
+    parser = argparse.ArgumentParser(
+        description="Memory, interruption and reading ahead on long films"
+    )
     parser.add_argument("--encoder", default="vjepa2-demo")
-    parser.add_argument("--size", type=int, default=128, help="short side of the encoded picture (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=10, help="of the long film (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=128,
+        help="short side of the encoded picture (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="of the long film (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder, size, name = Path(folder), arguments.size, arguments.encoder
         films = dict(zip(("short", "long"), write_films(folder, arguments.minutes), strict=True))
         peaks = {}
         for which, film in films.items():
-            peaks[which], taken, steps = finish(start(name, film, size, folder / f"{which}.safetensors"))
-            print(f"{which} film: {steps} steps in {taken:.0f} s, peak anonymous memory {peaks[which] / 2**20:.0f} MiB", flush=True)
+            peaks[which], taken, steps = finish(
+                start(name, film, size, folder / f"{which}.safetensors")
+            )
+            print(
+                f"{which} film: {steps} steps in {taken:.0f} s, peak anonymous memory "
+                f"{peaks[which] / 2**20:.0f} MiB",
+                flush=True,
+            )
         print(f"long to short: {peaks['long'] / peaks['short']:.2f}")
 
         out, partial = folder / "again.safetensors", folder / "again.safetensors.partial"
@@ -121,7 +154,10 @@ def main():
         _, taken, _ = finish(start(name, films["long"], size, out))
         equal = torch.equal(vj.Features.load(out).values, whole.values)
         verdict = "equal" if equal else "NOT equal"
-        print(f"killed at {share:.0%}, started again: {taken:.0f} s for the rest; all values {verdict} to the first run's")
+        print(
+            f"killed at {share:.0%}, started again: {taken:.0f} s for the rest; all values "
+            f"{verdict} to the first run's"
+        )
 
         with_, without = ahead(name, films["short"], size)
         ratio = f"{without / with_:.2f}×, {torch.get_num_threads()} threads"

@@ -15,7 +15,18 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from demo.scenes import HELD_OUT_PHOTOS, Layer, composite, masks_of, outlines, photographs, pick, pose, textures, uniform
+from demo.scenes import (
+    HELD_OUT_PHOTOS,
+    Layer,
+    composite,
+    masks_of,
+    outlines,
+    photographs,
+    pick,
+    pose,
+    textures,
+    uniform,
+)
 from vjepa_utils.drawing import write_film
 
 SWEEPS = {  # class: what sweeps through its range, and which way

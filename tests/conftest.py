@@ -17,7 +17,9 @@ def golden():
     from safetensors.torch import load_file
 
     cases = json.loads((GOLDEN / "cases.json").read_text())
-    return {name: (about, load_file(GOLDEN / f"{name}.safetensors")) for name, about in cases.items()}
+    return {
+        name: (about, load_file(GOLDEN / f"{name}.safetensors")) for name, about in cases.items()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,9 @@ def clips():
 
 
 def write_video(path, frames, rate=30, pts=None, aspect=None, gop=12):
-    """Write uint8 (T, H, W, 3) losslessly enough to tell grey levels apart; pts in milliseconds for a variable rate."""
+    """Write uint8 (T, H, W, 3) losslessly enough to tell grey levels apart; pts in milliseconds for
+    a variable rate.
+    """
     from fractions import Fraction
 
     import av
@@ -62,4 +66,6 @@ def write_video(path, frames, rate=30, pts=None, aspect=None, gop=12):
 
 def grey_levels(count, height=48, width=64, step=5):
     """Frames whose brightness is their number times `step`."""
-    return np.broadcast_to((np.arange(count) * step).astype(np.uint8).reshape(-1, 1, 1, 1), (count, height, width, 3)).copy()
+    return np.broadcast_to(
+        (np.arange(count) * step).astype(np.uint8).reshape(-1, 1, 1, 1), (count, height, width, 3)
+    ).copy()

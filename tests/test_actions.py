@@ -1,4 +1,6 @@
-"""Classification against stock transformers, probes on cases with a known answer, and the truth of the rendered motions."""
+"""Classification against stock transformers, probes on cases with a known answer, and the truth of
+the rendered motions.
+"""
 
 import json
 
@@ -25,13 +27,20 @@ NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    """A folder with a random classification checkpoint whose attention is active, and the stock model."""
+    """A folder with a random classification checkpoint whose attention is active, and the stock
+    model.
+    """
     torch.manual_seed(0)
-    about = json.loads((GOLDEN / "model" / "config.json").read_text()) | {"id2label": dict(enumerate(NAMES))}
+    about = json.loads((GOLDEN / "model" / "config.json").read_text()) | {
+        "id2label": dict(enumerate(NAMES))
+    }
     model = VJEPA2ForVideoClassification(VJEPA2Config(**about)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            scale, shift = 0.15 if parameter.ndim > 1 else 0.3, float("norm" in name and "weight" in name)
+            scale, shift = (
+                0.15 if parameter.ndim > 1 else 0.3,
+                float("norm" in name and "weight" in name),
+            )
             parameter.copy_(shift + scale * torch.randn_like(parameter))
     folder = tmp_path_factory.mktemp("heads") / "head"
     model.save_pretrained(folder)
@@ -43,7 +52,9 @@ def noise(frames, height, width, seed=0):
 
 
 def normalised(frames):
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     return (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 - mean) / std
 
 
@@ -62,7 +73,8 @@ def test_softmax_is_averaged_over_segments_and_views(head, monkeypatch):
     folder, stock = head
     frames = noise(90, 64, 100)
     found = vj.classify(frames, folder, top=3)
-    chosen = np.array([[0, 4, 9, 13, 18, 22, 27, 31], [45, 49, 54, 58, 63, 67, 72, 76]]) + 6  # 32 of each 45, in the middle
+    # 32 of each 45, in the middle
+    chosen = np.array([[0, 4, 9, 13, 18, 22, 27, 31], [45, 49, 54, 58, 63, 67, 72, 76]]) + 6
     assert np.array_equal(found.frames, chosen)
     views = [normalised(frames[part, :, x : x + 64]) for part in chosen for x in (0, 18, 36)]
     with torch.no_grad():
@@ -71,14 +83,24 @@ def test_softmax_is_averaged_over_segments_and_views(head, monkeypatch):
     mean = logits.softmax(1).mean(0)
     assert found.labels == [NAMES[i] for i in mean.argsort(descending=True)]
     assert found.probabilities == pytest.approx(mean.sort(descending=True).values.numpy(), abs=1e-5)
-    assert found.table().splitlines()[-1] == "head, 3 classes; frames 6 to 37 and 51 to 82, 3 views of each."
+    assert (
+        found.table().splitlines()[-1]
+        == "head, 3 classes; frames 6 to 37 and 51 to 82, 3 views of each."
+    )
 
 
 @pytest.mark.parametrize(
     ("total", "frames", "segments", "step", "expected"),
     [
         (20, 4, 2, 2, [[1, 3, 6, 8], [11, 13, 16, 18]]),  # 8 of each 10
-        (13, 4, 2, 2, [[0, 3, 6, 6], [5, 8, 11, 11]]),  # overlap, 5 apart: a third of 7 each, then the end, and never the very last
+        # overlap, 5 apart: a third of 7 each, then the end, and never the very last
+        (
+            13,
+            4,
+            2,
+            2,
+            [[0, 3, 6, 6], [5, 8, 11, 11]],
+        ),
         (5, 4, 2, 2, [[0, 3, 3, 3], [0, 3, 3, 3]]),  # too short for one
         (1, 4, 2, 2, [[0, 0, 0, 0]] * 2),
     ],
@@ -97,7 +119,10 @@ def test_an_untrained_head_says_so(tmp_path):
     about = json.loads((GOLDEN / "model" / "config.json").read_text())
     VJEPA2ForVideoClassification(VJEPA2Config(**about)).save_pretrained(tmp_path / "new")
     found = vj.classify(noise(4, 40, 40), tmp_path / "new")
-    assert "The head is random: its biases are all zero" in found.remark and "names no classes" in found.remark
+    assert (
+        "The head is random: its biases are all zero" in found.remark
+        and "names no classes" in found.remark
+    )
     assert found.table().endswith(found.remark) and len(found.labels) == 2
 
 
@@ -108,8 +133,12 @@ def toy(clips, seed, classes=("a", "b", "c"), spread=1.0):
     for number in range(clips):
         values = spread * torch.randn(2, 3, 3, 64, generator=random)
         labels.append(classes[number % len(classes)])
-        values.view(18, 64)[torch.randperm(18, generator=random)[:3]] += directions[number % len(classes)]
-        features.append(Features(values, torch.zeros(2, 2, dtype=torch.int64), 16, (48, 48), (48, 48), "toy"))
+        values.view(18, 64)[torch.randperm(18, generator=random)[:3]] += directions[
+            number % len(classes)
+        ]
+        features.append(
+            Features(values, torch.zeros(2, 2, dtype=torch.int64), 16, (48, 48), (48, 48), "toy")
+        )
     return features, labels
 
 
@@ -123,14 +152,23 @@ def test_probes_learn_what_is_there_and_nothing_else(kind, tmp_path):
     unseen = toy(60, 1)
     probe = vj.train_probe(features, labels, kind, size=48, context="pair")
     assert right(probe, *unseen) > (0.95 if kind == "attentive" else 0.6)
-    assert torch.equal(vj.train_probe(features, labels, kind).logits(unseen[0]), probe.logits(unseen[0]))  # seeded
+    # seeded
+    assert torch.equal(
+        vj.train_probe(features, labels, kind).logits(unseen[0]), probe.logits(unseen[0])
+    )
     shuffled = np.random.default_rng(0).permutation(labels)
     _, low, high = accuracy([1] * 60, [1] * 20 + [0] * 40)
     assert low - 0.1 < right(vj.train_probe(features, shuffled, kind), *unseen) < high + 0.1
     probe.save(tmp_path / "probe.safetensors")
     loaded = vj.Probe.load(tmp_path / "probe.safetensors")
     assert torch.equal(loaded.logits(unseen[0]), probe.logits(unseen[0]))
-    assert (loaded.kind, loaded.classes, loaded.encoder, loaded.size, loaded.context) == (kind, ["a", "b", "c"], "toy", 48, "pair")
+    assert (loaded.kind, loaded.classes, loaded.encoder, loaded.size, loaded.context) == (
+        kind,
+        ["a", "b", "c"],
+        "toy",
+        48,
+        "pair",
+    )
 
 
 @pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "c")])
@@ -138,7 +176,11 @@ def test_the_linear_probe_is_that_of_scikit_learn(classes):
     features, labels = toy(60, 0, classes)
     means = np.stack([each.values.mean((1, 2)).flatten().numpy() for each in features])
     scaler = StandardScaler().fit(means)
-    expected = LogisticRegression(C=0.1, max_iter=2000).fit(scaler.transform(means), labels).predict_proba(scaler.transform(means))
+    expected = (
+        LogisticRegression(C=0.1, max_iter=2000)
+        .fit(scaler.transform(means), labels)
+        .predict_proba(scaler.transform(means))
+    )
     found = vj.train_probe(features, labels, "linear").logits(features).softmax(1).numpy()
     assert found == pytest.approx(expected, abs=1e-3)
 
@@ -146,17 +188,29 @@ def test_the_linear_probe_is_that_of_scikit_learn(classes):
 def test_held_out_clips_are_of_every_class_and_the_interval_is_wilsons():
     labels = ["a"] * 10 + ["b"] * 2 + ["c"] * 5
     seen, held = hold_out(labels, 1)
-    assert sorted([*seen, *held]) == list(range(17)) and [labels[i] for i in held] == ["a"] * 3 + ["b"] + ["c"] * 2
-    assert np.array_equal(hold_out(labels, 1)[1], held) and not np.array_equal(hold_out(labels, 2)[1], held)
-    assert accuracy("aabbbbbbbb", "bbbbbbbbbb") == pytest.approx((0.8, 0.490, 0.943), abs=5e-4)  # the ends by hand
+    assert (
+        sorted([*seen, *held]) == list(range(17))
+        and [labels[i] for i in held] == ["a"] * 3 + ["b"] + ["c"] * 2
+    )
+    assert np.array_equal(hold_out(labels, 1)[1], held) and not np.array_equal(
+        hold_out(labels, 2)[1], held
+    )
+    # the ends by hand
+    assert accuracy("aabbbbbbbb", "bbbbbbbbbb") == pytest.approx((0.8, 0.490, 0.943), abs=5e-4)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda x, y: (x, y[1:]), "labels must name the class of each clip: there are 5 for 6 clips"),
+        (
+            lambda x, y: (x, y[1:]),
+            "labels must name the class of each clip: there are 5 for 6 clips",
+        ),
         (lambda x, y: (x, ["a"] * 6), "at least two classes to tell apart, not 1: a"),
-        (lambda x, y: ([*x[:5], x[5][:1]], y), r"must have one shape, not \(2, 3, 3, 64\) and \(1, 3, 3, 64\): encode"),
+        (
+            lambda x, y: ([*x[:5], x[5][:1]], y),
+            r"must have one shape, not \(2, 3, 3, 64\) and \(1, 3, 3, 64\): encode",
+        ),
         (lambda x, y: ([], []), "at least two classes"),
     ],
 )
@@ -186,7 +240,9 @@ def test_a_probe_refuses_other_weights_and_takes_the_same_in_another_dtype(tiny)
     model = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.float32).model
     with torch.no_grad():
         model.encoder.layer[1].mlp.fc1.bias[3] += 1
-    with pytest.raises(ValueError, match="The probe was trained on other weights than those of model"):
+    with pytest.raises(
+        ValueError, match="The probe was trained on other weights than those of model"
+    ):
         probe.classify(video, Encoder(model, tiny.name, tiny.mean, tiny.std))
 
 
@@ -202,15 +258,24 @@ def folder(tmp_path):
     for name, level in (("bright", 200), ("dark", 20)):
         (tmp_path / "clips" / name).mkdir(parents=True)
         for number in range(4):
-            write_video(tmp_path / "clips" / name / f"{number}.mp4", grey_levels(6, step=2) + level + 4 * number)
+            write_video(
+                tmp_path / "clips" / name / f"{number}.mp4",
+                grey_levels(6, step=2) + level + 4 * number,
+            )
     (tmp_path / "clips" / "dark" / "broken.mp4").write_text("no clip")
     return tmp_path / "clips"
 
 
 def test_features_are_computed_once(folder, cache, tiny, monkeypatch):
     features, labels, skipped = folder_features(folder, tiny, size=32)
-    assert labels == ["bright"] * 4 + ["dark"] * 4 and list(skipped) == [str(folder / "dark" / "broken.mp4")]
-    assert features[0].grid == (4, 2, 3) and features[0].frames[-1].tolist() == [4, 5] and len(list(cache.rglob("*.safetensors"))) == 8
+    assert labels == ["bright"] * 4 + ["dark"] * 4 and list(skipped) == [
+        str(folder / "dark" / "broken.mp4")
+    ]
+    assert (
+        features[0].grid == (4, 2, 3)
+        and features[0].frames[-1].tolist() == [4, 5]
+        and len(list(cache.rglob("*.safetensors"))) == 8
+    )
     monkeypatch.setattr(type(tiny), "encode", None)
     again = folder_features(folder, tiny, size=32)[0]
     assert all(torch.equal(a.values, b.values) for a, b in zip(features, again, strict=True))
@@ -233,29 +298,64 @@ def command(capsys):
 
 def test_probe_and_classify_as_commands(folder, cache, tmp_path, command):
     file = tmp_path / "p.safetensors"
-    status, said, warned = command("probe", folder, "--encoder", GOLDEN / "model", "--size", "32", "--save", file, "-o", tmp_path / "p.png")
-    assert status == 0 and "skipped: " in warned and "broken.mp4" in warned and (tmp_path / "p.png").exists()
-    assert "attentive probe: 100% of 2 held-out clips right (95 %: 34% to 100%)" in said and "1 of the files skipped" in said
+    status, said, warned = command(
+        "probe",
+        folder,
+        "--encoder",
+        GOLDEN / "model",
+        "--size",
+        "32",
+        "--save",
+        file,
+        "-o",
+        tmp_path / "p.png",
+    )
+    assert (
+        status == 0
+        and "skipped: " in warned
+        and "broken.mp4" in warned
+        and (tmp_path / "p.png").exists()
+    )
+    assert (
+        "attentive probe: 100% of 2 held-out clips right (95 %: 34% to 100%)" in said
+        and "1 of the files skipped" in said
+    )
     words = ["--probe", file, "--encoder", GOLDEN / "model", "-o", tmp_path / "c.png"]
     status, said, _ = command("classify", folder / "dark" / "2.mp4", *words)
-    assert status == 0 and said.startswith("dark") and "attentive probe on model, 2 classes; frames 0 to 5." in said
+    assert (
+        status == 0
+        and said.startswith("dark")
+        and "attentive probe on model, 2 classes; frames 0 to 5." in said
+    )
     assert (tmp_path / "c.png").exists()
 
 
 def test_classify_as_a_command(head, folder, command):
-    status, said, _ = command("classify", folder / "dark" / "2.mp4", "--checkpoint", head[0], "--top", "2")
+    status, said, _ = command(
+        "classify", folder / "dark" / "2.mp4", "--checkpoint", head[0], "--top", "2"
+    )
     assert status == 0 and len(said.splitlines()) == 3 and "something]" in said
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["classify", "{clip}", "--checkpoint", str(GOLDEN / "model")], "model has no classification head"),
+        (
+            ["classify", "{clip}", "--checkpoint", str(GOLDEN / "model")],
+            "model has no classification head",
+        ),
         (["classify", "{clip}", "--probe", "{clip}"], "is no probe file"),
         (["probe", "{one}"], "for each of at least two classes, and has 1"),
-        (["probe", "{single}"], "The class 'b' has 1 clips that can be read, and at least 2 are needed (1 files were skipped; "),
+        (
+            ["probe", "{single}"],
+            "The class 'b' has 1 clips that can be read, and at least 2 are needed (1 files "
+            "were skipped; ",
+        ),
         (["probe", "{single}", "-o", "out.txt"], "-o must end in .png"),
-        (["classify", "{clip}", "--checkpoint", "x", "--encoder", "y"], "--encoder goes with --probe"),
+        (
+            ["classify", "{clip}", "--checkpoint", "x", "--encoder", "y"],
+            "--encoder goes with --probe",
+        ),
     ],
 )
 def test_bad_input_ends_in_one_sentence(folder, cache, tmp_path, words, sentence, command):
@@ -266,7 +366,10 @@ def test_bad_input_ends_in_one_sentence(folder, cache, tmp_path, words, sentence
             (tmp_path / place / name / f"{number}.mp4").write_bytes(clip.read_bytes())
     (tmp_path / "single" / "b" / "text.mp4").write_text("no clip")
     places = dict(clip=clip, one=tmp_path / "one", single=tmp_path / "single")
-    status, *_ = command(*(word.format(**places) for word in words), *(["--size", "32"] if words[0] == "probe" else []))
+    status, *_ = command(
+        *(word.format(**places) for word in words),
+        *(["--size", "32"] if words[0] == "probe" else []),
+    )
     assert status.startswith("error: ") and sentence in status and len(status.splitlines()) == 1
 
 
@@ -285,16 +388,39 @@ def test_masks_move_as_the_class_says(bank, name):
     random, found = torch.Generator().manual_seed(3), []
     for _ in range(9):
         _, masks = motion(name, random, bank, side=48)
-        apart = [np.linalg.norm(centre(m == 1) - centre(m == 2)) if (m == 1).any() and (m == 2).any() else np.nan for m in masks]
+        apart = [
+            np.linalg.norm(centre(m == 1) - centre(m == 2))
+            if (m == 1).any() and (m == 2).any()
+            else np.nan
+            for m in masks
+        ]
         first, last = masks[0] == 2, masks[-1] == 2  # the upper object, hidden by none
         if not (first.any() and last.any()):
             continue
         angles = [axis_of(mask) for mask in (masks == 2)[[0, 1, 2, 3]]]
         turned = np.unwrap(angles, period=np.pi)[-1] - angles[0]
-        found.append((*centre(last) - centre(first), np.log(last.sum() / first.sum()), turned, apart[-1] - apart[0]))
+        found.append(
+            (
+                *centre(last) - centre(first),
+                np.log(last.sum() / first.sum()),
+                turned,
+                apart[-1] - apart[0],
+            )
+        )
     x, y, grown, turned, parted = np.nanmedian(found, 0)
-    expected = {"left": x < -10, "right": x > 10, "up": y < -10, "down": y > 10, "nearing": grown > 0.4, "receding": grown < -0.4,
-                "clockwise": turned > 0.5, "counter-clockwise": turned < -0.5, "parting": parted > 5, "meeting": parted < -5}  # fmt: skip
+    expected = {
+        "left": x < -10,
+        "right": x > 10,
+        "up": y < -10,
+        "down": y > 10,
+        "nearing": grown > 0.4,
+        "receding": grown < -0.4,
+        # fmt: skip
+        "clockwise": turned > 0.5,
+        "counter-clockwise": turned < -0.5,
+        "parting": parted > 5,
+        "meeting": parted < -5,
+    }
     assert name not in expected or expected.pop(name)
     if name not in ("passing behind", "camera moving"):
         assert not any(expected.values())
@@ -308,10 +434,18 @@ def test_one_passes_behind_the_other_and_a_camera_moves_all(bank):
         dips.append(seen[3:5].min() < 0.8 * max(seen[0], seen[-1]))
         _, masks = motion("camera moving", random, bank, side=64)
         whole = [n for n in range(8) if (masks[n] == 1).any() and (masks[n] == 2).any()]
-        ways = [centre(masks[whole[-1]] == n) - centre(masks[whole[0]] == n) for n in (1, 2)] if len(whole) > 1 else [(np.nan, np.nan)] * 2
+        ways = (
+            [centre(masks[whole[-1]] == n) - centre(masks[whole[0]] == n) for n in (1, 2)]
+            if len(whole) > 1
+            else [(np.nan, np.nan)] * 2
+        )
         apart.append(np.linalg.norm(np.subtract(*ways)))
         moved.append(np.linalg.norm(ways[1]))
-    assert np.mean(dips) > 0.6 and np.nanmedian(apart) < 0.5 * np.nanmedian(moved) and np.nanmedian(moved) > 6
+    assert (
+        np.mean(dips) > 0.6
+        and np.nanmedian(apart) < 0.5 * np.nanmedian(moved)
+        and np.nanmedian(moved) > 6
+    )
 
 
 def axis_of(mask):
@@ -322,11 +456,17 @@ def axis_of(mask):
 
 
 def test_motions_are_seeded_and_backwards_is_the_twin(bank):
-    clips = [[clip for _, clip, _ in motions(1, seed, ("left", "meeting"), frames=2, side=48)] for seed in (4, 4, 5)]
+    clips = [
+        [clip for _, clip, _ in motions(1, seed, ("left", "meeting"), frames=2, side=48)]
+        for seed in (4, 4, 5)
+    ]
     assert np.array_equal(clips[0], clips[1]) and not np.array_equal(clips[0], clips[2])
     assert all(BACKWARDS[BACKWARDS[name]] == name for name in SWEEPS)
     _, masks = motion("left", torch.Generator().manual_seed(3), bank, frames=16)
-    assert centre(masks[::-1][-1] > 0)[0] > centre(masks[::-1][0] > 0)[0] + 15 and BACKWARDS["left"] == "right"
+    assert (
+        centre(masks[::-1][-1] > 0)[0] > centre(masks[::-1][0] > 0)[0] + 15
+        and BACKWARDS["left"] == "right"
+    )
 
 
 def test_a_frame_at_random_says_nothing(bank):
@@ -336,11 +476,15 @@ def test_a_frame_at_random_says_nothing(bank):
         values = []
         for _ in range(40):
             _, masks = motion(name, random, bank, frames=16, side=32)
-            values += [[*centre(mask > 0), (mask > 0).sum() ** 0.5] for mask in masks if (mask > 0).any()]
+            values += [
+                [*centre(mask > 0), (mask > 0).sum() ** 0.5] for mask in masks if (mask > 0).any()
+            ]
         seen[name] = np.array(values)
     spread = np.concatenate([*seen.values()]).std(0)
     for values in seen.values():
-        assert np.all(abs(values.mean(0) - seen["left"].mean(0)) < 0.4 * spread) and np.all(abs(values.std(0) / spread - 1) < 0.25)
+        assert np.all(abs(values.mean(0) - seen["left"].mean(0)) < 0.4 * spread) and np.all(
+            abs(values.std(0) / spread - 1) < 0.25
+        )
 
 
 def test_a_motion_as_a_file(tmp_path, bank):
@@ -358,5 +502,8 @@ def test_bars_of_a_single_frame(head):
 def test_a_clip_that_breaks_between_the_frames_taken(clips, tiny, monkeypatch):
     monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
     video = vj.read_video(clips / "formats" / "corrupted_midstream.mp4")
-    with pytest.warns(UserWarning, match="damaged at frame 28"), pytest.raises(ValueError, match="count=28"):
+    with (
+        pytest.warns(UserWarning, match="damaged at frame 28"),
+        pytest.raises(ValueError, match="count=28"),
+    ):
         vj.actions.probes.clip_features(video, tiny, 64)

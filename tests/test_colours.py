@@ -13,7 +13,12 @@ import vjepa_utils as vj
 def features(values, **changes):
     values = torch.as_tensor(np.asarray(values), dtype=torch.float32)
     steps, rows, columns = values.shape[:3]
-    about = dict(patch_size=16, picture_size=(rows * 16, columns * 16), source_size=(rows * 40, columns * 40), encoder="test")
+    about = dict(
+        patch_size=16,
+        picture_size=(rows * 16, columns * 16),
+        source_size=(rows * 40, columns * 40),
+        encoder="test",
+    )
     return vj.Features(values, torch.arange(2 * steps).view(steps, 2), **(about | changes))
 
 
@@ -26,7 +31,10 @@ def random():
 @pytest.mark.parametrize("mean", [0, 1e4])
 def test_equal_to_the_full_solver_also_far_from_zero(random, mean):
     values = random.values + mean
-    ours, full = vj.PCAColours().fit(features(values)), PCA(3, svd_solver="full").fit(values.reshape(-1, 12).double())
+    ours, full = (
+        vj.PCAColours().fit(features(values)),
+        PCA(3, svd_solver="full").fit(values.reshape(-1, 12).double()),
+    )
     assert np.allclose(ours.explained_variance_ratio, full.explained_variance_ratio_, rtol=1e-9)
     projected = full.transform(values.reshape(-1, 12).double()).reshape(3, 6, 9, 3)
     for k in range(3):
@@ -37,17 +45,24 @@ def test_equal_to_the_full_solver_also_far_from_zero(random, mean):
 
 
 def test_one_basis_means_one_colour(random):
-    """The same token has the same colour in any Features, and a basis fitted on two holds for both."""
+    """The same token has the same colour in any Features; a basis of two holds for both."""
     shared = vj.PCAColours().fit(random, features(random.values + 1))
     part = features(random.values[1:2, 2:4])
     assert np.array_equal(shared.colours(part), shared.colours(random)[1:2, 2:4])
-    assert not np.allclose(vj.PCAColours().fit(random).colours(random), shared.colours(random), atol=0.05)
+    assert not np.allclose(
+        vj.PCAColours().fit(random).colours(random), shared.colours(random), atol=0.05
+    )
 
 
 def test_range_is_fixed_at_fit_and_ignores_outliers(random):
     colours = vj.PCAColours().fit(random)
     before = colours.colours(random)
-    assert before.dtype == np.float32 and before.shape == (3, 6, 9, 3) and before.min() == 0 and before.max() == 1
+    assert (
+        before.dtype == np.float32
+        and before.shape == (3, 6, 9, 3)
+        and before.min() == 0
+        and before.max() == 1
+    )
     colours.colours(features(random.values * 50))
     assert np.array_equal(colours.colours(random), before)
 
@@ -109,7 +124,11 @@ def test_save_and_load(tmp_path, random, foreground):
     assert np.array_equal(loaded.colours(random), colours.colours(random))
     random.save(tmp_path / "features.safetensors")
     again = vj.Features.load(tmp_path / "features.safetensors")
-    assert torch.equal(again.values, random.values) and again.source_size == random.source_size and again.encoder == "test"
+    assert (
+        torch.equal(again.values, random.values)
+        and again.source_size == random.source_size
+        and again.encoder == "test"
+    )
     with pytest.raises(ValueError, match="is no features file"):
         vj.Features.load(tmp_path / "basis.safetensors")
     assert {f.name for f in tmp_path.iterdir()} == {"basis.safetensors", "features.safetensors"}
@@ -118,7 +137,9 @@ def test_save_and_load(tmp_path, random, foreground):
 def test_points_and_patches():
     """A picture of 720 × 1280 on 16 × 28 patches: a patch is 45 × 45.71 pixels of the clip."""
     some = features(np.zeros((1, 16, 28, 3)), source_size=(720, 1280), picture_size=(256, 448))
-    assert some.token_at((0, 0)) == (0, 0) and some.token_at((1279.9, 719.9)) == some.token_at((1280, 720)) == (15, 27)
+    assert some.token_at((0, 0)) == (0, 0) and some.token_at((1279.9, 719.9)) == some.token_at(
+        (1280, 720)
+    ) == (15, 27)
     assert some.token_at((45.8, 44.9)) == (0, 1) and some.token_at((45.6, 45.1)) == (1, 0)
     assert some.centre_of(1, 0) == pytest.approx((22.857, 67.5), abs=1e-3)
     assert all(some.token_at(some.centre_of(r, c)) == (r, c) for r in range(16) for c in range(28))
@@ -130,7 +151,11 @@ def test_points_and_patches():
 
 def test_steps_and_masks():
     some = features(np.arange(2 * 2 * 3 * 4).reshape(2, 2, 3, 4), source_size=(4, 6))
-    assert some[1:].grid == (1, 2, 3) and some[1:].frames.tolist() == [[2, 3]] and torch.equal(some[1:].values, some.values[1:])
+    assert (
+        some[1:].grid == (1, 2, 3)
+        and some[1:].frames.tolist() == [[2, 3]]
+        and torch.equal(some[1:].values, some.values[1:])
+    )
     mask = np.zeros((4, 6), bool)
     mask[:2, :3] = True  # all of the first patch, half of the second
     assert some.cover(mask).tolist() == [[1, 0.5, 0], [0, 0, 0]]

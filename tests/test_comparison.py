@@ -1,4 +1,6 @@
-"""Image encoders against transformers' own modules, and what compares encoders, on cases worked by hand."""
+"""Image encoders against transformers' own modules, and what compares encoders, on cases worked by
+hand.
+"""
 
 import json
 
@@ -19,8 +21,20 @@ from vjepa_utils.__main__ import main
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 60, 90, 3), np.uint8)
 KINDS = {  # random weights in the format of the released checkpoints
     "Dinov2": dict(patch_size=14, image_size=70, layerscale_value=1.0),
-    "Dinov2WithRegisters": dict(patch_size=14, image_size=70, num_register_tokens=4, layerscale_value=1.0, use_swiglu_ffn=True),
-    "DINOv3ViT": dict(patch_size=16, image_size=64, num_register_tokens=4, intermediate_size=128, use_gated_mlp=True),
+    "Dinov2WithRegisters": dict(
+        patch_size=14,
+        image_size=70,
+        num_register_tokens=4,
+        layerscale_value=1.0,
+        use_swiglu_ffn=True,
+    ),
+    "DINOv3ViT": dict(
+        patch_size=16,
+        image_size=64,
+        num_register_tokens=4,
+        intermediate_size=128,
+        use_gated_mlp=True,
+    ),
 }
 
 
@@ -31,7 +45,12 @@ def stock(request, tmp_path_factory):
     sizes = KINDS[request.param] | dict(hidden_size=48, num_hidden_layers=3, num_attention_heads=3)
     config = getattr(transformers, f"{request.param}Config")(**sizes)
     model = getattr(transformers, f"{request.param}Model")(config)
-    for name, parameter in model.named_parameters():  # with the usual small weights attention is uniform, and no error shows
+    for (
+        name,
+        parameter,
+    ) in (
+        model.named_parameters()
+    ):  # with the usual small weights attention is uniform, and no error shows
         if "q_proj.weight" in name or "k_proj.weight" in name:
             parameter.data *= 12
     folder = tmp_path_factory.mktemp(request.param) / "image-model"
@@ -47,9 +66,13 @@ def test_features_are_the_patch_tokens_of_transformers(stock):
     rows, columns = 3, 5  # no square, and not the grid of training
     frames = FRAMES[:, : rows * encoder.patch_size, : columns * encoder.patch_size]
     pixels = torch.tensor(frames / 255, dtype=torch.float32).permute(0, 3, 1, 2)
-    pixels = (pixels - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
+    pixels = (pixels - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor(
+        [0.2, 0.25, 0.3]
+    ).view(3, 1, 1)
     blocks, layers = [], (getattr(model, "encoder", None) or model.model).layer
-    watch = [block.register_forward_hook(lambda *given: blocks.append(given[-1])) for block in layers]
+    watch = [
+        block.register_forward_hook(lambda *given: blocks.append(given[-1])) for block in layers
+    ]
     with torch.no_grad():
         whole = model(pixels).last_hidden_state  # (3, 1 + registers + patches, channels)
     for hook in watch:
@@ -58,12 +81,18 @@ def test_features_are_the_patch_tokens_of_transformers(stock):
     grid = lambda x: x[:, skip:].unflatten(1, (rows, columns))
     size = (rows * encoder.patch_size, columns * encoder.patch_size)
     found = encoder.encode(frames, size=size)
-    assert found.grid == (3, rows, columns) == encoder.grid(frames, size=size) and found.frames.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert found.grid == (3, rows, columns) == encoder.grid(
+        frames, size=size
+    ) and found.frames.tolist() == [[0, 0], [1, 1], [2, 2]]
     assert torch.allclose(found.values, grid(whole), atol=1e-5)
-    assert torch.allclose(encoder.encode(frames, size=size, layer=2).values, grid(blocks[1]), atol=1e-5)
+    assert torch.allclose(
+        encoder.encode(frames, size=size, layer=2).values, grid(blocks[1]), atol=1e-5
+    )
     pairs = encoder.encode(frames, "pair", size)
     assert pairs.frames.tolist() == [[0, 1], [2, 2]]
-    assert torch.allclose(pairs.values, torch.stack([grid(whole)[:2].mean(0), grid(whole)[2]]), atol=1e-5)
+    assert torch.allclose(
+        pairs.values, torch.stack([grid(whole)[:2].mean(0), grid(whole)[2]]), atol=1e-5
+    )
 
 
 def test_a_repainted_patch_moves_its_own_feature_most(stock):
@@ -73,16 +102,25 @@ def test_a_repainted_patch_moves_its_own_feature_most(stock):
     before = encoder.encode(frame, size=(3 * side, 5 * side)).values
     for row, column in ((0, 3), (2, 1)):
         painted = frame.copy()
-        painted[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = FRAMES[:1, :side, :side]
+        painted[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = FRAMES[
+            :1, :side, :side
+        ]
         moved = (encoder.encode(painted, size=(3 * side, 5 * side)).values - before).norm(dim=-1)[0]
         assert moved.argmax() == row * 5 + column
 
 
 def test_what_an_image_encoder_cannot_do(stock):
     encoder = vj.load_encoder(stock[1], dtype=torch.float32)
-    assert encoder.grid(FRAMES) == (3, 16, 24)  # 16 patches, whatever their size and that of the training pictures
+    # 16 patches, whatever their size and that of the training pictures
+    assert encoder.grid(FRAMES) == (
+        3,
+        16,
+        24,
+    )
     for context in ("clip", 4, 3):
-        with pytest.raises(ValueError, match='is an image encoder .* context must be "frame" or "pair"'):
+        with pytest.raises(
+            ValueError, match='is an image encoder .* context must be "frame" or "pair"'
+        ):
             encoder.encode(FRAMES, context)
     with pytest.raises(ValueError, match='positions="stock" is of V-JEPA 2'):
         encoder.encode(FRAMES, positions="stock")
@@ -97,34 +135,58 @@ def test_a_gated_checkpoint_says_how_to_get_access(monkeypatch):
     def refuse(name, local_files_only=False, **_):
         if local_files_only:
             raise OSError
-        raise GatedRepoError("403", response=httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co")))
+        raise GatedRepoError(
+            "403",
+            response=httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co")),
+        )
 
     monkeypatch.setattr("vjepa_utils.encoders.checkpoints.snapshot_download", refuse)
-    with pytest.raises(ValueError, match="is gated.* https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m .*hf auth login"):
+    with pytest.raises(
+        ValueError,
+        match="is gated.* https://huggingface.co/facebook/dinov3-vits16-.* .*hf auth login",
+    ):
         vj.load_encoder("facebook/dinov3-vits16-pretrain-lvd1689m")
 
 
 def test_one_grid_whatever_the_patch(tiny, stock):
     other = vj.load_encoder(stock[1], dtype=torch.float32)
     found = vj.comparison.on_one_grid([tiny, other], FRAMES, 64)
-    assert {name: f.grid for name, f in found.items()} == {"model": (2, 4, 6), "image-model": (2, 4, 6)}
-    assert all(f.picture_size == (4 * f.patch_size, 6 * f.patch_size) and f.frames.tolist() == [[0, 1], [2, 2]] for f in found.values())
+    assert {name: f.grid for name, f in found.items()} == {
+        "model": (2, 4, 6),
+        "image-model": (2, 4, 6),
+    }
+    assert all(
+        f.picture_size == (4 * f.patch_size, 6 * f.patch_size)
+        and f.frames.tolist() == [[0, 1], [2, 2]]
+        for f in found.values()
+    )
     with pytest.raises(ValueError, match="model is named twice"):
         vj.comparison.on_one_grid([tiny, tiny], FRAMES)
 
 
 def test_matched_colours_of_the_same_thing_are_the_same():
-    """Channels of spread 3, 2, 1 against the same ones permuted, negated and scaled so that their order is another."""
+    """Channels of spread 3, 2, 1 against the same ones permuted, negated and scaled so that their
+    order is another.
+    """
     x = np.random.default_rng(0).normal(size=(40, 3))
-    values = np.linalg.qr(x - x.mean(0))[0].reshape(2, 4, 5, 3) * [3, 2, 1]  # three channels that do not correlate
+    # three channels that do not correlate
+    values = np.linalg.qr(x - x.mean(0))[0].reshape(2, 4, 5, 3) * [
+        3,
+        2,
+        1,
+    ]
     ours, theirs = features(values), features(values[..., [2, 0, 1]] * [-9, 1, 1])
     first, second = vj.PCAColours().fit(ours), vj.PCAColours().fit(theirs)
     assert not np.allclose(first.colours(ours), second.colours(theirs), atol=0.1)
     shares = sorted(second.explained_variance_ratio)
     second.match(theirs, first, ours)
     assert np.allclose(first.colours(ours), second.colours(theirs), atol=1e-4)
-    assert second.matched == pytest.approx([1, 1, 1], abs=1e-4) and sorted(second.explained_variance_ratio) == shares
-    assert second.explained_variance_ratio.argmax() == 2  # the largest of theirs shows what our third does
+    assert (
+        second.matched == pytest.approx([1, 1, 1], abs=1e-4)
+        and sorted(second.explained_variance_ratio) == shares
+    )
+    # the largest of theirs shows what our third does
+    assert second.explained_variance_ratio.argmax() == 2
     with pytest.raises(ValueError, match="on one grid only"):
         second.match(theirs[:1], first, ours)
 
@@ -133,9 +195,12 @@ def test_similarity_is_the_cosine_with_the_token_under_the_point():
     values = np.zeros((2, 2, 2, 2))
     values[..., 0] = 1
     values[1, 1, 0] = 3, 3  # 45 degrees from all others
-    alike = vj.comparison.similarity(features(values), (79, 1), 2)  # step 1 covers frames 2 and 3; the upper right patch
+    # step 1 covers frames 2 and 3; the upper right patch
+    alike = vj.comparison.similarity(features(values), (79, 1), 2)
     assert alike == pytest.approx(np.array([[[1, 1], [1, 1]], [[1, 1], [0.5**0.5, 1]]]))
-    with pytest.raises(ValueError, match="Frame 4 is not among the frames that were encoded: 0, 1, 2, 3."):
+    with pytest.raises(
+        ValueError, match="Frame 4 is not among the frames that were encoded: 0, 1, 2, 3."
+    ):
         vj.comparison.similarity(features(values), (0, 0), 4)
     with pytest.raises(ValueError, match="outside the picture"):
         vj.comparison.similarity(features(values), (81, 0), 0)
@@ -146,11 +211,23 @@ def test_similarity_is_the_cosine_with_the_token_under_the_point():
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return str(write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", grey_levels(8, 64, 96, 20)))
+    return str(
+        write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", grey_levels(8, 64, 96, 20))
+    )
 
 
 def test_compare_and_similarity_draw_a_row_for_each_encoder(clip, stock, tmp_path, capsys):
-    encoders = ["--encoders", str(GOLDEN / "model"), str(stock[1]), "--size", "64", "--start", "1", "--every", "2"]
+    encoders = [
+        "--encoders",
+        str(GOLDEN / "model"),
+        str(stock[1]),
+        "--size",
+        "64",
+        "--start",
+        "1",
+        "--every",
+        "2",
+    ]
     for command in (["compare"], ["similarity", "--point", "40,20.5", "--frame", "5"]):
         main([command[0], clip, *command[1:], *encoders, "-o", str(tmp_path / "out.png")])
         assert "model, image-model" in capsys.readouterr().out
@@ -162,9 +239,18 @@ def test_compare_and_similarity_draw_a_row_for_each_encoder(clip, stock, tmp_pat
     ("words", "sentence"),
     [
         (["compare", "{clip}", "-o", "out.mp4"], "-o must end in .png"),
-        (["compare", "{clip}", "--encoders", "nobody", "-o", "out.png"], "There is no encoder 'nobody'"),
-        (["similarity", "{clip}", "--point", "200,3", "-o", "out.png"], "lies outside the picture, which is 96×64"),
-        (["similarity", "{clip}", "--point", "2,3", "--frame", "9", "-o", "out.png"], "Frame 9 is not among the frames"),
+        (
+            ["compare", "{clip}", "--encoders", "nobody", "-o", "out.png"],
+            "There is no encoder 'nobody'",
+        ),
+        (
+            ["similarity", "{clip}", "--point", "200,3", "-o", "out.png"],
+            "lies outside the picture, which is 96×64",
+        ),
+        (
+            ["similarity", "{clip}", "--point", "2,3", "--frame", "9", "-o", "out.png"],
+            "Frame 9 is not among the frames",
+        ),
     ],
 )
 def test_bad_input_ends_in_one_sentence(clip, words, sentence, tmp_path, monkeypatch):
@@ -181,21 +267,30 @@ def test_bad_input_ends_in_one_sentence(clip, words, sentence, tmp_path, monkeyp
 def test_overlap_and_boundary_agreement():
     """A square of 10×10 pixels against the same moved by 4: 60 pixels in both, 140 in either.
 
-    A line has 11 pixels above, 11 below and 9 on each side. Within 2 pixels of the other line lie, above and below, the 7
-    that are on it and the 2 next to those; of one side none, of the other the 2 nearest to each of its ends: 22 of 40.
+    A line has 11 pixels above, 11 below and 9 on each side. Within 2 pixels of the other line lie,
+    above and below, the 7 that are on it and the 2 next to those; of one side none, of the other
+    the 2 nearest to each of its ends: 22 of 40.
     """
     a, b = np.zeros((100, 100), bool), np.zeros((100, 100), bool)
     a[40:50, 40:50], b[40:50, 44:54] = True, True
     assert overlap(a, b) == 60 / 140 and overlap(a & ~a, b & ~b) == 1
-    assert boundary_agreement(a, a) == 1 == boundary_agreement(a & ~a, b & ~b) and boundary_agreement(a, b & ~b) == 0
-    assert boundary_agreement(a, b, reach=1.9 / 141.5) == pytest.approx(22 / 40)  # rounded up: 2 pixels
+    assert (
+        boundary_agreement(a, a) == 1 == boundary_agreement(a & ~a, b & ~b)
+        and boundary_agreement(a, b & ~b) == 0
+    )
+    # rounded up: 2 pixels
+    assert boundary_agreement(a, b, reach=1.9 / 141.5) == pytest.approx(22 / 40)
     assert boundary_agreement(a, b, reach=4 / 141.5) == 1  # no point is farther than 4
 
 
 def test_the_table_of_colours(tiny):
     """Mean colours hold neither place nor motion; few scenes, so loosely."""
     measured = table.measure(PatchColours(tiny), train=5, test=5, clips=2)
-    assert measured["direction, control"][0] < 0.1 and abs(measured["place"][0]) < 0.2 and 0 <= measured["J, scenes"][0] <= 1
+    assert (
+        measured["direction, control"][0] < 0.1
+        and abs(measured["place"][0]) < 0.2
+        and 0 <= measured["J, scenes"][0] <= 1
+    )
     lines = table.table({"colours": measured}).splitlines()
     assert len(lines) == 12 and lines[1].startswith("J, scenes") and "±" in lines[1]
 

@@ -35,13 +35,18 @@ def test_pixels_are_scaled_and_normalised(tiny):
 def test_resize_is_bilinear_and_antialiased(tiny):
     ramp = np.tile(np.arange(64, dtype=np.uint8).repeat(3).reshape(1, 1, 64, 3), (1, 64, 1, 1))
     row = tiny.pixels(ramp, (32, 32))[0, 0, 16] * 0.229 + 0.485
-    # Halving weighs four neighbours 1 3 3 1: in the middle of a ramp the value at its centre, 2 i + 0.5.
-    assert (row[4:-4] * 255).tolist() == pytest.approx([2 * i + 0.5 for i in range(4, 28)], abs=1e-3)
+    # Halving weighs four neighbours 1 3 3 1: in the middle of a ramp the value at its centre, 2 i +
+    # 0.5.
+    assert (row[4:-4] * 255).tolist() == pytest.approx(
+        [2 * i + 0.5 for i in range(4, 28)], abs=1e-3
+    )
 
 
 def test_statistics_of_the_checkpoint_are_used(tiny, tmp_path):
     shutil.copytree(GOLDEN / "model", tmp_path / "other")
-    (tmp_path / "other" / "video_preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3}))
+    (tmp_path / "other" / "video_preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.5] * 3, "image_std": [0.25] * 3})
+    )
     other = vj.load_encoder(tmp_path / "other", dtype=torch.float32)
     assert other.pixels(np.full((1, 16, 16, 3), 255, np.uint8), (16, 16)).unique().tolist() == [2.0]
 
@@ -71,7 +76,9 @@ def test_default_size_is_the_training_size_if_that_is_larger():
     from vjepa_utils.encoders.vjepa2 import VJEPA2
 
     config = json.loads((GOLDEN / "model" / "config.json").read_text()) | {"crop_size": 384}
-    large = Encoder(VJEPA2(VJEPA2Config(**config)), "large", torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    large = Encoder(
+        VJEPA2(VJEPA2Config(**config)), "large", torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    )
     assert large.grid(np.zeros((2, 50, 50, 3), np.uint8)) == (1, 24, 24)
 
 
@@ -96,15 +103,26 @@ def test_contexts_are_what_they_say(tiny):
     """Each context equals the joint encoding of just its frames."""
     alone = lambda *numbers: tiny.encode(FRAMES[list(numbers)], context="clip", size=32).values
     same = lambda a, b: torch.allclose(a, b, atol=1e-5)
-    assert same(tiny.encode(FRAMES, size=32).values, torch.cat([alone(0, 1), alone(2, 3), alone(4, 4)]))
-    assert same(tiny.encode(FRAMES, context="frame", size=32).values[1:3], torch.cat([alone(1, 1), alone(2, 2)]))
-    assert same(tiny.encode(FRAMES, context=4, size=32).values, torch.cat([alone(0, 1, 2, 3), alone(4, 4)]))
+    assert same(
+        tiny.encode(FRAMES, size=32).values, torch.cat([alone(0, 1), alone(2, 3), alone(4, 4)])
+    )
+    assert same(
+        tiny.encode(FRAMES, context="frame", size=32).values[1:3],
+        torch.cat([alone(1, 1), alone(2, 2)]),
+    )
+    assert same(
+        tiny.encode(FRAMES, context=4, size=32).values, torch.cat([alone(0, 1, 2, 3), alone(4, 4)])
+    )
     assert same(tiny.encode(FRAMES, context="clip", size=32).values, alone(0, 1, 2, 3, 4, 4))
-    assert not same(tiny.encode(FRAMES, context="clip", size=32).values, tiny.encode(FRAMES, size=32).values)
+    assert not same(
+        tiny.encode(FRAMES, context="clip", size=32).values, tiny.encode(FRAMES, size=32).values
+    )
 
 
 def test_frame_numbers_are_those_of_the_file(tiny, tmp_path):
-    video = vj.read_video(write_video(tmp_path / "v.mp4", grey_levels(30)), start=7, every=5, count=4)
+    video = vj.read_video(
+        write_video(tmp_path / "v.mp4", grey_levels(30)), start=7, every=5, count=4
+    )
     assert tiny.encode(video, size=32).frames.tolist() == [[7, 12], [17, 22]]
 
 
@@ -171,7 +189,9 @@ def test_a_file_that_breaks_while_it_is_streamed(tiny, clips, monkeypatch):
 
 @pytest.fixture
 def film(tmp_path, monkeypatch):
-    """Opens a clip of 23 frames that is decoded as it is used, and encoded in 5 batches of 2 steps and 2 of one at 32 pixels."""
+    """Opens a clip of 23 frames that is decoded as it is used, and encoded in 5 batches of 2 steps
+    and 2 of one at 32 pixels.
+    """
     monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
     monkeypatch.setitem(BATCH_TOKENS, "cpu", 12)
     path = write_video(tmp_path / "film.mp4", FILM)
@@ -204,15 +224,29 @@ def batches(monkeypatch):
 
 
 def test_a_file_holds_what_memory_would(tiny, film, batches, tmp_path):
-    kept, streamed = tiny.encode(film(), size=32), tiny.encode(film(), size=32, out=tmp_path / "film.safetensors")
+    kept, streamed = (
+        tiny.encode(film(), size=32),
+        tiny.encode(film(), size=32, out=tmp_path / "film.safetensors"),
+    )
     for features in (streamed, vj.Features.load(tmp_path / "film.safetensors")):
-        assert torch.equal(features.values, kept.values) and torch.equal(features.frames, kept.frames)
-        assert features.grid == (12, 2, 3) and features.source_size == kept.source_size and features.encoder == kept.encoder
+        assert torch.equal(features.values, kept.values) and torch.equal(
+            features.frames, kept.frames
+        )
+        assert (
+            features.grid == (12, 2, 3)
+            and features.source_size == kept.source_size
+            and features.encoder == kept.encoder
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["film.mp4", "film.safetensors"]
     done = batches.count
-    assert torch.equal(tiny.encode(film(), size=32, out=tmp_path / "film.safetensors").values, kept.values)
+    assert torch.equal(
+        tiny.encode(film(), size=32, out=tmp_path / "film.safetensors").values, kept.values
+    )
     assert batches.count == done  # it was whole: nothing is computed twice
-    assert tiny.encode(film(), size=32, layer=1, out=tmp_path / "film.safetensors").grid == (12, 2, 3) and batches.count == done + 7
+    assert (
+        tiny.encode(film(), size=32, layer=1, out=tmp_path / "film.safetensors").grid == (12, 2, 3)
+        and batches.count == done + 7
+    )
 
 
 @pytest.mark.parametrize("context", [None, 4])
@@ -225,7 +259,8 @@ def test_a_stopped_run_goes_on_where_it_was(tiny, film, batches, tmp_path, conte
     assert not out.exists() and Path(f"{out}.partial").exists()
     batches.stop_after(100)
     assert torch.equal(tiny.encode(film(), context, 32, out=out).values, kept.values)
-    assert batches.count == 2 * total and not Path(f"{out}.partial").exists()  # of the second run, nothing was computed twice
+    # of the second run, nothing was computed twice
+    assert batches.count == 2 * total and not Path(f"{out}.partial").exists()
 
 
 def test_a_run_that_is_stopped_when_all_is_written(tiny, film, batches, tmp_path, monkeypatch):
@@ -233,16 +268,24 @@ def test_a_run_that_is_stopped_when_all_is_written(tiny, film, batches, tmp_path
     path, out = write_video(tmp_path / "odd.mp4", FILM[:21]), tmp_path / "film.safetensors"
     kept = tiny.encode(path, 4, 32)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("vjepa_utils.encoders.feature_file.os.replace", lambda *_: batches.stop_now())
+        patched.setattr(
+            "vjepa_utils.encoders.feature_file.os.replace", lambda *_: batches.stop_now()
+        )
         tiny.encode(path, 4, 32, out=out)
     done = batches.count
-    assert torch.equal(tiny.encode(path, 4, 32, out=out).values, kept.values) and batches.count == done
+    assert (
+        torch.equal(tiny.encode(path, 4, 32, out=out).values, kept.values) and batches.count == done
+    )
     assert vj.Features.load(out).grid == (11, 2, 3)
 
 
 def test_a_batch_that_was_half_written_is_written_anew(tiny, film, batches, tmp_path):
     kept, out = tiny.encode(film(), size=32), tmp_path / "film.safetensors"
-    for cut, again in ((5000, 2), (1, 1), (10**9, 4)):  # bytes lost; the last time even of the header
+    for cut, again in (
+        (5000, 2),
+        (1, 1),
+        (10**9, 4),
+    ):  # bytes lost; the last time even of the header
         batches.stop_after(4)
         with pytest.raises(KeyboardInterrupt):
             tiny.encode(film(), size=32, out=out)
@@ -261,7 +304,10 @@ def test_a_partial_file_of_another_run_is_kept(tiny, film, batches, tmp_path):
         tiny.encode(film(), size=32, out=out)
     before = Path(f"{out}.partial").read_bytes()
     batches.stop_after(100)
-    with pytest.raises(ValueError, match="film.safetensors.partial is of another run, unlike this one in size, layer: finish"):
+    with pytest.raises(
+        ValueError,
+        match="film.safetensors.partial is of another run, unlike this one in size, layer: finish",
+    ):
         tiny.encode(film(), size=(32, 32), layer=1, out=out)
     with pytest.raises(ValueError, match="unlike this one in clip:"):
         tiny.encode(FILM, size=32, out=out)
@@ -283,7 +329,10 @@ def test_a_damaged_film_gives_a_whole_file(tiny, clips, batches, tmp_path, monke
         kept = tiny.encode(path, size=32)
     with pytest.warns(UserWarning, match="damaged at frame 28"):
         streamed = tiny.encode(path, size=32, out=tmp_path / "film.safetensors")
-    assert torch.equal(streamed.values, kept.values) and streamed.frames.tolist() == kept.frames.tolist()
+    assert (
+        torch.equal(streamed.values, kept.values)
+        and streamed.frames.tolist() == kept.frames.tolist()
+    )
 
 
 def test_one_batch_is_decoded_ahead_and_no_more(tiny, film, monkeypatch):
@@ -306,16 +355,21 @@ def test_one_batch_is_decoded_ahead_and_no_more(tiny, film, monkeypatch):
     monkeypatch.setattr("vjepa_utils.encoders.encoder.encode_tokens", encoding)
     assert tiny.encode(video, size=32).grid[0] == 12
     ahead = np.cumsum([1 if what == "read" else -1 for what, _ in events])
-    assert ahead.max() == 2 and {thread for what, thread in events if what == "read"}.isdisjoint({threading.get_ident()})
+    assert ahead.max() == 2 and {thread for what, thread in events if what == "read"}.isdisjoint(
+        {threading.get_ident()}
+    )
 
 
 # Loading
 
 
 def test_a_checkpoint_by_id_from_a_hand_built_cache(tmp_path):
-    """As `hf download` lays it out, in a process without network: the pinned revision before the newest, which is
-    taken with a warning; what is missing ends in a sentence with the command."""
-    for name, revisions in {"vitl": [vj.CHECKPOINTS["facebook/vjepa2-vitl-fpc64-256"], "0" * 40], "vith": ["0" * 40]}.items():
+    """As `hf download` lays it out, in a process without network: the pinned revision before the
+    newest, which is taken with a warning; what is missing ends in a sentence with the command."""
+    for name, revisions in {
+        "vitl": [vj.CHECKPOINTS["facebook/vjepa2-vitl-fpc64-256"], "0" * 40],
+        "vith": ["0" * 40],
+    }.items():
         repository = tmp_path / "hub" / f"models--facebook--vjepa2-{name}-fpc64-256"
         (repository / "refs").mkdir(parents=True)
         (repository / "refs" / "main").write_text("0" * 40)
@@ -325,15 +379,28 @@ def test_a_checkpoint_by_id_from_a_hand_built_cache(tmp_path):
         "import warnings, vjepa_utils as vj\n"
         "for size in ('vitl', 'vith', 'vitg'):\n"
         "    with warnings.catch_warnings(record=True) as caught:\n"
-        "        try: print(vj.load_encoder(f'facebook/vjepa2-{size}-fpc64-256').name, [str(w.message) for w in caught])\n"
+        "        try: print(vj.load_encoder(f'facebook/vjepa2-{size}-fpc64-256').name, "
+        "[str(w.message) for w in caught])\n"
         "        except ConnectionError as error: print(error)\n"
     )
-    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "always::UserWarning"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT)
+    environment = os.environ | {
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONWARNINGS": "always::UserWarning",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT
+    )
     pinned, newest, missing = done.stdout.splitlines()
     assert pinned == "facebook/vjepa2-vitl-fpc64-256 []"
-    assert newest.startswith("facebook/vjepa2-vith-fpc64-256 ['") and "as cached, at revision 0000" in newest
-    assert f"hf download facebook/vjepa2-vitg-fpc64-256 --revision {vj.CHECKPOINTS['facebook/vjepa2-vitg-fpc64-256']} --include" in missing
+    assert (
+        newest.startswith("facebook/vjepa2-vith-fpc64-256 ['")
+        and "as cached, at revision 0000" in newest
+    )
+    assert (
+        "hf download facebook/vjepa2-vitg-fpc64-256 --revision "
+        f"{vj.CHECKPOINTS['facebook/vjepa2-vitg-fpc64-256']} --include" in missing
+    )
 
 
 def test_a_classification_checkpoint_gives_its_encoder(tmp_path, tiny):
@@ -371,8 +438,16 @@ def test_names_that_lead_nowhere(tmp_path):
 
 
 def test_the_package_and_its_help_load_neither_torch_nor_transformers():
-    script = "import sys, vjepa_utils, vjepa_utils.__main__ as m; m.parser(); print({'torch', 'transformers'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "set()"
+    script = (
+        "import sys, vjepa_utils, vjepa_utils.__main__ as m; m.parser(); print({'torch', "
+        "'transformers'} & set(sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT
+        ).stdout.strip()
+        == "set()"
+    )
 
 
 def test_bfloat16_stays_near_float32(golden):
@@ -380,7 +455,9 @@ def test_bfloat16_stays_near_float32(golden):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # random frames look like cuts
         exact, rounded = (
-            vj.load_encoder(GOLDEN / "model", device="cpu", dtype=dtype).encode(frames, context="clip", size=128).values
+            vj.load_encoder(GOLDEN / "model", device="cpu", dtype=dtype)
+            .encode(frames, context="clip", size=128)
+            .values
             for dtype in (torch.float32, torch.bfloat16)
         )
     assert (exact - rounded).norm() < 0.015 * exact.norm()
@@ -392,7 +469,12 @@ def test_bfloat16_stays_near_float32(golden):
 @pytest.mark.parametrize("name", ["vjepa2-demo", "dino-demo"])
 def test_the_shipped_encoders_are_of_the_stated_size(name):
     encoder = vj.load_encoder(name)
-    parameters = sum(p.numel() for p in getattr(encoder.model, "encoder" if name == "vjepa2-demo" else "base_model").parameters())
+    parameters = sum(
+        p.numel()
+        for p in getattr(
+            encoder.model, "encoder" if name == "vjepa2-demo" else "base_model"
+        ).parameters()
+    )
     card = (ROOT / "demo" / name / "README.md").read_text()
     assert f"({parameters / 1e6:.2f} M parameters)" in card and f"{encoder.depth} blocks" in card
     assert encoder.channels == 192 == 64 * encoder.model.config.num_attention_heads

@@ -13,7 +13,9 @@ RANDOM = [masks.tubes, masks.tokens, lambda grid, share, seed: masks.multiblock(
 @pytest.mark.parametrize("share", [0.05, 0.25, 0.6, 0.8, 0.95])
 def test_shares_are_what_was_asked_for(grid, share):
     steps, rows, columns = grid
-    column = (1 if share * rows * columns > rows * (columns - 0.5) else 0.5) / columns  # the last column stays visible
+    column = (
+        1 if share * rows * columns > rows * (columns - 0.5) else 0.5
+    ) / columns  # the last column stays visible
     for hidden, off in (
         (masks.block(grid, share), column),
         (masks.window(grid, share), column),
@@ -25,14 +27,20 @@ def test_shares_are_what_was_asked_for(grid, share):
 
 
 def test_block_tubes_and_multiblock_hide_the_same_places_in_all_steps():
-    for hidden in (masks.block((5, 8, 9)), masks.tubes((5, 8, 9)), *(masks.multiblock((5, 8, 9), kind) for kind in masks.MULTIBLOCK)):
+    for hidden in (
+        masks.block((5, 8, 9)),
+        masks.tubes((5, 8, 9)),
+        *(masks.multiblock((5, 8, 9), kind) for kind in masks.MULTIBLOCK),
+    ):
         assert (hidden == hidden[0]).all()
     assert not (masks.tokens((5, 8, 9)) == masks.tokens((5, 8, 9))[0]).all()
 
 
 def test_the_block_is_centred():
     hidden = masks.block((1, 8, 12), 0.375)[0]  # 5 × 7 of 8 × 12: 0.365
-    assert np.flatnonzero(hidden.any(1)).tolist() == [1, 2, 3, 4, 5] and np.flatnonzero(hidden.any(0)).tolist() == list(range(2, 9))
+    assert np.flatnonzero(hidden.any(1)).tolist() == [1, 2, 3, 4, 5] and np.flatnonzero(
+        hidden.any(0)
+    ).tolist() == list(range(2, 9))
     assert hidden.sum() == 35
 
 
@@ -41,7 +49,9 @@ def test_multiblock_hides_what_pretraining_hid(kind, share):
     """facts of the reference code: 0.62 ± 0.08 and 0.82 ± 0.08."""
     generator = np.random.default_rng(0)
     shares = [masks.multiblock((2, 16, 16), kind, generator).mean() for _ in range(300)]
-    assert np.mean(shares) == pytest.approx(share, abs=0.02) and np.std(shares) == pytest.approx(0.08, abs=0.03)
+    assert np.mean(shares) == pytest.approx(share, abs=0.02) and np.std(shares) == pytest.approx(
+        0.08, abs=0.03
+    )
 
 
 def test_multiblock_never_hides_everything():
@@ -53,16 +63,27 @@ def test_a_seed_or_generator_decides(draw):
     first, again, other = (draw((3, 8, 8), 0.5, seed) for seed in (7, 7, 8))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     generator = np.random.default_rng(7)
-    assert np.array_equal(first, draw((3, 8, 8), 0.5, generator)) and not np.array_equal(first, draw((3, 8, 8), 0.5, generator))
+    assert np.array_equal(first, draw((3, 8, 8), 0.5, generator)) and not np.array_equal(
+        first, draw((3, 8, 8), 0.5, generator)
+    )
 
 
 def test_future_window_and_region_by_hand():
     assert masks.future((4, 2, 2), 1).all((1, 2)).tolist() == [False, False, True, True]
     moving = masks.window((3, 4, 8), 0.25)[:, 1]  # 2 × 4 patches from column 0 to column 4
-    assert [np.flatnonzero(row).tolist() for row in moving] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
+    assert [np.flatnonzero(row).tolist() for row in moving] == [
+        [0, 1, 2, 3],
+        [2, 3, 4, 5],
+        [4, 5, 6, 7],
+    ]
     thing = np.zeros((3, 40, 60), np.uint8)  # patches of 10 × 10
     thing[0, 5, 5], thing[1, 19:21, 30], thing[2, 39, 59] = 1, 1, 1
-    assert np.argwhere(masks.region((2, 4, 6), thing)).tolist() == [[0, 0, 0], [0, 1, 3], [0, 2, 3], [1, 3, 5]]
+    assert np.argwhere(masks.region((2, 4, 6), thing)).tolist() == [
+        [0, 0, 0],
+        [0, 1, 3],
+        [0, 2, 3],
+        [1, 3, 5],
+    ]
 
 
 @pytest.mark.parametrize(

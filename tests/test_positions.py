@@ -45,14 +45,17 @@ def test_equal_to_the_reference(tiny, golden, name):
 @torch.inference_mode()
 def test_equal_to_stock_transformers_on_the_training_square(tiny, stock, frames):
     x = torch.randn(2, frames, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    assert error(encode_tokens(tiny.model, x), stock(x, skip_predictor=True).last_hidden_state) < 1e-5
+    assert (
+        error(encode_tokens(tiny.model, x), stock(x, skip_predictor=True).last_hidden_state) < 1e-5
+    )
 
 
 @torch.inference_mode()
 def test_equal_to_transformers_told_the_true_grid_at_1280_by_720(tiny, stock, monkeypatch):
     x = torch.randn(1, 2, 3, 720, 1280, generator=torch.Generator().manual_seed(0))
     ours = encode_tokens(tiny.model, x)
-    assert error(stock(x, skip_predictor=True).last_hidden_state, ours) > 0.1  # left alone it is far off
+    # left alone it is far off
+    assert error(stock(x, skip_predictor=True).last_hidden_state, ours) > 0.1
     true = tuple(grid_positions((1, 45, 80)).T)
     monkeypatch.setattr(VJEPA2RopeAttention, "get_position_ids", lambda self, x, masks=None: true)
     assert error(ours, stock(x, skip_predictor=True).last_hidden_state) < 1e-5
@@ -61,19 +64,28 @@ def test_equal_to_transformers_told_the_true_grid_at_1280_by_720(tiny, stock, mo
 @torch.inference_mode()
 def test_stock_positions_are_those_of_stock_transformers(tiny, stock, golden):
     frames = golden["portrait"][1]["frames"]
-    wrong = tiny.encode(frames, size=tuple(frames.shape[1:3]), positions="stock").values.flatten(0, 2)
-    assert error(wrong, stock(pixels(tiny, frames), skip_predictor=True).last_hidden_state[0]) < 1e-5
+    wrong = tiny.encode(frames, size=tuple(frames.shape[1:3]), positions="stock").values.flatten(
+        0, 2
+    )
+    assert (
+        error(wrong, stock(pixels(tiny, frames), skip_predictor=True).last_hidden_state[0]) < 1e-5
+    )
 
 
 def test_hidden_pixels_do_not_leak(tiny, golden):
     about, case = golden["clip"]
     hidden = torch.zeros(about["steps"], about["rows"], about["columns"], dtype=torch.bool)
     hidden.view(-1)[case["hidden"]] = True
-    per_pixel = hidden.repeat_interleave(2, 0).repeat_interleave(16, 1).repeat_interleave(16, 2)  # (frames, height, width)
-    repainted = torch.where(per_pixel.unsqueeze(-1), torch.tensor(200, dtype=torch.uint8), case["frames"])
+    # (frames, height, width)
+    per_pixel = hidden.repeat_interleave(2, 0).repeat_interleave(16, 1).repeat_interleave(16, 2)
+    repainted = torch.where(
+        per_pixel.unsqueeze(-1), torch.tensor(200, dtype=torch.uint8), case["frames"]
+    )
     visible = case["visible"].unsqueeze(0)
     with torch.inference_mode():
-        before, after = (encode_tokens(tiny.model, pixels(tiny, f), visible) for f in (case["frames"], repainted))
+        before, after = (
+            encode_tokens(tiny.model, pixels(tiny, f), visible) for f in (case["frames"], repainted)
+        )
     assert torch.equal(before, after)
 
 

@@ -23,7 +23,12 @@ def masked(golden, name):
     about, case = golden[name]
     hidden = np.zeros(about["steps"] * about["rows"] * about["columns"], bool)
     hidden[case["hidden"]] = True
-    return case["frames"], hidden.reshape(about["steps"], about["rows"], about["columns"]), (about["height"], about["width"]), case
+    return (
+        case["frames"],
+        hidden.reshape(about["steps"], about["rows"], about["columns"]),
+        (about["height"], about["width"]),
+        case,
+    )
 
 
 def error(a, b):
@@ -35,15 +40,25 @@ def error(a, b):
 def test_prediction_and_target_equal_the_reference(tiny, golden, name, token):
     frames, hidden, size, case = masked(golden, name)
     found = tiny.recover(frames, hidden, token, size)
-    assert found.mask_token == token and error(found.predicted, case[f"predicted_mask_token_{token}"]) < 1e-5
+    assert (
+        found.mask_token == token
+        and error(found.predicted, case[f"predicted_mask_token_{token}"]) < 1e-5
+    )
     assert found.target.shape == (*hidden.shape, 96) and found.target.dtype == torch.float32
     tokens, context = (F.layer_norm(case[key], (96,)) for key in ("tokens", "visible_tokens"))
     assert error(found.target.flatten(0, 2), tokens) < 1e-5 and error(found.context, context) < 1e-5
     truth = tokens[case["hidden"]]
     cosine = (found.predicted * truth).sum(1) / found.predicted.norm(dim=1) / truth.norm(dim=1)
-    assert np.allclose(found.cosine, cosine, atol=1e-5) and np.allclose(found.l1, (found.predicted - truth).abs().mean(1), atol=1e-5)
-    assert torch.equal(found.filled.values[~hidden], found.context) and torch.equal(found.filled.values[hidden], found.predicted)
-    assert np.array_equal(found.on_grid(found.cosine)[hidden], found.cosine) and np.isnan(found.on_grid(found.cosine)[~hidden]).all()
+    assert np.allclose(found.cosine, cosine, atol=1e-5) and np.allclose(
+        found.l1, (found.predicted - truth).abs().mean(1), atol=1e-5
+    )
+    assert torch.equal(found.filled.values[~hidden], found.context) and torch.equal(
+        found.filled.values[hidden], found.predicted
+    )
+    assert (
+        np.array_equal(found.on_grid(found.cosine)[hidden], found.cosine)
+        and np.isnan(found.on_grid(found.cosine)[~hidden]).all()
+    )
 
 
 def repainted(frames, hidden):
@@ -56,24 +71,38 @@ def repainted(frames, hidden):
 @pytest.mark.parametrize("name", CASES)
 def test_hidden_pixels_do_not_reach_the_prediction(tiny, golden, name):
     frames, hidden, size, _ = masked(golden, name)
-    before, after = (tiny.recover(clip, hidden, 0, size) for clip in (frames.numpy(), repainted(frames.numpy(), hidden)))
-    assert torch.equal(before.predicted, after.predicted) and torch.equal(before.context, after.context)
+    before, after = (
+        tiny.recover(clip, hidden, 0, size)
+        for clip in (frames.numpy(), repainted(frames.numpy(), hidden))
+    )
+    assert torch.equal(before.predicted, after.predicted) and torch.equal(
+        before.context, after.context
+    )
     assert error(after.target, before.target) > 0.1
 
 
 def test_in_stock_transformers_they_do(tiny, golden):
-    """`VJEPA2Model.forward(context_mask=…)` encodes all tokens and gathers then, here on its own training square."""
+    """`VJEPA2Model.forward(context_mask=…)` encodes all tokens and gathers then, here on its own
+    training square.
+    """
     frames, hidden, size, case = masked(golden, "clip")
     stock = VJEPA2Model.from_pretrained(GOLDEN / "model").eval()
     contexts, predictions = [], []
     for clip in (frames.numpy(), repainted(frames.numpy(), hidden)):
         with torch.no_grad():
             pixels = tiny.pixels(clip, size).unsqueeze(0)
-            out = stock(pixels, context_mask=[case["visible"].unsqueeze(0)], target_mask=[case["hidden"].unsqueeze(0)])
+            out = stock(
+                pixels,
+                context_mask=[case["visible"].unsqueeze(0)],
+                target_mask=[case["hidden"].unsqueeze(0)],
+            )
         contexts.append(out.masked_hidden_state[0])
         predictions.append(out.predictor_output.last_hidden_state[0])
     assert error(*contexts) > 0.1 and error(*predictions) > 0.05
-    assert error(contexts[0], case["visible_tokens"]) > 0.1 and error(predictions[0], case["predicted_mask_token_1"]) > 0.05
+    assert (
+        error(contexts[0], case["visible_tokens"]) > 0.1
+        and error(predictions[0], case["predicted_mask_token_1"]) > 0.05
+    )
 
 
 # Numbers
@@ -82,8 +111,17 @@ def test_in_stock_transformers_they_do(tiny, golden):
 def recovery(target, hidden, predicted=None):
     """A Recovery of given features; the prediction is the truth unless given."""
     steps, rows, columns = hidden.shape
-    whole = vj.Features(target, torch.arange(2 * steps).view(-1, 2), 16, (16 * rows, 16 * columns), (16 * rows, 16 * columns), "none")
-    return vj.Recovery(whole, hidden, target[~hidden], target[hidden] if predicted is None else predicted, 0)
+    whole = vj.Features(
+        target,
+        torch.arange(2 * steps).view(-1, 2),
+        16,
+        (16 * rows, 16 * columns),
+        (16 * rows, 16 * columns),
+        "none",
+    )
+    return vj.Recovery(
+        whole, hidden, target[~hidden], target[hidden] if predicted is None else predicted, 0
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -101,25 +139,38 @@ def test_baselines_against_brute_force(seed):
         same = min(steps, key=lambda t: (abs(t - token[0]), t), default=None)  # the earlier of two
         guesses = {
             "mean": target[~hidden].mean(0),
-            "nearest": target[tuple(visible[squares.index(min(squares))])],  # the lowest number of equally near ones
-            "same place": torch.full((8,), torch.nan) if same is None else target[same, token[1], token[2]],
+            # the lowest number of equally near ones
+            "nearest": target[tuple(visible[squares.index(min(squares))])],
+            "same place": torch.full((8,), torch.nan)
+            if same is None
+            else target[same, token[1], token[2]],
         }
         truth = target[tuple(token)]
         for name, guess in guesses.items():
-            expected = F.cosine_similarity(guess, truth, dim=0).item(), (guess - truth).abs().mean().item()
+            expected = (
+                F.cosine_similarity(guess, truth, dim=0).item(),
+                (guess - truth).abs().mean().item(),
+            )
             given = found.baselines[name]["cosine"][i], found.baselines[name]["l1"][i]
             assert given == pytest.approx(expected, abs=1e-5, nan_ok=True)
     never = hidden.all(0)
-    assert found.coverage == pytest.approx({"mean": 1, "nearest": 1, "same place": 1 - 4 * never.sum() / hidden.sum()})
+    assert found.coverage == pytest.approx(
+        {"mean": 1, "nearest": 1, "same place": 1 - 4 * never.sum() / hidden.sum()}
+    )
 
 
 def test_ties_by_hand():
-    """One row of three in three steps, features 0…8 as directions; the middle one hidden: four neighbours at distance 1."""
+    """One row of three in three steps, features 0…8 as directions; the middle one hidden: four
+    neighbours at distance 1.
+    """
     target = torch.eye(9).view(3, 1, 3, 9)
     hidden = np.zeros((3, 1, 3), bool)
     hidden[1, 0, 1] = True
     found = recovery(target, hidden, target[0, 0, 1].unsqueeze(0))  # as if it predicted token 1
-    for name in ("nearest", "same place"):  # both take token 1: of 1, 3, 5 and 7 the lowest, of steps 0 and 2 the lower
+    for name in (
+        "nearest",
+        "same place",
+    ):  # both take token 1: of 1, 3, 5 and 7 the lowest, of steps 0 and 2 the lower
         assert found.baselines[name]["cosine"] == found.cosine == 0
         moved = target.clone()
         moved[1, 0, 1] = target[0, 0, 1]
@@ -139,7 +190,9 @@ def test_many_tokens_take_little_time_and_the_same_tokens():
 
 
 def test_what_is_beaten():
-    """Orthogonal features at two visible and two hidden tokens; one prediction is right, the other copies its neighbour."""
+    """Orthogonal features at two visible and two hidden tokens; one prediction is right, the other
+    copies its neighbour.
+    """
     target = torch.eye(4).view(2, 1, 2, 4)
     hidden = np.array([[[False, True]], [[True, False]]])
     found = recovery(target, hidden, torch.stack([target[0, 0, 1], target[0, 0, 0]]))
@@ -152,15 +205,24 @@ def test_what_is_beaten():
 def test_places_hidden_in_every_step_are_left_out():
     hidden = vj.masks.block((2, 4, 4), 0.5)
     found = recovery(torch.randn(2, 4, 4, 8, generator=torch.Generator().manual_seed(0)), hidden)
-    assert np.isnan(found.baselines["same place"]["cosine"]).all() and found.coverage["same place"] == 0
-    assert np.isnan(found.means()["same place"]) and np.isnan(found.beaten["same place"]) and found.beaten["all"] == 1
+    assert (
+        np.isnan(found.baselines["same place"]["cosine"]).all()
+        and found.coverage["same place"] == 0
+    )
+    assert (
+        np.isnan(found.means()["same place"])
+        and np.isnan(found.beaten["same place"])
+        and found.beaten["all"] == 1
+    )
     assert re.search(r"same place +– +– +– +0%", found.table())
 
 
 def test_constant_features_are_recovered_by_every_copy():
     target = torch.arange(1.0, 9).expand(3, 4, 4, 8).contiguous()
     found = recovery(target, vj.masks.tokens((3, 4, 4), 0.4))
-    assert set(np.round([*found.means().values()], 5)) == {1} and set(np.round([*found.means("l1").values()], 5)) == {0}
+    assert set(np.round([*found.means().values()], 5)) == {1} and set(
+        np.round([*found.means("l1").values()], 5)
+    ) == {0}
     assert found.beaten["all"] == 0
 
 
@@ -179,21 +241,38 @@ def test_the_strip_shows_what_is_hidden_filled_in_and_how_alike():
     yellow = shown[9][hidden[0]]
     assert np.ptp(yellow, axis=0).max() < 1e-6 and yellow[0, 0] > 0.9 > yellow[0, 2]
     heading = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
-    assert "none" in heading and f"block {100 * hidden.mean():.0f} %: mean cosine of prediction 1.00, mean" in heading
+    assert (
+        "none" in heading
+        and f"block {100 * hidden.mean():.0f} %: mean cosine of prediction 1.00, mean" in heading
+    )
     assert "same place" not in heading
 
 
 def test_curves_are_means_over_tokens_and_seeds():
     grid = (4, 3, 3)
-    masks = {0.25: vj.masks.block(grid, 0.25), 0.6: vj.masks.block(grid, 0.6), "future": vj.masks.future(grid, 1)}
-    targets = [torch.randn(*grid, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
-    many = [{name: recovery(target, mask, target[mask] + seed) for name, mask in masks.items()} for seed, target in enumerate(targets)]
+    masks = {
+        0.25: vj.masks.block(grid, 0.25),
+        0.6: vj.masks.block(grid, 0.6),
+        "future": vj.masks.future(grid, 1),
+    }
+    targets = [
+        torch.randn(*grid, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)
+    ]
+    many = [
+        {name: recovery(target, mask, target[mask] + seed) for name, mask in masks.items()}
+        for seed, target in enumerate(targets)
+    ]
     left, right = vj.recovery.recovery_curves(many, "three seeds").axes
     lines = lambda axis: [line.get_ydata() for line in axis.get_lines()]
     expected = [np.mean([found[share].cosine.mean() for found in many]) for share in (0.25, 0.6)]
     assert lines(left)[0] == pytest.approx(expected) and np.isnan(lines(left)[3]).all()
-    expected = [np.mean([found["future"].on_grid(found["future"].cosine)[step].mean() for found in many]) for step in (2, 3)]
-    assert lines(right)[0] == pytest.approx(expected) and lines(right)[2] == pytest.approx(lines(right)[3])
+    expected = [
+        np.mean([found["future"].on_grid(found["future"].cosine)[step].mean() for found in many])
+        for step in (2, 3)
+    ]
+    assert lines(right)[0] == pytest.approx(expected) and lines(right)[2] == pytest.approx(
+        lines(right)[3]
+    )
 
 
 # Arguments
@@ -209,8 +288,15 @@ def test_several_masks_share_one_encoding_and_give_what_each_gives(tiny, monkeyp
     together = tiny.recover(frames, masks, 0, 64)
     assert len(calls) == 1 and list(together) == ["block", "tubes"]
     for name, found in together.items():
-        assert torch.equal(found.predicted, alone[name].predicted) and torch.equal(found.target, alone[name].target)
-    assert together["block"].whole.frames.tolist() == [[0, 1], [2, 3], [4, 4]]  # an odd last frame is paired with itself
+        assert torch.equal(found.predicted, alone[name].predicted) and torch.equal(
+            found.target, alone[name].target
+        )
+    # an odd last frame is paired with itself
+    assert together["block"].whole.frames.tolist() == [
+        [0, 1],
+        [2, 3],
+        [4, 4],
+    ]
 
 
 @pytest.mark.parametrize(("trained", "chosen"), [([0], 0), ([2], 2)])
@@ -228,7 +314,9 @@ def test_the_only_mask_token_that_is_not_zero(trained, chosen):
 def test_mask_tokens_among_which_none_is_the_only_one(trained):
     rows = torch.zeros(4, 1, 1, 3)
     rows[trained] = 1
-    with pytest.warns(UserWarning, match=f"{len(trained)} of the 4 mask tokens of x are not zero.* 0 is used"):
+    with pytest.warns(
+        UserWarning, match=f"{len(trained)} of the 4 mask tokens of x are not zero.* 0 is used"
+    ):
         assert _mask_token(rows, None, "x") == 0
 
 
@@ -238,7 +326,12 @@ FRAMES, MASK = np.zeros((2, 64, 64, 3), np.uint8), np.eye(4, dtype=bool)[None]
 @pytest.mark.parametrize(
     ("hidden", "token", "sentence"),
     [
-        (MASK[:, :3], 0, r"hidden must be bool of the shape \(1, 4, 4\), the grid that .* gives, not bool of the shape \(1, 3, 4\)"),
+        (
+            MASK[:, :3],
+            0,
+            r"hidden must be bool of the shape \(1, 4, 4\), the grid that .* gives, "
+            r"not bool of the shape \(1, 3, 4\)",
+        ),
         (MASK[0], 0, r"not bool of the shape \(4, 4\)"),
         (MASK.astype(float), 0, "not float64 of the shape"),
         (torch.from_numpy(MASK).int(), 0, "not int32"),
@@ -258,11 +351,16 @@ def test_bad_input(tiny, hidden, token, sentence):
 
 def test_an_encoder_without_a_predictor(tiny):
     with pytest.raises(ValueError, match="image has no predictor"):
-        vj.recovery.prediction.recover(SimpleNamespace(model=SimpleNamespace(), name="image"), FRAMES, MASK)
+        vj.recovery.prediction.recover(
+            SimpleNamespace(model=SimpleNamespace(), name="image"), FRAMES, MASK
+        )
 
 
 def test_a_clip_that_cannot_fit_names_how_many_frames_can(tiny, monkeypatch):
-    monkeypatch.setattr("vjepa_utils.encoders.encoder.psutil.virtual_memory", lambda: SimpleNamespace(available=2_000_000))
+    monkeypatch.setattr(
+        "vjepa_utils.encoders.encoder.psutil.virtual_memory",
+        lambda: SimpleNamespace(available=2_000_000),
+    )
     frames = np.zeros((400, 32, 32, 3), np.uint8)
     with pytest.raises(MemoryError, match=r"400 frames .* count=\d+ fits"):
         tiny.recover(frames, vj.masks.block((200, 2, 2), 0.5), 0, 32)

@@ -6,16 +6,29 @@ import torch
 
 import vjepa_utils as vj
 from demo.pretrain import multiblock
-from demo.scenes import Layer, composite, follow, masks_of, photographs, pose, random_scenes, textures
+from demo.scenes import (
+    Layer,
+    composite,
+    follow,
+    masks_of,
+    photographs,
+    pose,
+    random_scenes,
+    textures,
+)
 from tests.conftest import ROOT
 
 
 def square(colour, side=10):
-    return torch.cat([torch.tensor(colour).view(3, 1, 1).expand(3, side, side), torch.ones(1, side, side)]).unsqueeze(0)
+    return torch.cat(
+        [torch.tensor(colour).view(3, 1, 1).expand(3, side, side), torch.ones(1, side, side)]
+    ).unsqueeze(0)
 
 
 def test_a_hand_worked_scene():
-    """A red square moves 2 pixels a frame to the right behind a still blue one, before a grey backdrop."""
+    """A red square moves 2 pixels a frame to the right behind a still blue one, before a grey
+    backdrop.
+    """
     x = torch.tensor([[5.0, 7, 9, 11]])
     number = torch.zeros(1, dtype=torch.long)
     layers = [
@@ -30,15 +43,27 @@ def test_a_hand_worked_scene():
         expected[15:25, left : left + 10] = 1
         expected[10:20, 20:30] = 0  # behind the blue square
         assert np.array_equal(masks[t], expected)
-    assert frames[0, 3, :, 17, 15].tolist() == [1, 0, 0] and frames[0, 3, :, 12, 25].tolist() == [0, 0, 1]
+    assert frames[0, 3, :, 17, 15].tolist() == [1, 0, 0] and frames[0, 3, :, 12, 25].tolist() == [
+        0,
+        0,
+        1,
+    ]
     tracks, visible, thing = follow(layers, owner, torch.tensor([[[0, 13.5, 16.5], [0, 2.5, 2.5]]]))
     assert tracks[0, 0].tolist() == [[13.5, 16.5], [15.5, 16.5], [17.5, 16.5], [19.5, 16.5]]
     assert visible[0].tolist() == [[True] * 4] * 2 and thing[0].tolist() == [1, 0]
-    assert follow(layers, owner, torch.tensor([[[0, 14.5, 16.5]]]))[1][0, 0].tolist() == [True, True, True, False]
+    assert follow(layers, owner, torch.tensor([[[0, 14.5, 16.5]]]))[1][0, 0].tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_random_scenes_are_seeded_and_true():
-    """A point keeps its brightness along its track (light changes slowly), far better than a point that stays."""
+    """A point keeps its brightness along its track (light changes slowly), far better than a point
+    that stays.
+    """
+
     def scenes():
         generator = torch.Generator().manual_seed(3)
         bank = textures(20, generator, photographs(("cat", "coffee")))
@@ -51,29 +76,45 @@ def test_random_scenes_are_seeded_and_true():
     most = int((masks[:, 0] > 0).sum((1, 2)).argmax())
     moving = torch.nonzero(masks[most, 0])
     chosen = moving[:: len(moving) // 20]
-    starts = torch.stack([torch.zeros(len(chosen)), chosen[:, 1] + 0.5, chosen[:, 0] + 0.5], -1).expand(4, -1, 3)
+    starts = torch.stack(
+        [torch.zeros(len(chosen)), chosen[:, 1] + 0.5, chosen[:, 0] + 0.5], -1
+    ).expand(4, -1, 3)
     tracks, visible, _ = follow(layers, owner, starts)
     grid = tracks[most].transpose(0, 1).unsqueeze(2) / 48 - 1  # (frames, points, 1, 2)
-    seen = torch.nn.functional.grid_sample(frames[most], grid, align_corners=False)[..., 0]  # (frames, 3, points)
+    # (frames, 3, points)
+    seen = torch.nn.functional.grid_sample(frames[most], grid, align_corners=False)[..., 0]
     stays = frames[most][:, :, chosen[:, 0], chosen[:, 1]]
     changed = lambda colours: (colours - stays[:1]).abs().mean(1)[visible[most].T].mean()
     assert visible[most, :, 0].all() and changed(seen) < 0.5 * changed(stays)
 
 
-@pytest.mark.parametrize(("name", "things", "size"), [("kitesurfing", 5, (1280, 720)), ("monkey", 1, (720, 1280))])
+@pytest.mark.parametrize(
+    ("name", "things", "size"), [("kitesurfing", 5, (1280, 720)), ("monkey", 1, (720, 1280))]
+)
 def test_ground_truth_of_the_shipped_clips(name, things, size):
     video = vj.read_video(ROOT / "videos" / f"{name}.mp4")
     truth = np.load(ROOT / "videos" / f"{name}.npz")
-    assert (video.height, video.width) == size and truth["masks"].shape == (len(video), *size) and truth["masks"].dtype == np.uint8
+    assert (
+        (video.height, video.width) == size
+        and truth["masks"].shape == (len(video), *size)
+        and truth["masks"].dtype == np.uint8
+    )
     assert len(truth["names"]) == things == truth["masks"].max()
     tracks, visible = truth["tracks"], truth["visible"]
-    assert tracks.dtype == np.float32 and visible.dtype == bool and tracks.shape == (*visible.shape, 2) and visible.any(1).all()
+    assert (
+        tracks.dtype == np.float32
+        and visible.dtype == bool
+        and tracks.shape == (*visible.shape, 2)
+        and visible.any(1).all()
+    )
     point, time = np.nonzero(visible)
     x, y = np.floor(tracks[point, time]).astype(int).T
     assert np.array_equal(truth["masks"][time, y, x], truth["object"][point])
     frames = video.frames[time, y, x].astype(float)  # colours along each track
     still = truth["object"][point] == 0
-    spread = lambda chosen: np.mean([frames[chosen & (point == p)].std(0).mean() for p in np.unique(point[chosen])])
+    spread = lambda chosen: np.mean(
+        [frames[chosen & (point == p)].std(0).mean() for p in np.unique(point[chosen])]
+    )
     assert spread(~still) < 25 and spread(still) < 12
 
 
@@ -84,7 +125,11 @@ def test_multiblock_masks_hide_what_the_recipe_says():
         shares = []
         for _ in range(150):
             visible, hidden = multiblock((4, 16, 16), 1, kind, generator)
-            assert torch.equal(torch.cat([visible, hidden], 1).sort().values, torch.arange(1024)[None])
+            assert torch.equal(
+                torch.cat([visible, hidden], 1).sort().values, torch.arange(1024)[None]
+            )
             assert torch.equal((hidden[0] % 256).unique().repeat(4), hidden[0] % 256)
             shares.append(hidden.shape[1] / 1024)
-        assert np.mean(shares) == pytest.approx(share, abs=0.02) and np.std(shares) == pytest.approx(0.08, abs=0.03)
+        assert np.mean(shares) == pytest.approx(share, abs=0.02) and np.std(
+            shares
+        ) == pytest.approx(0.08, abs=0.03)

@@ -29,7 +29,12 @@ def demo():
 def panning(count=6, step=8, side=96):
     """A random picture, smooth over some pixels, that moves `step` pixels a frame to the right."""
     coarse = torch.rand(1, 3, 24, 48, generator=torch.Generator().manual_seed(0))
-    wide = torch.nn.functional.interpolate(coarse, (side, 2 * side), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0).numpy()
+    wide = (
+        torch.nn.functional.interpolate(coarse, (side, 2 * side), mode="bicubic")
+        .clamp(0, 1)[0]
+        .permute(1, 2, 0)
+        .numpy()
+    )
     lefts = [step * (count - 1 - t) for t in range(count)]
     return np.stack([(wide[:, left : left + side] * 255).astype(np.uint8) for left in lefts])
 
@@ -39,29 +44,55 @@ def measures(errors, hidden, guessed, query=0, mode="first"):
     truth = np.full((1, 1, len(errors), 2), 50.0)
     found = truth + np.stack([errors, np.zeros(len(errors))], -1)
     arguments = [[[query, 50, 50]]], [[hidden]], truth, [[guessed]], found
-    return {name: value[0] for name, value in tapvid_metrics(*map(np.asarray, arguments), mode).items()}
+    return {
+        name: value[0] for name, value in tapvid_metrics(*map(np.asarray, arguments), mode).items()
+    }
 
 
 def test_a_point_on_a_threshold_is_not_within_it():
     found = measures([0, 1.0, 0.999, 2.0, 16.0], [False] * 5, [False] * 5)
-    assert [found[f"pts_within_{d}"] for d in (1, 2, 4, 8, 16)] == [1 / 4, 2 / 4, 3 / 4, 3 / 4, 3 / 4]
+    assert [found[f"pts_within_{d}"] for d in (1, 2, 4, 8, 16)] == [
+        1 / 4,
+        2 / 4,
+        3 / 4,
+        3 / 4,
+        3 / 4,
+    ]
     assert found["average_pts_within_thresh"] == pytest.approx((1 + 2 + 3 + 3 + 3) / 20)
-    # All are visible and taken for it: those off are false positives, 4 visible + (4 - right) below the line.
+    # All are visible and taken for it: those off are false positives, 4 visible + (4 - right) below
+    # the line.
     assert [found[f"jaccard_{d}"] for d in (1, 2, 4)] == pytest.approx([1 / 7, 2 / 6, 3 / 5])
     assert found["average_jaccard"] == pytest.approx((1 / 7 + 2 / 6 + 3 * 3 / 5) / 5)
 
 
 def test_which_frames_count():
-    errors = [100, 100, 0, 0]  # right in the frames after the query alone; wildly wrong at the query
+    # right in the frames after the query alone; wildly wrong at the query
+    errors = [
+        100,
+        100,
+        0,
+        0,
+    ]
     assert measures(errors, [False] * 4, [False] * 4, query=1)["pts_within_1"] == 1
-    assert measures(errors, [False] * 4, [False] * 4, query=1, mode="strided")["pts_within_1"] == 2 / 3
-    assert measures([0] * 4, [False] * 4, [True, True, False, False], query=1)["occlusion_accuracy"] == 1
-    assert measures([0] * 4, [False] * 4, [True, True, False, False], query=1, mode="strided")["occlusion_accuracy"] == pytest.approx(2 / 3)
+    assert (
+        measures(errors, [False] * 4, [False] * 4, query=1, mode="strided")["pts_within_1"] == 2 / 3
+    )
+    assert (
+        measures([0] * 4, [False] * 4, [True, True, False, False], query=1)["occlusion_accuracy"]
+        == 1
+    )
+    assert measures([0] * 4, [False] * 4, [True, True, False, False], query=1, mode="strided")[
+        "occlusion_accuracy"
+    ] == pytest.approx(2 / 3)
 
 
 def test_occlusion_worked_by_hand():
-    """Frames 1 to 4: seen and found; seen, found, but taken for hidden; hidden, taken for visible; hidden and taken for it."""
-    found = measures([0, 0, 0, 0, 0], [False, False, False, True, True], [False, False, True, False, True])
+    """Frames 1 to 4: seen and found; seen, found, but taken for hidden; hidden, taken for visible;
+    hidden and taken for it.
+    """
+    found = measures(
+        [0, 0, 0, 0, 0], [False, False, False, True, True], [False, False, True, False, True]
+    )
     assert found["occlusion_accuracy"] == 2 / 4
     assert found["pts_within_1"] == 1  # whatever was predicted of occlusion
     assert found["jaccard_1"] == found["average_jaccard"] == pytest.approx(1 / (2 + 1))
@@ -70,14 +101,21 @@ def test_occlusion_worked_by_hand():
     with pytest.raises(ValueError, match='must be "first" or "strided"'):
         measures([0], [False], [False], mode="last")
     with pytest.raises(ValueError, match="Shapes must be"):
-        tapvid_metrics(*(np.zeros(shape) for shape in ((1, 2, 3), (1, 2, 4), (1, 2, 4, 2), (1, 2, 5), (1, 2, 4, 2))), "first")
+        tapvid_metrics(
+            *(
+                np.zeros(shape)
+                for shape in ((1, 2, 3), (1, 2, 4), (1, 2, 4, 2), (1, 2, 5), (1, 2, 4, 2))
+            ),
+            "first",
+        )
 
 
 def test_soft_argmax_worked_by_hand():
     cosine = torch.zeros(4, 6)
     cosine[2, 3] = cosine[2, 4] = 1.0
     place, _ = soft_argmax(cosine.flatten() * 10, (4, 6))
-    assert place.tolist() == pytest.approx([4.0, 2.5])  # between the centres 3.5 and 4.5 of the row with centre 2.5
+    # between the centres 3.5 and 4.5 of the row with centre 2.5
+    assert place.tolist() == pytest.approx([4.0, 2.5])
     far = torch.full((16, 16), -1.0)
     far[1, 1], far[14, 14] = 1.0, 0.99  # beyond the radius: does not pull
     assert soft_argmax(far.flatten(), (16, 16))[0].tolist() == pytest.approx([1.5, 1.5], abs=1e-3)
@@ -88,11 +126,19 @@ def test_a_pure_translation_is_followed(demo, context):
     frames = panning()
     asked = [(0, 20, 30), (0, 40, 60), (5, 70, 50), (2, 40, 40)]
     found = track(frames, asked, demo, size=192, context=context)
-    assert found.xy.shape == (4, 6, 2) and found.xy.dtype == np.float32 and found.visible.shape == (4, 6)
+    assert (
+        found.xy.shape == (4, 6, 2)
+        and found.xy.dtype == np.float32
+        and found.visible.shape == (4, 6)
+    )
     truth = np.array([[[x + 8 * (t - frame), y] for t in range(6)] for frame, x, y in asked])
     inside = (truth > 6).all(-1) & (truth < 90).all(-1)
     error = np.linalg.norm(found.xy - truth, axis=-1)
-    assert np.median(error[inside]) < 4 and (error[inside] < 8).mean() > 0.85 and found.visible[inside].mean() > 0.8
+    assert (
+        np.median(error[inside]) < 4
+        and (error[inside] < 8).mean() > 0.85
+        and found.visible[inside].mean() > 0.8
+    )
     for point, (frame, *place) in enumerate(asked):
         assert found.xy[point, frame].tolist() == place and found.visible[point, frame]
 
@@ -101,11 +147,15 @@ def test_a_pure_translation_is_followed(demo, context):
 def test_no_query_influences_another(demo, with_head):
     head = "track-head" if with_head else None
     frames, generator = panning(4), np.random.default_rng(0)
-    asked = np.concatenate([generator.integers(0, 4, (70, 1)), generator.uniform(5, 90, (70, 2))], 1)
+    asked = np.concatenate(
+        [generator.integers(0, 4, (70, 1)), generator.uniform(5, 90, (70, 2))], 1
+    )
     every = track(frames, asked, demo, head, size=96)
     for i in (0, 33, 69):
         alone = track(frames, asked[i : i + 1], demo, head, size=96)
-        assert np.abs(alone.xy[0] - every.xy[i]).max() < 1e-3 and np.array_equal(alone.visible[0], every.visible[i])
+        assert np.abs(alone.xy[0] - every.xy[i]).max() < 1e-3 and np.array_equal(
+            alone.visible[0], every.visible[i]
+        )
 
 
 def test_frame_numbers_are_those_of_the_file(demo, tmp_path):
@@ -114,10 +164,18 @@ def test_frame_numbers_are_those_of_the_file(demo, tmp_path):
     assert found.frames.tolist() == [2, 5, 8] and found.xy[0, 1].tolist() == [30, 40]
     found.save(tmp_path / "tracks.npz")
     saved = np.load(tmp_path / "tracks.npz")
-    assert np.array_equal(saved["xy"], found.xy) and saved["frames"].tolist() == [2, 5, 8] and saved["encoder"] == "vjepa2-demo"
+    assert (
+        np.array_equal(saved["xy"], found.xy)
+        and saved["frames"].tolist() == [2, 5, 8]
+        and saved["encoder"] == "vjepa2-demo"
+    )
     found.save(tmp_path / "tracks.csv")
     rows = list(csv.reader((tmp_path / "tracks.csv").read_text().splitlines()))
-    assert rows[0] == ["point", "frame", "x", "y", "visible"] and rows[2] == ["0", "5", "30.00", "40.00", "1"] and len(rows) == 4
+    assert (
+        rows[0] == ["point", "frame", "x", "y", "visible"]
+        and rows[2] == ["0", "5", "30.00", "40.00", "1"]
+        and len(rows) == 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,10 +204,19 @@ def test_short_clips(tiny):
 
 
 def config(**changes):
-    return {"encoder": "by hand", "channels": 8, "layer": None, "context": "frame", "size": 64, "parts": list(PARTS)} | changes
+    return {
+        "encoder": "by hand",
+        "channels": 8,
+        "layer": None,
+        "context": "frame",
+        "size": 64,
+        "parts": list(PARTS),
+    } | changes
 
 
-@pytest.mark.parametrize("parts", [list(PARTS), ["temporal", "upsampling"], ["upsampling", "stem"], ["temporal"]])
+@pytest.mark.parametrize(
+    "parts", [list(PARTS), ["temporal", "upsampling"], ["upsampling", "stem"], ["temporal"]]
+)
 def test_a_head_survives_its_file(tmp_path, parts):
     torch.manual_seed(0)
     head = TrackHead(config(parts=parts))
@@ -165,7 +232,9 @@ def test_a_head_survives_its_file(tmp_path, parts):
 def test_a_head_is_loaded_whole_or_not_at_all(tmp_path, tiny):
     head = TrackHead(config(parts=["upsampling"]))
     head.save(tmp_path)
-    (tmp_path / "config.json").write_text((tmp_path / "config.json").read_text().replace('"upsampling"', '"upsampling", "stem"'))
+    (tmp_path / "config.json").write_text(
+        (tmp_path / "config.json").read_text().replace('"upsampling"', '"upsampling", "stem"')
+    )
     with pytest.raises(ValueError, match="cannot be loaded.*stem"):
         load_head(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
@@ -173,7 +242,9 @@ def test_a_head_is_loaded_whole_or_not_at_all(tmp_path, tiny):
         load_head(tmp_path)
     with pytest.raises(ValueError, match="There is no head 'nobody'"):
         load_head("nobody")
-    with pytest.raises(ValueError, match=f"192 channels of vjepa2-demo, and model has {tiny.channels}"):
+    with pytest.raises(
+        ValueError, match=f"192 channels of vjepa2-demo, and model has {tiny.channels}"
+    ):
         track(panning(2), [(0, 5, 5)], tiny, "track-head")
 
 
@@ -191,7 +262,12 @@ def test_the_shipped_head_belongs_to_the_shipped_encoder(demo):
 
 def tapvid_clip(frames=None):
     frames = panning(6, 8) if frames is None else frames
-    points = np.array([[[(20 + 8 * t) / 96, 30 / 96] for t in range(6)], [[(40 + 8 * t) / 96, 60 / 96] for t in range(6)]])
+    points = np.array(
+        [
+            [[(20 + 8 * t) / 96, 30 / 96] for t in range(6)],
+            [[(40 + 8 * t) / 96, 60 / 96] for t in range(6)],
+        ]
+    )
     occluded = np.array([[True] + [False] * 5, [False] * 4 + [True] * 2])
     return {"video": frames, "points": points, "occluded": occluded}
 
@@ -215,8 +291,14 @@ def test_the_three_kinds_of_files(tmp_path, protocol):
     for file in ("davis.pkl", "rgb.pkl", "kinetics"):
         for name, frames, tracks, occluded in clips(tmp_path / file):
             names.append(name)
-            assert frames.shape == (6, 256, 256, 3) and frames.dtype == np.uint8 and occluded.dtype == bool
-            assert tracks[1, 0] == pytest.approx([40 / 96 * 256, 160]) and np.array_equal(occluded, clip["occluded"])
+            assert (
+                frames.shape == (6, 256, 256, 3)
+                and frames.dtype == np.uint8
+                and occluded.dtype == bool
+            )
+            assert tracks[1, 0] == pytest.approx([40 / 96 * 256, 160]) and np.array_equal(
+                occluded, clip["occluded"]
+            )
     assert names == ["car", "rgb 0", "rgb 1", "0000_of_0002 0", "0001_of_0002 0"]
 
 
@@ -224,12 +306,23 @@ def test_query_modes():
     clip = tapvid_clip()
     tracks = clip["points"] * 256
     asked, point = queries(tracks, clip["occluded"], "first")
-    assert asked[:, 0].tolist() == [1, 0] and point.tolist() == [0, 1] and asked[0, 1:] == pytest.approx(tracks[0, 1])
+    assert (
+        asked[:, 0].tolist() == [1, 0]
+        and point.tolist() == [0, 1]
+        and asked[0, 1:] == pytest.approx(tracks[0, 1])
+    )
     asked, point = queries(tracks, clip["occluded"], "strided")
     assert asked[:, 0].tolist() == [0, 5] and point.tolist() == [1, 0]
-    perfect = lambda frames, asked: vj.Tracks(tracks[[1, 0]], ~clip["occluded"][[1, 0]], asked, np.arange(6), (256, 256), "oracle")
+    perfect = lambda frames, asked: vj.Tracks(
+        tracks[[1, 0]], ~clip["occluded"][[1, 0]], asked, np.arange(6), (256, 256), "oracle"
+    )
     found = evaluate(None, tracks, clip["occluded"], perfect, "strided")
-    assert found["average_jaccard"] == found["occlusion_accuracy"] == found["average_pts_within_thresh"] == 1
+    assert (
+        found["average_jaccard"]
+        == found["occlusion_accuracy"]
+        == found["average_pts_within_thresh"]
+        == 1
+    )
 
 
 class Hostile:
@@ -245,7 +338,7 @@ class Subclass(np.ndarray):
     ("content", "refused"),
     [
         (lambda: pickle.dumps({"a": Hostile()}), r"asks for (posix|nt)\.system"),
-        (lambda: b"cbuiltins\neval\n(S'open(\"executed\", \"w\")'\ntR.", r"asks for builtins\.eval"),
+        (lambda: b'cbuiltins\neval\n(S\'open("executed", "w")\'\ntR.', r"asks for builtins\.eval"),
         (lambda: b"cnumpy\nload\n.", r"asks for numpy\.load"),
         (lambda: b"cnumpy\nndarray\n((I1\ntR.", "cut off"),
         (lambda: pickle.dumps(np.zeros(2).view(Subclass)), "asks for tests.test_tracking.Subclass"),
@@ -270,9 +363,24 @@ def test_pickles_are_not_trusted(tmp_path, monkeypatch, content, refused):
 
 def test_the_table_of_a_file(tmp_path, capsys):
     (tmp_path / "davis.pkl").write_bytes(pickle.dumps({"car": tapvid_clip(), "dog": tapvid_clip()}))
-    main(["tapvid", str(tmp_path / "davis.pkl"), "--encoder", str(GOLDEN / "model"), "--size", "64", "--mode", "strided"])
+    main(
+        [
+            "tapvid",
+            str(tmp_path / "davis.pkl"),
+            "--encoder",
+            str(GOLDEN / "model"),
+            "--size",
+            "64",
+            "--mode",
+            "strided",
+        ]
+    )
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "model, strided" and lines[1].split()[:3] == ["δ_avg", "AJ", "OA"] and len(lines) == 5
+    assert (
+        lines[0] == "model, strided"
+        and lines[1].split()[:3] == ["δ_avg", "AJ", "OA"]
+        and len(lines) == 5
+    )
     assert [line.split()[8:] for line in lines[2:]] == [["car"], ["dog"], ["mean", "of", "2"]]
     assert all(0 <= float(share) <= 100 for line in lines[2:] for share in line.split()[:8])
 
@@ -280,31 +388,73 @@ def test_the_table_of_a_file(tmp_path, capsys):
 @pytest.mark.parametrize("words", [["--points", "20,30", "40,60", "--frame", "3"], ["--grid", "4"]])
 def test_track_writes_films_figures_and_numbers(tmp_path, words):
     clip = write_video(tmp_path / "clip.mp4", panning(7))
-    rest = ["--encoder", str(GOLDEN / "model"), "--size", "64", "--start", "1", "--every", "2", *words]
-    main(["track", str(clip), *rest, "--save", str(tmp_path / "out.csv"), "-o", str(tmp_path / "out.mp4")])
+    rest = [
+        "--encoder",
+        str(GOLDEN / "model"),
+        "--size",
+        "64",
+        "--start",
+        "1",
+        "--every",
+        "2",
+        *words,
+    ]
+    main(
+        [
+            "track",
+            str(clip),
+            *rest,
+            "--save",
+            str(tmp_path / "out.csv"),
+            "-o",
+            str(tmp_path / "out.mp4"),
+        ]
+    )
     with av.open(str(tmp_path / "out.mp4")) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 3 and frames[0].shape == (640, 640, 3)
-    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 3 * (2 if "--points" in words else 16)
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 3 * (
+        2 if "--points" in words else 16
+    )
     main(["track", str(clip), *rest, "-o", str(tmp_path / "out.png")])
     with Image.open(tmp_path / "out.png") as picture:
         assert picture.width > 2 * picture.height > 200
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", "out.csv", "out.mp4", "out.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "clip.mp4",
+        "out.csv",
+        "out.mp4",
+        "out.png",
+    ]
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["track", "{clip}", "--points", "97,10", "-o", "out.mp4"], "The query (0, 97, 10) lies outside the picture, which is 96×96"),
-        (["track", "{clip}", "--points", "9,10", "--frame", "7", "-o", "out.mp4"], "in frame 7; the clip holds 7 frames from 0 to 6"),
-        (["track", "{clip}", "--points", "9,10", "--grid", "4", "-o", "out.mp4"], "either --points or --grid"),
+        (
+            ["track", "{clip}", "--points", "97,10", "-o", "out.mp4"],
+            "The query (0, 97, 10) lies outside the picture, which is 96×96",
+        ),
+        (
+            ["track", "{clip}", "--points", "9,10", "--frame", "7", "-o", "out.mp4"],
+            "in frame 7; the clip holds 7 frames from 0 to 6",
+        ),
+        (
+            ["track", "{clip}", "--points", "9,10", "--grid", "4", "-o", "out.mp4"],
+            "either --points or --grid",
+        ),
         (["track", "{clip}", "--grid", "0", "-o", "out.mp4"], "--grid must be at least 1, not 0"),
         (["track", "{clip}", "--count", "1", "-o", "out.mp4"], "at least two frames"),
         (["track", "{clip}", "-o", "out.txt"], "-o must end in .mp4, .gif or .png"),
-        (["track", "{clip}", "--save", "out.txt", "-o", "out.mp4"], "--save must end in .npz or .csv"),
+        (
+            ["track", "{clip}", "--save", "out.txt", "-o", "out.mp4"],
+            "--save must end in .npz or .csv",
+        ),
         (["track", "{clip}", "--save", "no/out.csv", "-o", "out.mp4"], "there is no folder no"),
         (["track", "{clip}", "--head", "nobody", "-o", "out.mp4"], "There is no head 'nobody'"),
-        (["track", "{clip}", "--head", "track-head", "-o", "out.mp4"], "The head track-head refines the 192 channels"),
+        (
+            ["track", "{clip}", "--head", "track-head", "-o", "out.mp4"],
+            "The head track-head refines the 192 channels",
+        ),
         (["tapvid", "nothing.pkl"], "There is no file or folder 'nothing.pkl'"),
         (["tapvid", "empty"], "holds no .pkl files"),
         (["tapvid", "other.pkl"], "is not as TAP-Vid has it"),
@@ -314,7 +464,9 @@ def test_bad_input_ends_in_one_sentence(tmp_path, monkeypatch, words, sentence):
     monkeypatch.chdir(tmp_path)
     clip = write_video(tmp_path / "clip.mp4", panning(7))
     (tmp_path / "empty").mkdir()
-    (tmp_path / "other.pkl").write_bytes(pickle.dumps({"car": {"video": np.zeros((2, 8, 8, 3), np.uint8)}}))
+    (tmp_path / "other.pkl").write_bytes(
+        pickle.dumps({"car": {"video": np.zeros((2, 8, 8, 3), np.uint8)}})
+    )
     before = sorted(tmp_path.rglob("*"))
     rest = ["--encoder", str(GOLDEN / "model")] + (["--size", "64"] if words[0] == "track" else [])
     with pytest.raises(SystemExit, match="^error: .*" + re.escape(sentence)):

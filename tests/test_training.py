@@ -46,7 +46,12 @@ def test_a_stage_resumes_and_exports(stage, supply, tmp_path):
     assert (again.step, again.steps) == (3, 10)
     for name, part in run.parts.items():
         if name != "optimizer":
-            assert all(torch.equal(a, b) for a, b in zip(part.state_dict().values(), again.parts[name].state_dict().values(), strict=True))
+            assert all(
+                torch.equal(a, b)
+                for a, b in zip(
+                    part.state_dict().values(), again.parts[name].state_dict().values(), strict=True
+                )
+            )
     again.export(tmp_path / "model")
     exported = vj.load_encoder(tmp_path / "model", device="cpu", dtype=torch.float32).model
     trained = again.teacher if stage is Pretraining else again.model
@@ -56,19 +61,28 @@ def test_a_stage_resumes_and_exports(stage, supply, tmp_path):
     assert (ours - theirs).norm() < 5e-3 * ours.norm()  # half precision
 
 
-@pytest.mark.parametrize(("stage", "still", "trained"), [(Correspondence, "predictor", "encoder"), (Prediction, "encoder", "predictor")])
+@pytest.mark.parametrize(
+    ("stage", "still", "trained"),
+    [(Correspondence, "predictor", "encoder"), (Prediction, "encoder", "predictor")],
+)
 def test_a_stage_trains_its_part_alone(stage, still, trained, supply, tmp_path):
     run = stage(tmp_path, START, 10, 0, "cpu")
     before = copy.deepcopy(run.model.state_dict())
     for _ in range(2):
         run.update(supply)
-    same = {name: torch.equal(value, before[name]) for name, value in run.model.state_dict().items()}
+    same = {
+        name: torch.equal(value, before[name]) for name, value in run.model.state_dict().items()
+    }
     assert all(same[name] for name in same if name.startswith(still))
-    assert not any(same[name] for name in same if name.startswith(trained) and name.endswith("mlp.fc1.weight"))
+    assert not any(
+        same[name] for name in same if name.startswith(trained) and name.endswith("mlp.fc1.weight")
+    )
 
 
 def test_correspondences_are_learnt(supply, tmp_path):
-    """The share of patches that find their match rises in a few steps on two scenes, from random weights."""
+    """The share of patches that find their match rises in a few steps on two scenes, from random
+    weights.
+    """
     torch.manual_seed(0)
     Pretraining(tmp_path / "first", None, 10, 0, "cpu").export(tmp_path / "random")
     run = Correspondence(tmp_path / "run", tmp_path / "random", 60, 0, "cpu")
@@ -93,24 +107,39 @@ def test_distillation_resumes_and_exports(tmp_path, monkeypatch):
     exported = vj.load_encoder(tmp_path / "model", device="cpu", dtype=torch.float32)
     pixels = torch.randn(1, 3, 96, 160)
     with torch.no_grad():
-        ours, theirs = (model(pixels).last_hidden_state for model in (again.teacher, exported.model))
+        ours, theirs = (
+            model(pixels).last_hidden_state for model in (again.teacher, exported.model)
+        )
     assert (ours - theirs).norm() < 5e-3 * ours.norm()  # half precision
-    moved = [name for name, value in again.teacher.state_dict().items() if not torch.equal(value, before[name])]
+    moved = [
+        name
+        for name, value in again.teacher.state_dict().items()
+        if not torch.equal(value, before[name])
+    ]
     assert "encoder.layer.8.mlp.fc1.weight" in moved  # the teacher follows the student
 
 
 def test_the_same_place_in_another_crop():
-    """A crop of the left half of a frame of 40×20 pixels, in 1×2 patches, and the mirrored whole of it."""
+    """A crop of the left half of a frame of 40×20 pixels, in 1×2 patches, and the mirrored whole of
+    it.
+    """
     left, whole = torch.tensor([[0.0, 0, 20, 20, 1]]), torch.tensor([[0.0, 0, 40, 20, -1]])
     # Centres at x = 5 and 15 of the frame: -0.75 and -0.25 across it, mirrored 0.75 and 0.25.
-    assert torch.allclose(same_place(left, whole, 1, 2), torch.tensor([[[[0.75, 0.0], [0.25, 0.0]]]]))
-    # Those of the mirrored whole lie at 30 and 10 of the frame; 10 pixels are half of the left crop's width.
+    assert torch.allclose(
+        same_place(left, whole, 1, 2), torch.tensor([[[[0.75, 0.0], [0.25, 0.0]]]])
+    )
+    # Those of the mirrored whole lie at 30 and 10 of the frame; 10 pixels are half of the left
+    # crop's width.
     assert torch.allclose(same_place(whole, left, 1, 2), torch.tensor([[[[2.0, 0.0], [0.0, 0.0]]]]))
 
 
 def test_balanced_targets_use_all_prototypes_alike():
-    """All tokens like the first prototype best, one a little less: the others go where they would rather be than it."""
+    """All tokens like the first prototype best, one a little less: the others go where they would
+    rather be than it.
+    """
     logits = torch.tensor([[0.10, 0.05], [0.10, 0.05], [0.10, 0.08], [0.10, 0.08]])
     targets = balanced(logits)
-    assert torch.allclose(targets.sum(1), torch.ones(4)) and targets.sum(0) == pytest.approx(torch.tensor([2.0, 2.0]), abs=0.2)
+    assert torch.allclose(targets.sum(1), torch.ones(4)) and targets.sum(0) == pytest.approx(
+        torch.tensor([2.0, 2.0]), abs=0.2
+    )
     assert (targets.argmax(1) == torch.tensor([0, 0, 1, 1])).all()

@@ -1,4 +1,6 @@
-"""Reading clips: the right frames, numbers and times, and clear words about files that cannot be read."""
+"""Reading clips: the right frames, numbers and times, and clear words about files that cannot be
+read.
+"""
 
 import json
 import warnings
@@ -22,7 +24,9 @@ def levels(video):
     return video.frames[:, 20, 20, 0].astype(int)
 
 
-@pytest.mark.parametrize(("start", "every", "count"), [(0, 1, None), (7, 3, 5), (30, 1, 4), (0, 11, None)])
+@pytest.mark.parametrize(
+    ("start", "every", "count"), [(0, 1, None), (7, 3, 5), (30, 1, 4), (0, 11, None)]
+)
 def test_numbers_name_the_frames_of_the_file(tmp_path, start, every, count):
     path = write_video(tmp_path / "levels.mp4", grey_levels(40))
     video = vj.read_video(path, start=start, every=every, count=count)
@@ -42,12 +46,17 @@ def test_variable_rate_has_true_times_and_start_in_seconds(tmp_path):
 def test_start_in_seconds_far_into_a_clip(tmp_path):
     """In float32, times beyond half a minute are rounded by more than a microsecond."""
     path = write_video(tmp_path / "long.mp4", grey_levels(1100, 16, 16, step=0), rate=25)
-    assert all(vj.read_video(path, start=f"{n / 25}s", count=1).indices[0] == n for n in range(800, 1100, 37))
+    assert all(
+        vj.read_video(path, start=f"{n / 25}s", count=1).indices[0] == n
+        for n in range(800, 1100, 37)
+    )
     assert vj.read_video(path).times[1099] == pytest.approx(43.96, abs=1e-9)
 
 
 def test_pixels_become_square(tmp_path):
-    wide = vj.read_video(write_video(tmp_path / "wide.mp4", grey_levels(3, 48, 64), aspect=Fraction(4, 3)))
+    wide = vj.read_video(
+        write_video(tmp_path / "wide.mp4", grey_levels(3, 48, 64), aspect=Fraction(4, 3))
+    )
     assert wide.frames.shape == (3, 48, 85, 3) and (wide.height, wide.width) == (48, 85)
 
 
@@ -63,7 +72,9 @@ def test_widths_whose_rows_decord_misreads(tmp_path, width):
 
 @pytest.mark.parametrize("name", ["film.h264", "film.avi", "film.flv", "film.mkv", "film.ts"])
 def test_containers_that_tell_little_of_time(tmp_path, name, monkeypatch):
-    """B-frames in closed groups; raw H.264 has no time stamps, AVI none of presentation, FLV's index is by decoding, TS has none."""
+    """B-frames in closed groups; raw H.264 has no time stamps, AVI none of presentation, FLV's
+    index is by decoding, TS has none.
+    """
     import av
 
     frames = grey_levels(50)
@@ -82,7 +93,9 @@ def test_containers_that_tell_little_of_time(tmp_path, name, monkeypatch):
     monkeypatch.setattr("vjepa_utils.reading.sources.FAR", 3)
     film = vj.read_video(tmp_path / name)
     for start in (35, 36, 3, 46, 11):  # around key frames 12, 24, 36, 48; forwards and backwards
-        assert film[start : start + 2][:, 20, 20, 0].tolist() == pytest.approx([5 * start, 5 * start + 5], abs=3)
+        assert film[start : start + 2][:, 20, 20, 0].tolist() == pytest.approx(
+            [5 * start, 5 * start + 5], abs=3
+        )
     assert film[0:50:11][:, 20, 20, 0].tolist() == pytest.approx([0, 55, 110, 165, 220], abs=3)
     with pytest.raises(ValueError, match="sliced forwards"):
         film[::-1]
@@ -101,12 +114,19 @@ def test_the_largest_of_several_streams(tmp_path):
         for i in range(20):
             for stream in (small, large):
                 shape = stream.height, stream.width, 3
-                picture = np.full(shape, 10 * i, np.uint8) if stream is large else noise.integers(0, 255, shape, np.uint8)
+                picture = (
+                    np.full(shape, 10 * i, np.uint8)
+                    if stream is large
+                    else noise.integers(0, 255, shape, np.uint8)
+                )
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         for stream in (small, large):
             container.mux(stream.encode())
     video = vj.read_video(path, start=5, every=4)
-    assert video.frames.shape == (4, 128, 128, 3) and np.abs(levels(video) - 10 * video.indices).max() <= 6
+    assert (
+        video.frames.shape == (4, 128, 128, 3)
+        and np.abs(levels(video) - 10 * video.indices).max() <= 6
+    )
 
 
 def test_folder_of_images_in_natural_order(tmp_path):
@@ -124,7 +144,9 @@ def test_folder_of_images_in_natural_order(tmp_path):
 def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
     path = write_video(tmp_path / "film.mp4", grey_levels(200, step=1))
     decoded, read = [], VideoFile.read
-    monkeypatch.setattr(VideoFile, "read", lambda self, numbers: decoded.extend(numbers) or read(self, numbers))
+    monkeypatch.setattr(
+        VideoFile, "read", lambda self, numbers: decoded.extend(numbers) or read(self, numbers)
+    )
     assert len(vj.read_video(path, start=100, count=4).frames) == 4
     assert decoded == [100, 101, 102, 103]
     decoded.clear()
@@ -132,7 +154,10 @@ def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
     film = vj.read_video(path)
     assert decoded == []
     assert len(film[5:5]) == 0
-    assert film[50:52][:, 0, 0, 0].tolist() == pytest.approx([50, 51], abs=2) and decoded == [50, 51]
+    assert film[50:52][:, 0, 0, 0].tolist() == pytest.approx([50, 51], abs=2) and decoded == [
+        50,
+        51,
+    ]
 
 
 def test_more_than_there_is_warns(tmp_path):
@@ -168,7 +193,9 @@ def test_missing_empty_and_other_files(tmp_path):
     with pytest.raises(ValueError, match=r"text.mp4 cannot be read as a video"):
         vj.read_video(tmp_path / "text.mp4")
     (tmp_path / "notes.txt").write_text("hello " * 100)
-    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>')
+    (tmp_path / "drawing.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
+    )
     for name in ("notes.txt", "drawing.svg"):
         with pytest.raises(ValueError, match=name):
             vj.read_video(tmp_path / name)
@@ -179,7 +206,12 @@ def test_missing_empty_and_other_files(tmp_path):
 
 def test_arrays_and_tensors():
     frames = np.random.default_rng(0).integers(0, 256, (4, 6, 8, 3), np.uint8)
-    for same in (frames, torch.from_numpy(frames), frames / 255, torch.from_numpy(frames).float() / 255):
+    for same in (
+        frames,
+        torch.from_numpy(frames),
+        frames / 255,
+        torch.from_numpy(frames).float() / 255,
+    ):
         assert np.array_equal(vj.as_video(same).frames, frames)
 
 
@@ -227,7 +259,10 @@ def test_every_format_is_read_or_refused(clips):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")  # the damage lies outside of what is asked for
                 assert len(vj.read_video(file, count=10).frames) == 10
-            with pytest.raises(ValueError, match=f"damaged at frame {end}: no frame could be read from frame {end + 1}"):
+            with pytest.raises(
+                ValueError,
+                match=f"damaged at frame {end}: no frame could be read from frame {end + 1}",
+            ):
                 vj.read_video(file, start=end + 1)
         else:
             video = vj.read_video(file)
@@ -236,20 +271,33 @@ def test_every_format_is_read_or_refused(clips):
 
 
 def test_frames_are_those_of_their_time_wherever_reading_starts(clips, monkeypatch):
-    """Against all frames as FFmpeg decodes them. decord drops the first twelve of the .ts, and its seeks miss in two others."""
+    """Against all frames as FFmpeg decodes them. decord drops the first twelve of the .ts, and its
+    seeks miss in two others.
+    """
     import av
 
-    hard = "numbered_hevc_10frames_128x128.mp4", "dog_mpeg2_start_offset.ts", "dog_vp9.webm", "dog_h264_yuv444_641x359.mp4"
+    hard = (
+        "numbered_hevc_10frames_128x128.mp4",
+        "dog_mpeg2_start_offset.ts",
+        "dog_vp9.webm",
+        "dog_h264_yuv444_641x359.mp4",
+    )
     for name in (*hard, "dog_av1.mp4"):
         with av.open(str(clips / "formats" / name)) as container:
-            decoded = [frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray() for frame in container.decode(video=0)]
+            decoded = [
+                frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
+                for frame in container.decode(video=0)
+            ]
         assert np.array_equal(vj.read_video(clips / "formats" / name).frames, decoded)
         monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
         film = vj.read_video(clips / "formats" / name)
         for start in (len(decoded) - 2, 3, len(decoded) // 2, 0):  # forwards and backwards
             assert np.array_equal(film[start : start + 2], decoded[start : start + 2])
-        monkeypatch.setattr("vjepa_utils.reading.sources.FAR", 1)  # frames this far apart come through decord
-        assert np.array_equal(vj.read_video(clips / "formats" / name, start=1, every=3)[:], decoded[1::3])
+        # frames this far apart come through decord
+        monkeypatch.setattr("vjepa_utils.reading.sources.FAR", 1)
+        assert np.array_equal(
+            vj.read_video(clips / "formats" / name, start=1, every=3)[:], decoded[1::3]
+        )
         monkeypatch.undo()
 
 
@@ -265,11 +313,15 @@ def test_rotation_is_honoured(clips, tag, quarter_turns):
 
 def test_true_times_of_a_variable_rate(clips):
     given = json.loads((clips / "formats" / "dog_vfr_640x360.times.json").read_text())
-    assert np.allclose(vj.read_video(clips / "formats" / "dog_vfr_640x360.mp4").times, given["time_s"], atol=1e-3)
+    assert np.allclose(
+        vj.read_video(clips / "formats" / "dog_vfr_640x360.mp4").times, given["time_s"], atol=1e-3
+    )
 
 
 def test_known_cuts(clips, tiny):
-    known = json.loads((clips / "long_781_frames_two_cuts_320x180.cuts.json").read_text())["first_frame_of_each_scene"][1:]
+    known = json.loads((clips / "long_781_frames_two_cuts_320x180.cuts.json").read_text())[
+        "first_frame_of_each_scene"
+    ][1:]
     assert known == [289, 581]
     with pytest.warns(UserWarning, match=r"frames 288\+289, 580\+581"):
         tiny.encode(clips / "long_781_frames_two_cuts_320x180.mp4", size=32)

@@ -7,12 +7,14 @@
     features = encoder.encode(video)             # values: (steps, rows, columns, channels)
     colours = vj.PCAColours().fit(features).colours(features)
 
-Read on in the order of that pipeline: `video` (over `reading`), `encoders`, `features`, `colours`, `figures`. Beside it a
-room for each study: `recovery`, what the predictor makes of hidden tokens; `comparison` with image encoders; `tracking`,
-points followed through a clip; `actions`, which tell what happens in a clip.
+Read on in the order of that pipeline: `video` (over `reading`), `encoders`, `features`, `colours`,
+`figures`. Beside it a room for each study: `recovery`, what the predictor makes of hidden tokens;
+`comparison` with image encoders; `tracking`, points followed through a clip; `actions`, which tell
+what happens in a clip.
 """
 
 import lazy_loader
 
-# torch and transformers take seconds to import: only when something needs them; __init__.pyi says what is where
+# torch and transformers take seconds to import: only when something needs them; __init__.pyi says
+# what is where
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,6 @@
-"""Command line: python -m vjepa_utils COMMAND, or vjepa-utils COMMAND. Each study registers its own commands."""
+"""Command line: python -m vjepa_utils COMMAND, or vjepa-utils COMMAND. Each study registers its own
+commands.
+"""
 
 import argparse
 import importlib
@@ -7,12 +9,21 @@ import sys
 import warnings
 from pathlib import Path
 
-REGISTERED = ["pca", "recovery.command", "comparison.command", "tracking.command", "actions.command"]
-FIGURES = Path(__file__).parents[1] / "make_figures.py"  # of a checkout: its pictures need the scenes of demo/
+REGISTERED = [
+    "pca",
+    "recovery.command",
+    "comparison.command",
+    "tracking.command",
+    "actions.command",
+]
+# of a checkout: its pictures need the scenes of demo/
+FIGURES = Path(__file__).parents[1] / "make_figures.py"
 
 
 def parser():
-    main = argparse.ArgumentParser(prog="python -m vjepa_utils", description="Look inside V-JEPA 2.")
+    main = argparse.ArgumentParser(
+        prog="python -m vjepa_utils", description="Look inside V-JEPA 2."
+    )
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in REGISTERED:
         importlib.import_module(f"vjepa_utils.{module}").register(commands)
@@ -23,7 +34,10 @@ def parser():
 def make_figures(words):
     """Run make_figures.py, which stands beside the package in a checkout."""
     if not FIGURES.exists():
-        raise FileNotFoundError("The README's figures are drawn in a checkout of the repository: clone it, and run this there.")
+        raise FileNotFoundError(
+            "The README's figures are drawn in a checkout of the repository: clone it, and run "
+            "this there."
+        )
     sys.path.insert(0, str(FIGURES.parent))
     runpy.run_path(str(FIGURES))["main"](words)
 

@@ -11,7 +11,9 @@ def add_video(parser):
 
 
 def add_frames(parser, every=1):
-    parser.add_argument("--start", type=whole, default=0, help='first frame: its number, or seconds such as "5.2s"')
+    parser.add_argument(
+        "--start", type=whole, default=0, help='first frame: its number, or seconds such as "5.2s"'
+    )
     parser.add_argument("--every", type=int, help=f"take every n-th frame (default: {every})")
     parser.add_argument("--count", type=int, help="how many frames to take (default: all)")
 
@@ -42,7 +44,11 @@ def clip(arguments):
 
 
 def frames(arguments):
-    return dict(start=arguments.start, every=1 if arguments.every is None else arguments.every, count=arguments.count)
+    return dict(
+        start=arguments.start,
+        every=1 if arguments.every is None else arguments.every,
+        count=arguments.count,
+    )
 
 
 def check_output(arguments, *kinds, output=None, flag="-o"):
@@ -52,9 +58,15 @@ def check_output(arguments, *kinds, output=None, flag="-o"):
     output = Path(output or arguments.output)
     if output.suffix.lower() not in kinds:
         *others, last = kinds
-        raise ValueError(f"{flag} must end in {', '.join(others)}{' or ' if others else ''}{last}, not {output}.")
+        raise ValueError(
+            f"{flag} must end in {', '.join(others)}{' or ' if others else ''}{last}, not {output}."
+        )
     vj.files.check_writable(output)
-    if "video" in arguments and output.exists() and output.resolve() == Path(arguments.video).resolve():
+    if (
+        "video" in arguments
+        and output.exists()
+        and output.resolve() == Path(arguments.video).resolve()
+    ):
         raise ValueError(f"{flag} names the clip itself, {arguments.video}: give another file.")
 
 
@@ -62,7 +74,9 @@ def size(text):
     try:
         parts = tuple(int(part) for part in text.lower().split("x"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"a number of pixels or HEIGHTxWIDTH is needed, not {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"a number of pixels or HEIGHTxWIDTH is needed, not {text!r}"
+        ) from None
     return parts[0] if len(parts) == 1 else parts
 
 

@@ -1,4 +1,6 @@
-"""Features to colours: one exact PCA basis and range, shared by every picture that is to be compared."""
+"""Features to colours: one exact PCA basis and range, shared by every picture that is to be
+compared.
+"""
 
 import json
 import warnings
@@ -18,25 +20,31 @@ PERCENTILES = 1, 99  # of each component are drawn as 0 and 1
 class PCAColours:
     """The first three principal components as red, green and blue.
 
-    Fit on one or many `Features`; the basis and the range then stay fixed, so a colour means the same in every
-    frame, clip and figure it is used for. The sign makes the largest weight of each component positive.
+    Fit on one or many `Features`; the basis and the range then stay fixed, so a colour means the
+    same in every frame, clip and figure it is used for. The sign makes the largest weight of each
+    component positive.
 
     Args:
         components: how many to fit, 3 or more; the first three are colours.
-        foreground: colour only the tokens on one side of the first component (as Oquab et al. 2023 did): it is
-            thresholded at its mean, the side that takes up less of the picture's border is the foreground, and the
-            basis is fitted again on that. The rest is black. A heuristic: look at the mask.
+        foreground: colour only the tokens on one side of the first component (as Oquab et al. 2023
+            did): it is thresholded at its mean, the side that takes up less of the picture's border
+            is the foreground, and the basis is fitted again on that. The rest is black. A
+            heuristic: look at the mask.
 
     After `fit`: explained_variance_ratio, (components,) float64, of the tokens that were fitted.
     """
 
     def __init__(self, components=3, foreground=False):
         if components < 3:
-            raise ValueError(f"components must be at least 3, one for each colour, not {components}.")
+            raise ValueError(
+                f"components must be at least 3, one for each colour, not {components}."
+            )
         self.components, self.foreground = components, foreground
 
     def fit(self, features, *more):
-        """Fit on the tokens of one or more `Features` together; returns self. ValueError on NaN or unequal channels."""
+        """Fit on the tokens of one or more `Features` together; returns self. ValueError on NaN or
+        unequal channels.
+        """
         every = [features, *more]
         tokens = _tokens(every)
         self._front = None
@@ -46,35 +54,61 @@ class PCAColours:
             self._front = mean, -axis[0] if (border > 0).mean() > 0.5 else axis[0]
             front = tokens[(tokens - mean) @ self._front[1] > 0]
             tokens = front if len(front) else tokens
-        self._mean, self._axes, self.explained_variance_ratio = _principal_axes(tokens, self.components)
+        self._mean, self._axes, self.explained_variance_ratio = _principal_axes(
+            tokens, self.components
+        )
         projected = (tokens - self._mean) @ self._axes[:3].T
         self._low, self._high = np.percentile(projected, PERCENTILES, axis=0)  # (3,) each
         # What float32 cannot tell from a constant is not shown as a colour.
         self._flat = self._high - self._low <= 1e-6 * np.abs(tokens).max()
         if self._flat.any():
             vary = 3 - self._flat.sum()
-            warnings.warn(f"These features vary along {vary} of 3 components only: the others are drawn as grey.", stacklevel=2)
+            warnings.warn(
+                f"These features vary along {vary} of 3 components only: the others are drawn as "
+                "grey.",
+                stacklevel=2,
+            )
         return self
 
     def match(self, features, other, others):
-        """Put the three colours into the order and sign in which they follow another basis best; returns self.
+        """Put the three colours into the order and sign in which they follow another basis best;
+        returns self.
 
-        Components of different encoders have nothing in common but the tokens. Each of these three is given to the one
-        of the others that it correlates with most over those tokens (the assignment with the highest sum), and turned
-        where the correlation is negative. What each component shows does not change.
+        Components of different encoders have nothing in common but the tokens. Each of these three
+        is given to the one of the others that it correlates with most over those tokens (the
+        assignment with the highest sum), and turned where the correlation is negative. What each
+        component shows does not change.
 
         Args:
-            features: of this basis.  other: a fitted `PCAColours`.  others: its features, of the same clip on the same grid.
-        After it, `matched` holds the three correlations, 0 to 1, float64: below 0.5 or so a colour means something else.
+            features: of this basis.  other: a fitted `PCAColours`.  others: its features, of the
+                same clip on the same grid.
+        After it, `matched` holds the three correlations, 0 to 1, float64: below 0.5 or so a colour
+        means something else.
         """
         if features.grid != others.grid:
-            raise ValueError(f"Colours can be matched on one grid only, and these are {features.grid} and {others.grid}.")
-        both = [basis._check(f) @ basis._axes[:3].T for basis, f in ((self, features), (other, others))]  # (tokens, 3) each
-        alike = np.nan_to_num(np.corrcoef(*both, rowvar=False)[3:, :3])  # (theirs, ours); what does not vary correlates with nothing
-        order = list(max(permutations(range(3)), key=lambda order: np.abs(alike)[range(3), order].sum()))
-        self.matched, sign = np.abs(alike[range(3), order]), np.where(alike[range(3), order] < 0, -1, 1)
+            raise ValueError(
+                f"Colours can be matched on one grid only, and these are {features.grid} and "
+                f"{others.grid}."
+            )
+        # (tokens, 3) each
+        both = [
+            basis._check(f) @ basis._axes[:3].T for basis, f in ((self, features), (other, others))
+        ]
+        # (theirs, ours); what does not vary correlates with nothing
+        alike = np.nan_to_num(np.corrcoef(*both, rowvar=False)[3:, :3])
+        order = list(
+            max(permutations(range(3)), key=lambda order: np.abs(alike)[range(3), order].sum())
+        )
+        self.matched, sign = (
+            np.abs(alike[range(3), order]),
+            np.where(alike[range(3), order] < 0, -1, 1),
+        )
         low, high = self._low[order] * sign, self._high[order] * sign
-        self._low, self._high, self._flat = np.minimum(low, high), np.maximum(low, high), self._flat[order]
+        self._low, self._high, self._flat = (
+            np.minimum(low, high),
+            np.maximum(low, high),
+            self._flat[order],
+        )
         self._axes[:3] = self._axes[order] * sign[:, None]
         self.explained_variance_ratio[:3] = self.explained_variance_ratio[order]
         return self
@@ -88,7 +122,9 @@ class PCAColours:
         """Float32 array (steps, rows, columns, 3), red, green, blue from 0 to 1."""
         x = (self._check(features) - self._mean) @ self._axes[:3].T
         span = np.where(self._flat, 1, self._high - self._low)
-        x = np.where(self._flat, 0.5, np.clip((x - self._low) / span, 0, 1)).reshape(*features.grid, 3)
+        x = np.where(self._flat, 0.5, np.clip((x - self._low) / span, 0, 1)).reshape(
+            *features.grid, 3
+        )
         if self.foreground:
             x = x * self.foreground_mask(features)[..., None]
         return x.astype(np.float32)
@@ -96,27 +132,40 @@ class PCAColours:
     def foreground_mask(self, features):
         """Bool array (steps, rows, columns); needs `foreground=True`."""
         if not self.foreground:
-            raise ValueError("This basis was fitted on all tokens; use PCAColours(foreground=True).")
+            raise ValueError(
+                "This basis was fitted on all tokens; use PCAColours(foreground=True)."
+            )
         mean, axis = self._front
         front = (self._check(features) - mean) @ axis > 0
-        return (front | (not axis.any())).reshape(features.grid)  # where all tokens are alike, all are foreground
+        # where all tokens are alike, all are foreground
+        return (front | (not axis.any())).reshape(features.grid)
 
     def save(self, path):
         """Write the basis and its range as safetensors."""
         self._check()
-        arrays = {name: getattr(self, f"_{name}") for name in ("mean", "axes", "low", "high", "flat")}
+        arrays = {
+            name: getattr(self, f"_{name}") for name in ("mean", "axes", "low", "high", "flat")
+        }
         arrays["ratio"] = self.explained_variance_ratio
         if self.foreground:
             arrays["front_mean"], arrays["front_axis"] = self._front
         with replacing(path) as temporary:
-            save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, temporary, {"colours": json.dumps({})})
+            save_file(
+                {n: np.ascontiguousarray(a) for n, a in arrays.items()},
+                temporary,
+                {"colours": json.dumps({})},
+            )
 
     @classmethod
     def load(cls, path):
         """Read what `save` wrote."""
-        arrays = {name: tensor.numpy() for name, tensor in read_safetensors(path, "colours")[0].items()}
+        arrays = {
+            name: tensor.numpy() for name, tensor in read_safetensors(path, "colours")[0].items()
+        }
         self = cls(len(arrays["axes"]), foreground="front_axis" in arrays)
-        self._front = (arrays.pop("front_mean"), arrays.pop("front_axis")) if self.foreground else None
+        self._front = (
+            (arrays.pop("front_mean"), arrays.pop("front_axis")) if self.foreground else None
+        )
         self.explained_variance_ratio = arrays.pop("ratio")
         for name, array in arrays.items():
             setattr(self, f"_{name}", array)
@@ -139,13 +188,19 @@ def _tokens(every, most=MOST_TOKENS):
     """All tokens, or a seeded subsample: float64 (tokens, channels)."""
     channels = {f.values.shape[-1] for f in every}
     if len(channels) > 1:
-        raise ValueError(f"Features of {sorted(channels)} channels cannot share a basis: they are of different encoders.")
+        raise ValueError(
+            f"Features of {sorted(channels)} channels cannot share a basis: they are of "
+            "different encoders."
+        )
     parts = [f.values.reshape(-1, f.values.shape[-1]) for f in every]
     total = sum(map(len, parts))
     if most and total > most:
         chosen = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
         edges = np.cumsum([0, *map(len, parts)])
-        parts = [p[chosen[(chosen >= a) & (chosen < a + len(p))] - a] for p, a in zip(parts, edges, strict=False)]
+        parts = [
+            p[chosen[(chosen >= a) & (chosen < a + len(p))] - a]
+            for p, a in zip(parts, edges, strict=False)
+        ]
     tokens = torch.cat(parts).double().numpy()
     if not np.isfinite(tokens).all():
         raise ValueError("These features hold NaN or infinite values.")
@@ -160,14 +215,20 @@ def _border(features):
 
 
 def _principal_axes(tokens, components):
-    """Mean (channels,), axes (components, channels) and explained variance ratio (components,), zeros where there is none."""
+    """Mean (channels,), axes (components, channels) and explained variance ratio (components,),
+    zeros where there is none.
+    """
     mean = tokens.mean(0)
     possible = min(components, *tokens.shape)
     axes, ratio = np.zeros((components, tokens.shape[1])), np.zeros(components)
     if len(tokens) > 1 and np.ptp(tokens, axis=0).max() > 1e-7 * np.abs(tokens).max():
         centred = tokens - mean
-        variance, vectors = np.linalg.eigh(centred.T @ centred)  # ascending; (channels, channels), an axis a column
+        # ascending; (channels, channels), an axis a column
+        variance, vectors = np.linalg.eigh(centred.T @ centred)
         found = vectors.T[::-1][:possible]
         largest = np.take_along_axis(found, np.abs(found).argmax(1, keepdims=True), 1)
-        axes[:possible], ratio[:possible] = found * np.sign(largest), variance[::-1][:possible] / variance.sum()
+        axes[:possible], ratio[:possible] = (
+            found * np.sign(largest),
+            variance[::-1][:possible] / variance.sum(),
+        )
     return mean, axes, ratio

@@ -24,11 +24,24 @@ def picture_rows(pictures, titles, heading, height=2.2, labels=None):
     figure = Figure(figsize=size, dpi=110)
     for i in range(rows):
         for j in range(columns):
-            left, top = inset + j * (height * wide / tall + gap), head + i * (height + above) + above
-            box = left / size[0], 1 - (top + height) / size[1], height * wide / tall / size[0], height / size[1]
+            left, top = (
+                inset + j * (height * wide / tall + gap),
+                head + i * (height + above) + above,
+            )
+            box = (
+                left / size[0],
+                1 - (top + height) / size[1],
+                height * wide / tall / size[0],
+                height / size[1],
+            )
             axis = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
-            enlarged = pictures[i][j].shape[0] < height * figure.dpi  # a patch stays a patch; a frame is made smaller smoothly
-            axis.imshow(pictures[i][j], interpolation="nearest" if enlarged else "antialiased", aspect="auto")
+            # a patch stays a patch; a frame is made smaller smoothly
+            enlarged = pictures[i][j].shape[0] < height * figure.dpi
+            axis.imshow(
+                pictures[i][j],
+                interpolation="nearest" if enlarged else "antialiased",
+                aspect="auto",
+            )
             axis.set_title(titles[i][j], fontsize=8, pad=2)
             if labels and j == 0:
                 axis.set_ylabel(labels[i], fontsize=8)
@@ -52,7 +65,9 @@ def frames_numbered(video, numbers):
 
 def checked_step(step, features):
     if step not in range(-len(features.frames), len(features.frames)):
-        raise ValueError(f"step must be below {len(features.frames)}, the number of steps, not {step}.")
+        raise ValueError(
+            f"step must be below {len(features.frames)}, the number of steps, not {step}."
+        )
     return step
 
 
@@ -69,7 +84,10 @@ def basis_caption(features, colours):
     share = 100 * colours.explained_variance_ratio[:3].sum()
     rows, columns = features.grid[1:]
     what = "foreground variance" if colours.foreground else "variance"
-    return f"{features.encoder} · {rows}×{columns} patches · 3 components hold {share:.0f} % of the {what}"
+    return (
+        f"{features.encoder} · {rows}×{columns} patches · 3 components hold {share:.0f} % of "
+        f"the {what}"
+    )
 
 
 def frame_rate(video):
@@ -85,7 +103,9 @@ def write_film(pictures, path, rate):
             first.save(temporary, save_all=True, append_images=rest, duration=1000 / rate, loop=0)
             return
         with av.open(str(temporary), "w") as container:
-            stream = container.add_stream("h264", rate=Fraction(float(rate)).limit_denominator(1001))
+            stream = container.add_stream(
+                "h264", rate=Fraction(float(rate)).limit_denominator(1001)
+            )
             stream.pix_fmt, stream.options = "yuv420p", {"crf": "18", "threads": "1"}
             for picture in pictures:
                 if not stream.codec_context.is_open:

@@ -1,4 +1,6 @@
-"""The one data type that carries latents through everything, and the file it is written to, at once or as it comes."""
+"""The one data type that carries latents through everything, and the file it is written to, at once
+or as it comes.
+"""
 
 import json
 from dataclasses import dataclass, replace
@@ -35,52 +37,65 @@ class Features:
     def __getitem__(self, steps):
         """The features of some steps, a slice: features[2:3]."""
         if not isinstance(steps, slice):
-            raise TypeError("Features take slices of steps, such as features[2:3]; single tokens are in features.values")
+            raise TypeError(
+                "Features take slices of steps, such as features[2:3]; single tokens are in "
+                "features.values"
+            )
         return replace(self, values=self.values[steps], frames=self.frames[steps])
 
     def cover(self, mask):
-        """Share of each patch that a mask covers: (H, W) bool or 0/1, of the clip's size, to (rows, columns) float32, 0 to 1."""
+        """Share of each patch that a mask covers: (H, W) bool or 0/1, of the clip's size, to (rows,
+        columns) float32, 0 to 1.
+        """
         mask = torch.as_tensor(mask).float()
         if tuple(mask.shape) != tuple(self.source_size):
-            raise ValueError(f"The mask must have the clip's size {tuple(self.source_size)}, not {tuple(mask.shape)}.")
+            raise ValueError(
+                f"The mask must have the clip's size {tuple(self.source_size)}, not "
+                f"{tuple(mask.shape)}."
+            )
         return torch.nn.functional.adaptive_avg_pool2d(mask[None, None], self.grid[1:])[0, 0]
 
     def token_at(self, point):
-        """(row, column) of the patch under a point (x, y) in pixels of the clip; ValueError outside of it."""
+        """(row, column) of the patch under a point (x, y) in pixels of the clip; ValueError outside
+        of it.
+        """
         x, y = (float(v) for v in point)
         height, width = self.source_size
         if not (0 <= x <= width and 0 <= y <= height):
-            raise ValueError(f"The point ({x:g}, {y:g}) lies outside the picture, which is {width}×{height} pixels.")
+            raise ValueError(
+                f"The point ({x:g}, {y:g}) lies outside the picture, which is {width}×{height} "
+                "pixels."
+            )
         _, rows, columns = self.grid
         return min(int(y / height * rows), rows - 1), min(int(x / width * columns), columns - 1)
 
     def centre_of(self, row, column):
-        """The point (x, y), in pixels of the clip, at the centre of a patch; ValueError outside the grid."""
+        """The point (x, y), in pixels of the clip, at the centre of a patch; ValueError outside the
+        grid.
+        """
         _, rows, columns = self.grid
         if not (0 <= row < rows and 0 <= column < columns):
-            raise ValueError(f"There is no patch ({row}, {column}) on a grid of {rows} rows and {columns} columns.")
+            raise ValueError(
+                f"There is no patch ({row}, {column}) on a grid of {rows} rows and {columns} "
+                "columns."
+            )
         height, width = self.source_size
         return (column + 0.5) * width / columns, (row + 0.5) * height / rows
 
     def save(self, path):
         """Write a safetensors file; nothing is left behind when that fails."""
-        about = {name: getattr(self, name) for name in ("patch_size", "picture_size", "source_size", "encoder")}
+        about = {
+            name: getattr(self, name)
+            for name in ("patch_size", "picture_size", "source_size", "encoder")
+        }
         tensors = {"values": self.values.contiguous(), "frames": self.frames.contiguous()}
         with replacing(path) as temporary:
             save_file(tensors, temporary, {"features": json.dumps(about)})
 
     @classmethod
     def load(cls, path):
-        """Read what `save` or `encode(out=…)` wrote, memory-mapped; ValueError for any other file."""
+        """Read what `save` or `encode(out=…)` wrote, memory-mapped; else ValueError."""
         tensors, about = read_safetensors(path, "features")
         for name in ("picture_size", "source_size"):
             about[name] = tuple(about[name])
         return cls(**tensors, **about)
-
-
-
-
-
-
-
-

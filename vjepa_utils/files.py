@@ -19,7 +19,9 @@ def check_writable(path):
 
 @contextmanager
 def replacing(path):
-    """A temporary name beside `path` to write to; it takes the place of `path` only once all is written."""
+    """A temporary name beside `path` to write to; it takes the place of `path` only once all is
+    written.
+    """
     check_writable(path)
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -27,7 +29,9 @@ def replacing(path):
         yield temporary
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:  # a full disk, a file system that takes no files
-        raise OSError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
+        raise OSError(
+            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}."
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 

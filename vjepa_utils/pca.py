@@ -24,7 +24,9 @@ def register(commands):
 
 
 def pca(arguments):
-    """Colours of a clip: .png is a strip of its steps, .mp4 and .gif the frames beside their colours."""
+    """Colours of a clip: .png is a strip of its steps, .mp4 and .gif the frames beside their
+    colours.
+    """
     import vjepa_utils as vj
 
     check_output(arguments, ".png", ".mp4", ".gif")
@@ -36,4 +38,7 @@ def pca(arguments):
         vj.figures.save(vj.figures.pca_strip(video, features, colours), arguments.output)
     else:
         vj.figures.animate(video, features, colours, arguments.output)
-    print(f"{arguments.output}: {features.grid[0]} steps of {features.grid[1]}×{features.grid[2]} patches, {encoder.name}")
+    print(
+        f"{arguments.output}: {features.grid[0]} steps of {features.grid[1]}×{features.grid[2]} "
+        f"patches, {encoder.name}"
+    )

@@ -21,9 +21,10 @@ DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are
 class Video:
     """A clip: upright frames with square pixels, and where they come from.
 
-    frames: uint8 (T, H, W, 3), RGB, 0 to 255; decoded at first use and kept. `video[a:b]` decodes just
-        those frames, and does not keep them.
-    indices: int (T,), frame numbers in the file.  times: float (T,), seconds from the file's first frame.
+    frames: uint8 (T, H, W, 3), RGB, 0 to 255; decoded at first use and kept. `video[a:b]` decodes
+        just those frames, and does not keep them.
+    indices: int (T,), frame numbers in the file.  times: float (T,), seconds from the file's first
+        frame.
     path: the file or folder, None for an array.  height, width: of the frames, in pixels.
     """
 
@@ -37,41 +38,57 @@ class Video:
 
     def __getitem__(self, part):
         if not isinstance(part, slice):
-            raise TypeError("a Video takes slices, such as video[0:2]; single frames are in video.frames")
+            raise TypeError(
+                "a Video takes slices, such as video[0:2]; single frames are in video.frames"
+            )
         if part.step is not None and part.step < 1:
-            raise ValueError("a Video is sliced forwards; to turn it around take video.frames[::-1]")
+            raise ValueError(
+                "a Video is sliced forwards; to turn it around take video.frames[::-1]"
+            )
         if self._frames is not None:
             return self._frames[part]
         wanted = self.indices[part]
         if not len(wanted):
             return np.empty((0, self.height, self.width, 3), np.uint8)
         frames = self._source.read(wanted)
-        if len(frames) < len(wanted):  # the file breaks among them: from now on the clip ends before that
+        if len(frames) < len(
+            wanted
+        ):  # the file breaks among them: from now on the clip ends before that
             broken = f"{self.path} is damaged at frame {self._source.broken}"
             if self._source.broken <= self.indices[0]:
-                raise ValueError(f"{broken}: no frame could be read from frame {self.indices[0]} on. Take another start.")
+                raise ValueError(
+                    f"{broken}: no frame could be read from frame {self.indices[0]} on. Take "
+                    "another start."
+                )
             warnings.warn(f"{broken}: the clip ends before it.", stacklevel=2)
             kept = np.searchsorted(self.indices, self._source.broken)
             self.indices, self.times = self.indices[:kept], self.times[:kept]
         return frames
 
     def at(self, positions):
-        """Frames at positions in the clip, in any order and repeated, each decoded once: uint8 (n, H, W, 3).
+        """Frames at positions in the clip, in any order and repeated, each decoded once: uint8 (n,
+        H, W, 3).
 
         ValueError where the file turns out to be damaged before one of them.
         """
         unique, inverse = np.unique(positions, return_inverse=True)
         frames = [self[i : i + 1] for i in unique if i < len(self)]
         if sum(map(len, frames)) < len(unique):
-            raise ValueError(f"{self.path} is damaged: take only the frames before that, with count={len(self)}.")
+            raise ValueError(
+                f"{self.path} is damaged: take only the frames before that, with count={len(self)}."
+            )
         return np.concatenate(frames)[inverse]
 
     @property
     def identity(self):
-        """What tells this clip from others: its files with their sizes and dates, or a hash of its frames; and which frames."""
+        """What tells this clip from others: its files with their sizes and dates, or a hash of its
+        frames; and which frames.
+        """
         if self.path is None:
             return hashlib.sha256(np.ascontiguousarray(self.frames)).hexdigest()
-        return hashlib.sha256(repr((file_identity(self.path), self.indices.tolist())).encode()).hexdigest()
+        return hashlib.sha256(
+            repr((file_identity(self.path), self.indices.tolist())).encode()
+        ).hexdigest()
 
     @property
     def frames(self):
@@ -81,7 +98,9 @@ class Video:
 
 
 def file_identity(path):
-    """What changes when a file, or one in a folder of images, is written anew: a list of (path, bytes, date)."""
+    """What changes when a file, or one in a folder of images, is written anew: a list of (path,
+    bytes, date).
+    """
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
@@ -90,13 +109,15 @@ def read_video(path, start=0, every=1, count=None):
     """Open a clip.
 
     Args:
-        path: a video file, an animated GIF, an image, or a folder of images (in natural order; 30 a second).
-            Of several video streams the largest is read. Rotation is applied, non-square pixels are resampled.
-        start: the first frame, as a number or as a time in seconds, "5.2s" (the frame on screen then).
+        path: a video file, an animated GIF, an image, or a folder of images (in natural order; 30 a
+            second). Of several video streams the largest is read. Rotation is applied, non-square
+            pixels are resampled.
+        start: the first frame, as a number or as a time in seconds, "5.2s" (the frame on screen
+            then).
         every: take every n-th frame from there. count: at most so many; None for all.
     Returns:
-        Video. Up to half a gigabyte of frames is decoded at once, more when it is used. A file that breaks within the
-        frames asked for gives those before the break, with a warning.
+        Video. Up to half a gigabyte of frames is decoded at once, more when it is used. A file that
+        breaks within the frames asked for gives those before the break, with a warning.
     Raises:
         FileNotFoundError, ValueError: one sentence that names the file or argument.
     """
@@ -104,14 +125,22 @@ def read_video(path, start=0, every=1, count=None):
     if not path.exists() or name == "":
         raise FileNotFoundError(f"There is no file or folder {str(name)!r}.")
     for name, value in (("every", every), ("count", count)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1
+        ):
             raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    source = ImageFolder(path) if path.is_dir() or path.suffix.lower() in IMAGES else VideoFile(path)
+    source = (
+        ImageFolder(path) if path.is_dir() or path.suffix.lower() in IMAGES else VideoFile(path)
+    )
     total = len(source.times)
     start = _frame_number(start, source.times, path)
     indices = np.arange(start, total, every)[:count]
     if count is not None and len(indices) < count:
-        warnings.warn(f"{path} has {len(indices)} of the {count} frames asked for (start {start}, every {every}).", stacklevel=2)
+        warnings.warn(
+            f"{path} has {len(indices)} of the {count} frames asked for (start {start}, every "
+            f"{every}).",
+            stacklevel=2,
+        )
     video = Video(indices, source.times[indices], path, source.size, source)
     if len(video) * video.height * video.width * 3 <= DECODE_AT_ONCE:
         video.frames  # noqa: B018  decoded now, so that a break shows now
@@ -119,7 +148,7 @@ def read_video(path, start=0, every=1, count=None):
 
 
 def as_video(video):
-    """A `Video` from a Video, a path, or an array or tensor (T, H, W, 3), uint8 0–255 or float 0–1."""
+    """A `Video` from a Video, path, array or tensor (T, H, W, 3), uint8 0–255 or float 0–1."""
     if isinstance(video, Video):
         return video
     if isinstance(video, (str, PathLike)):
@@ -129,11 +158,16 @@ def as_video(video):
         video = video.float() if video.is_floating_point() else video
     frames = np.asarray(video)
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(f"A clip must have the shape (frames, height, width, 3), not {frames.shape}.")
+        raise ValueError(
+            f"A clip must have the shape (frames, height, width, 3), not {frames.shape}."
+        )
     if frames.dtype.kind == "f":
         if not (frames.min() >= 0 and frames.max() <= 1):  # NaN fails both
             found = f"{frames.min():.4g} to {frames.max():.4g}"
-            raise ValueError(f"A float clip must lie between 0 and 1, without NaN; this one is {found}. Divide by 255 or pass uint8.")
+            raise ValueError(
+                f"A float clip must lie between 0 and 1, without NaN; this one is {found}. "
+                "Divide by 255 or pass uint8."
+            )
         frames = (frames * 255).round().astype(np.uint8)
     elif frames.dtype != np.uint8:
         raise ValueError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
@@ -151,7 +185,12 @@ def _frame_number(start, times, path):
             raise ValueError(f"start {start} is beyond the end of {path}, which lasts {end:.2f} s.")
         return int(np.searchsorted(times, seconds + 1e-3, side="right")) - 1
     if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or start < 0:
-        raise ValueError(f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.')
+        raise ValueError(
+            f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.'
+        )
     if start >= total:
-        raise ValueError(f"start {start} is beyond the end of {path}, which has {total} frames (0 to {total - 1}).")
+        raise ValueError(
+            f"start {start} is beyond the end of {path}, which has {total} frames (0 to "
+            f"{total - 1})."
+        )
     return int(start)

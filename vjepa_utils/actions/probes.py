@@ -1,8 +1,9 @@
 """Classifiers of your own classes on frozen features, which are computed once.
 
-The attentive probe is transformers' pooler, in which a learnt query looks at all tokens, and a linear layer: without the blocks of
-self-attention that the released heads have before it (that is the pooler of the first V-JEPA, Bardes et al. 2024), as it is
-for hundreds of clips and not for hundreds of thousands.
+The attentive probe is transformers' pooler, in which a learnt query looks at all tokens, and a
+linear layer: without the blocks of self-attention that the released heads have before it (that is
+the pooler of the first V-JEPA, Bardes et al. 2024), as it is for hundreds of clips and not for
+hundreds of thousands.
 """
 
 import hashlib
@@ -29,25 +30,40 @@ from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
 from vjepa_utils.video import as_video, file_identity, read_video
 
-CLIP_FRAMES, PLACES = 8, 8  # of a clip: frames, evenly spread; rows and columns that its features are averaged to, at most
+# of a clip: frames, evenly spread; rows and columns that its features are averaged to, at most
+CLIP_FRAMES, PLACES = (
+    8,
+    8,
+)
 EPOCHS, BATCH, RATE, WEIGHT_DECAY = 30, 32, 1e-3, 3.0  # of the attentive probe
-SEEN = 0.25  # share of the places that it is shown in each step of training; all of them are soon learnt by heart
+# share of the places that it is shown in each step of training; all of them are soon learnt by
+# heart
+SEEN = 0.25
 HELD_OUT = 0.3  # share of each class
 
 
 class _MeanPooler(nn.Module):
-    """The mean over the places of each step, one after the other: (n, steps, places, channels) to (n, steps × channels)."""
+    """The mean over the places of each step, one after the other: (n, steps, places, channels) to
+    (n, steps × channels).
+    """
 
     def forward(self, x):
         return x.mean(2).flatten(1)
 
 
 class _AttentivePooler(VJEPA2AttentivePooler):
-    """transformers' pooler over all tokens of all steps, standardised: (n, steps, places, channels) to (n, channels)."""
+    """transformers' pooler over all tokens of all steps, standardised: (n, steps, places, channels)
+    to (n, channels).
+    """
 
     def __init__(self, channels):
         heads = channels // 64 if channels % 64 == 0 else 1
-        config = VJEPA2Config(hidden_size=channels, num_attention_heads=heads, num_pooler_layers=0, attn_implementation="sdpa")
+        config = VJEPA2Config(
+            hidden_size=channels,
+            num_attention_heads=heads,
+            num_pooler_layers=0,
+            attn_implementation="sdpa",
+        )
         super().__init__(config)
         nn.init.trunc_normal_(self.query_tokens, std=config.initializer_range)
         self.register_buffer("mean", torch.zeros(channels))
@@ -61,8 +77,10 @@ class _AttentivePooler(VJEPA2AttentivePooler):
 class Probe:
     """A classifier of the features of a frozen encoder; made by `train_probe`.
 
-    kind: "attentive" or "linear".  classes: their names.  shape: (steps, rows, columns, channels) of a clip's features.
-    encoder, fingerprint: name of the checkpoint, and of its weights ("": not known).  size, context: as for `Encoder.encode`.
+    kind: "attentive" or "linear".  classes: their names.  shape: (steps, rows, columns, channels)
+        of a clip's features.
+    encoder, fingerprint: name of the checkpoint, and of its weights ("": not known).  size,
+        context: as for `Encoder.encode`.
     """
 
     kind: str
@@ -75,25 +93,44 @@ class Probe:
 
     def __post_init__(self):
         steps, _, _, channels = self.shape
-        pooler, width = (_MeanPooler(), steps * channels) if self.kind == "linear" else (_AttentivePooler(channels), channels)
+        pooler, width = (
+            (_MeanPooler(), steps * channels)
+            if self.kind == "linear"
+            else (_AttentivePooler(channels), channels)
+        )
         self.module = nn.Sequential(pooler, nn.Linear(width, len(self.classes))).eval()
 
     @torch.no_grad()
     def logits(self, features):
-        """float32 (clips, classes) for a list of Features; ValueError if they are another encoder's or of another shape."""
-        return torch.cat([self.module(part) for part in _stack(features, self.encoder, self.shape).split(BATCH)])
+        """float32 (clips, classes) for a list of Features; ValueError if they are another encoder's
+        or of another shape.
+        """
+        return torch.cat(
+            [self.module(part) for part in _stack(features, self.encoder, self.shape).split(BATCH)]
+        )
 
     def predict(self, features):
         """The likeliest class of each clip: a list of names."""
         return [self.classes[i] for i in self.logits(features).argmax(1)]
 
     def classify(self, video, encoder, top=5):
-        """The likeliest classes of a clip, a Classification; ValueError unless `encoder` is the one that the probe was trained on."""
+        """The likeliest classes of a clip, a Classification; ValueError unless `encoder` is the one
+        that the probe was trained on.
+        """
         if self.fingerprint not in ("", encoder.fingerprint):
-            raise ValueError(f"The probe was trained on other weights than those of {encoder.name}: load that encoder, or train it anew.")
+            raise ValueError(
+                f"The probe was trained on other weights than those of {encoder.name}: load that "
+                "encoder, or train it anew."
+            )
         features = clip_features(video, encoder, self.size, self.context)
         frames = np.unique(features.frames)[None]
-        return Classification.of(self.logits([features]), self.classes, top, frames, f"{self.kind} probe on {self.encoder}")
+        return Classification.of(
+            self.logits([features]),
+            self.classes,
+            top,
+            frames,
+            f"{self.kind} probe on {self.encoder}",
+        )
 
     def save(self, path):
         """Write a safetensors file; nothing is left behind when that fails."""
@@ -105,7 +142,12 @@ class Probe:
     def load(cls, path):
         """Read what `save` wrote; ValueError for any other file."""
         weights, about = read_safetensors(path, "probe")
-        probe = cls(**{name: tuple(v) if isinstance(v, list) and name != "classes" else v for name, v in about.items()})
+        probe = cls(
+            **{
+                name: tuple(v) if isinstance(v, list) and name != "classes" else v
+                for name, v in about.items()
+            }
+        )
         probe.module.load_state_dict(weights)
         return probe
 
@@ -114,12 +156,14 @@ def train_probe(features, labels, kind="attentive", encoder=None, size=None, con
     """Train a probe on the features of clips.
 
     Args:
-        features: a list of Features of one encoder and shape, one for each clip, such as `clip_features` gives.
+        features: a list of Features of one encoder and shape, one for each clip, such as
+            `clip_features` gives.
         labels: the name of the class of each clip.
-        kind: "attentive" (transformers' attentive pooler and a linear layer, AdamW), or "linear", the cheap first look:
-            scikit-learn's logistic regression on the means over each step, standardised.
-        encoder, size, context: what made the features, an `Encoder` and arguments of its `encode`. The probe encodes other clips
-            alike, and refuses an encoder of other weights.
+        kind: "attentive" (transformers' attentive pooler and a linear layer, AdamW), or "linear",
+            the cheap first look: scikit-learn's logistic regression on the means over each step,
+            standardised.
+        encoder, size, context: what made the features, an `Encoder` and arguments of its `encode`.
+            The probe encodes other clips alike, and refuses an encoder of other weights.
     Returns:
         Probe.
     Raises:
@@ -128,17 +172,26 @@ def train_probe(features, labels, kind="attentive", encoder=None, size=None, con
     labels, features = list(labels), list(features)
     classes = sorted(set(labels))
     if len(features) != len(labels):
-        raise ValueError(f"labels must name the class of each clip: there are {len(labels)} for {len(features)} clips.")
+        raise ValueError(
+            f"labels must name the class of each clip: there are {len(labels)} for "
+            f"{len(features)} clips."
+        )
     if len(classes) < 2:
-        raise ValueError(f"A probe needs at least two classes to tell apart, not {len(classes)}{': ' + classes[0] if classes else ''}.")
+        raise ValueError(
+            "A probe needs at least two classes to tell apart, not "
+            f"{len(classes)}{': ' + classes[0] if classes else ''}."
+        )
     if kind not in ("attentive", "linear"):
         raise ValueError(f'kind must be "attentive" or "linear", not {kind!r}.')
     name, shape = features[0].encoder, tuple(features[0].values.shape)
-    x = _stack(features, encoder.name if encoder else name, shape)  # (clips, steps, places, channels)
+    # (clips, steps, places, channels)
+    x = _stack(features, encoder.name if encoder else name, shape)
     y = torch.tensor([classes.index(each) for each in labels])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        probe = Probe(kind, classes, shape, name, encoder.fingerprint if encoder else "", size, context)
+        probe = Probe(
+            kind, classes, shape, name, encoder.fingerprint if encoder else "", size, context
+        )
         (_fit_attentive if kind == "attentive" else _fit_linear)(probe.module, x, y)
     return probe
 
@@ -151,7 +204,9 @@ def _fit_linear(module, x, y):
     bias = regression.intercept_ - weight @ scaler.mean_
     if len(weight) == 1:  # of two classes scikit-learn fits only the second
         weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
-    module[1].load_state_dict({"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()})
+    module[1].load_state_dict(
+        {"weight": torch.from_numpy(weight).float(), "bias": torch.from_numpy(bias).float()}
+    )
 
 
 def _fit_attentive(module, x, y):
@@ -159,7 +214,9 @@ def _fit_attentive(module, x, y):
     module[0].deviation.copy_(x.std((0, 1, 2)).clamp_min(1e-6))
     optimizer = torch.optim.AdamW(module.parameters(), weight_decay=WEIGHT_DECAY)
     steps, places = EPOCHS * -(-len(x) // BATCH), x.shape[2]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, RATE, total_steps=steps, pct_start=0.1
+    )
     with tqdm(total=steps, desc="training the probe", delay=2, leave=False) as progress:
         for _ in range(EPOCHS):
             for chosen in torch.randperm(len(x)).split(BATCH):
@@ -180,12 +237,16 @@ def _stack(features, encoder, shape):
             raise ValueError(f"The features must be of {encoder}, not of {each.encoder}.")
         if tuple(each.values.shape) != shape:
             found = f"{shape} and {tuple(each.values.shape)}"
-            raise ValueError(f"Features of all clips must have one shape, not {found}: encode all with one size=(height, width).")
+            raise ValueError(
+                f"Features of all clips must have one shape, not {found}: encode all with one "
+                "size=(height, width)."
+            )
     return torch.stack([each.values.flatten(1, 2) for each in features])
 
 
 def clip_features(video, encoder, size=None, context=None):
-    """Features of a clip for a probe: of 8 frames evenly spread over it, averaged in each step to at most 8×8 places.
+    """Features of a clip for a probe: of 8 frames evenly spread over it, averaged in each step to
+    at most 8×8 places.
 
     size, context: as for `Encoder.encode`. `frames` are those of the file.
     """
@@ -195,16 +256,21 @@ def clip_features(video, encoder, size=None, context=None):
         warnings.filterwarnings("ignore", "A cut seems")  # frames far apart look like cuts
         features = encoder.encode(video.at(chosen), context, size)
     places = tuple(min(PLACES, side) for side in features.grid[1:])
-    pooled = F.adaptive_avg_pool2d(features.values.permute(0, 3, 1, 2), places).permute(0, 2, 3, 1)  # (steps, rows, columns, channels)
+    # (steps, rows, columns, channels)
+    pooled = F.adaptive_avg_pool2d(features.values.permute(0, 3, 1, 2), places).permute(0, 2, 3, 1)
     frames = torch.from_numpy(video.indices[chosen].astype(np.int64))[features.frames]
-    return replace(features, values=pooled.contiguous(), frames=frames, source_size=(video.height, video.width))
+    return replace(
+        features, values=pooled.contiguous(), frames=frames, source_size=(video.height, video.width)
+    )
 
 
 def folder_features(folder, encoder, size=None, context=None, **taken):
-    """Features of all clips in a folder that has a sub-folder for each class; kept in the user's cache.
+    """Features of all clips in a folder that has a sub-folder for each class; kept in the user's
+    cache.
 
     Args:
-        folder: its sub-folders are named as the classes.  taken: start, every, count, as for `read_video`.
+        folder: its sub-folders are named as the classes.  taken: start, every, count, as for
+            `read_video`.
     Returns:
         features, labels, and {file: why it was skipped} of those that cannot be read.
     Raises:
@@ -215,11 +281,28 @@ def folder_features(folder, encoder, size=None, context=None, **taken):
         raise ValueError(f"There is no folder {folder}.")
     places = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
     if len(places) < 2:
-        raise ValueError(f"{folder} needs a sub-folder of clips for each of at least two classes, and has {len(places)}.")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vjepa_utils" / "features"
+        raise ValueError(
+            f"{folder} needs a sub-folder of clips for each of at least two classes, and has "
+            f"{len(places)}."
+        )
+    cache = (
+        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        / "vjepa_utils"
+        / "features"
+    )
     cache.mkdir(parents=True, exist_ok=True)
-    encoder.grid(np.zeros((CLIP_FRAMES, 64, 64, 3), np.uint8), size, context)  # wrong arguments end here, and not as unreadable clips
-    how = encoder.name, encoder.fingerprint, str(encoder.dtype), size, context, taken, CLIP_FRAMES, PLACES
+    # wrong arguments end here, and not as unreadable clips
+    encoder.grid(np.zeros((CLIP_FRAMES, 64, 64, 3), np.uint8), size, context)
+    how = (
+        encoder.name,
+        encoder.fingerprint,
+        str(encoder.dtype),
+        size,
+        context,
+        taken,
+        CLIP_FRAMES,
+        PLACES,
+    )
     files = [file for place in places for file in sorted(place.iterdir()) if file.name[0] != "."]
     features, labels, skipped = [], [], {}
     for file in tqdm(files, desc=f"clips of {folder.name}", leave=False):
@@ -236,19 +319,35 @@ def folder_features(folder, encoder, size=None, context=None, **taken):
     for place in places:
         count = labels.count(place.name)
         if count < 2:
-            lost = f" ({len(skipped)} files were skipped; {next(iter(skipped.values())).rstrip('.')})" if skipped else ""
-            raise ValueError(f"The class {place.name!r} has {count} clips that can be read, and at least 2 are needed{lost}.")
+            lost = (
+                f" ({len(skipped)} files were skipped; {next(iter(skipped.values())).rstrip('.')})"
+                if skipped
+                else ""
+            )
+            raise ValueError(
+                f"The class {place.name!r} has {count} clips that can be read, and at least 2 "
+                f"are needed{lost}."
+            )
     return features, labels, skipped
 
 
 def hold_out(labels, seed=0):
-    """Positions of clips to train on and to hold out, 30 % of each class but at least one: two int arrays, seeded."""
+    """Positions of clips to train on and to hold out, 30 % of each class but at least one: two int
+    arrays, seeded.
+    """
     labels, order = np.asarray(labels), np.random.default_rng(seed).permutation(len(labels))
-    held = np.concatenate([own[: max(1, round(HELD_OUT * len(own)))] for own in (order[labels[order] == n] for n in np.unique(labels))])
+    held = np.concatenate(
+        [
+            own[: max(1, round(HELD_OUT * len(own)))]
+            for own in (order[labels[order] == n] for n in np.unique(labels))
+        ]
+    )
     return np.setdiff1d(order, held), np.sort(held)
 
 
 def accuracy(truth, predicted):
-    """Share of class names that are right, and the ends of its 95 % interval by Wilson's score (1927), each from 0 to 1."""
+    """Share of class names that are right, and the ends of its 95 % interval by Wilson's score
+    (1927), each from 0 to 1.
+    """
     right = sum(a == b for a, b in zip(truth, predicted, strict=True))
     return right / len(truth), *binomtest(right, len(truth)).proportion_ci(method="wilson")

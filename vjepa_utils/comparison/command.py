@@ -1,16 +1,38 @@
 """The commands `compare` and `similarity`."""
 
-from vjepa_utils.arguments import add_frames, add_output, add_size, add_video, check_output, clip, point
+from vjepa_utils.arguments import (
+    add_frames,
+    add_output,
+    add_size,
+    add_video,
+    check_output,
+    clip,
+    point,
+)
 
 
 def register(commands):
-    parser = commands.add_parser("compare", help="several encoders on one grid", description=compare.__doc__)
+    parser = commands.add_parser(
+        "compare", help="several encoders on one grid", description=compare.__doc__
+    )
     _add_shared(parser)
     parser.set_defaults(run=compare)
-    parser = commands.add_parser("similarity", help="where a point is found again", description=similarity.__doc__)
+    parser = commands.add_parser(
+        "similarity", help="where a point is found again", description=similarity.__doc__
+    )
     _add_shared(parser)
-    parser.add_argument("--point", type=point, required=True, metavar="X,Y", help="in pixels of the clip, from its upper left corner")
-    parser.add_argument("--frame", type=int, help="file number of the frame that the point is in (default: the first taken)")
+    parser.add_argument(
+        "--point",
+        type=point,
+        required=True,
+        metavar="X,Y",
+        help="in pixels of the clip, from its upper left corner",
+    )
+    parser.add_argument(
+        "--frame",
+        type=int,
+        help="file number of the frame that the point is in (default: the first taken)",
+    )
     parser.set_defaults(run=similarity)
 
 
@@ -18,9 +40,21 @@ def _add_shared(parser):
     add_video(parser)
     add_frames(parser)
     names = "shipped ones, Hugging Face ids or local folders (default: vjepa2-demo dino-demo)"
-    parser.add_argument("--encoders", "--encoder", nargs="+", default=["vjepa2-demo", "dino-demo"], metavar="ENCODER", help=names)
+    parser.add_argument(
+        "--encoders",
+        "--encoder",
+        nargs="+",
+        default=["vjepa2-demo", "dino-demo"],
+        metavar="ENCODER",
+        help=names,
+    )
     add_size(parser, 512, "of the first encoder (default: %(default)s)")
-    parser.add_argument("--context", choices=["pair", "frame"], default="pair", help="frames that see each other (default: %(default)s)")
+    parser.add_argument(
+        "--context",
+        choices=["pair", "frame"],
+        default="pair",
+        help="frames that see each other (default: %(default)s)",
+    )
     add_output(parser, "a .png file")
 
 
@@ -44,10 +78,17 @@ def compare(arguments):
 
 
 def similarity(arguments):
-    """Where each encoder finds what a point of one frame shows: cosine over the clip, without training."""
+    """Where each encoder finds what a point of one frame shows: cosine over the clip, without
+    training.
+    """
     import vjepa_utils as vj
 
     video, features = _features_of_all(arguments)
     frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
-    vj.figures.save(vj.comparison.similarity_strip(video, features, arguments.point, frame), arguments.output)
-    print(f"{arguments.output}: ({arguments.point[0]:g}, {arguments.point[1]:g}) of frame {frame}, {', '.join(features)}")
+    vj.figures.save(
+        vj.comparison.similarity_strip(video, features, arguments.point, frame), arguments.output
+    )
+    print(
+        f"{arguments.output}: ({arguments.point[0]:g}, {arguments.point[1]:g}) of frame {frame}, "
+        f"{', '.join(features)}"
+    )

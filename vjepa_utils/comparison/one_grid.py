@@ -1,4 +1,4 @@
-"""Several encoders on one clip: features on a common grid, and where each finds what a point shows."""
+"""Several encoders on one clip: features on a common grid; where each finds a point again."""
 
 import torch
 
@@ -10,8 +10,8 @@ def on_one_grid(encoders, video, size=None, context="pair"):
 
     Args:
         encoders: list of `Encoder`s with different names.  video: as for `encode`.
-        size: of the picture for the first encoder, as for `Encoder.encode`; each of the others gets the size that makes
-            as many rows and columns of its own patches.
+        size: of the picture for the first encoder, as for `Encoder.encode`; each of the others gets
+            the size that makes as many rows and columns of its own patches.
         context: "pair" (an image encoder averages the features of the two frames) or "frame".
     Returns:
         {name: Features}, in the order of the encoders.
@@ -25,11 +25,15 @@ def on_one_grid(encoders, video, size=None, context="pair"):
     video = as_video(video)
     _, rows, columns = encoders[0].grid(video, size, context)
     sizes = [(rows * encoder.patch_size, columns * encoder.patch_size) for encoder in encoders]
-    return {encoder.name: encoder.encode(video, context, size) for encoder, size in zip(encoders, sizes, strict=True)}
+    return {
+        encoder.name: encoder.encode(video, context, size)
+        for encoder, size in zip(encoders, sizes, strict=True)
+    }
 
 
 def similarity(features, point, frame):
-    """How alike every token is to the one under a point: cosine, float32 array (steps, rows, columns), -1 to 1.
+    """How alike every token is to the one under a point: cosine, float32 array (steps, rows,
+    columns), -1 to 1.
 
     Args:
         point: (x, y) in pixels of the clip.  frame: a file frame number that the features cover.
@@ -47,6 +51,8 @@ def step_of(features, frame):
     covered = (features.frames == frame).any(1).nonzero()
     if not len(covered):
         numbers = features.frames.flatten().unique().tolist()
-        some = ", ".join(map(str, numbers if len(numbers) < 7 else [*numbers[:3], "…", *numbers[-2:]]))
+        some = ", ".join(
+            map(str, numbers if len(numbers) < 7 else [*numbers[:3], "…", *numbers[-2:]])
+        )
         raise ValueError(f"Frame {frame} is not among the frames that were encoded: {some}.")
     return int(covered[0])

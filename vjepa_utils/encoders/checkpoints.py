@@ -23,7 +23,8 @@ HEAD = "VJEPA2ForVideoClassification"
 
 PATTERNS = ["*.json", "*.safetensors"]  # all that is fetched
 
-# Released checkpoints and the revision to load, as several public projects pin them; safetensors and no remote code.
+# Released checkpoints and the revision to load, as several public projects pin them; safetensors
+# and no remote code.
 CHECKPOINTS = {
     "facebook/vjepa2-vitl-fpc64-256": "b3c1679b7c34d3255ef3547f27c7b226aefab26f",
     "facebook/vjepa2-vith-fpc64-256": "b5eac8703e3efdc1547fbb6ddfbeb133dc0bdee5",
@@ -62,40 +63,72 @@ def find(name):
     if name and Path(name).is_dir():
         return Path(name)
     if name.count("/") != 1 or name[0] in "./~":
-        known = f"a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
+        known = (
+            f"a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id "
+            f"such as {next(iter(CHECKPOINTS))}"
+        )
         raise ValueError(f"There is no encoder {name!r}: give {known}.")
-    revision = CHECKPOINTS.get(name)  # None, the newest, for an id that is not listed: nothing is known of it
+    # None, the newest, for an id that is not listed: nothing is known of it
+    revision = CHECKPOINTS.get(name)
     cached = _cached(name, revision)
     if cached:
         return cached
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
     except GatedRepoError:
-        how = f"ask for access at https://huggingface.co/{name} (it is given to those who agree to its licence), then run: hf auth login"
+        how = (
+            f"ask for access at https://huggingface.co/{name} (it is given to those who agree "
+            "to its licence), then run: hf auth login"
+        )
         raise ValueError(f"{name} is gated, and you have no access to it: {how}") from None
     except (RepositoryNotFoundError, HFValidationError):
-        raise ValueError(f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf auth login") from None
+        raise ValueError(
+            f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf "
+            "auth login"
+        ) from None
     except (OSError, ValueError) as error:
         cached = _cached(name, None)
         if cached:
-            warnings.warn(f"{name} is loaded as cached, at revision {cached.name}: the pinned {revision} cannot be fetched.", stacklevel=3)
+            warnings.warn(
+                f"{name} is loaded as cached, at revision {cached.name}: the pinned {revision} "
+                "cannot be fetched.",
+                stacklevel=3,
+            )
             return cached
-        command = " ".join(["hf download", name, *(["--revision", revision] if revision else []), *(f"--include '{p}'" for p in PATTERNS)])
-        why = f"{name} is no folder here, not in the Hugging Face cache, and the hub cannot be reached ({type(error).__name__})"
+        command = " ".join(
+            [
+                "hf download",
+                name,
+                *(["--revision", revision] if revision else []),
+                *(f"--include '{p}'" for p in PATTERNS),
+            ]
+        )
+        why = (
+            f"{name} is no folder here, not in the Hugging Face cache, and the hub cannot be "
+            f"reached ({type(error).__name__})"
+        )
         raise ConnectionError(f"{why}; where there is internet run: {command}") from None
 
 
 def _cached(name, revision):
     """The folder of a revision in the Hugging Face cache, or None."""
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS, local_files_only=True))
+        folder = Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=PATTERNS, local_files_only=True
+            )
+        )
     except (OSError, ValueError):
         return None
-    return folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
+    return (
+        folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
+    )
 
 
 def load_model(folder, dtype):
-    """The encoder in a folder, every weight accounted for: a `VJEPA2`, or a transformers model of images."""
+    """The encoder in a folder, every weight accounted for: a `VJEPA2`, or a transformers model of
+    images.
+    """
     config, kind = _config(folder)
     if kind != KINDS["vjepa2"]:
         model = load_whole(folder, dtype)
@@ -107,26 +140,43 @@ def load_model(folder, dtype):
         weights = {name: value.to(dtype) for name, value in _safetensors(folder).items()}
     except Exception as error:  # whatever a damaged file makes of itself
         raise _unreadable(folder, error) from None
-    shapes, found = ({name: value.shape for name, value in each.items()} for each in (model.state_dict(), weights))
+    shapes, found = (
+        {name: value.shape for name, value in each.items()}
+        for each in (model.state_dict(), weights)
+    )
     wrong = {name for name in shapes.keys() & found.keys() if shapes[name] != found[name]}
-    _check_whole(folder, kind, missing=shapes.keys() - found, unexpected=found.keys() - shapes, mismatched=wrong)
+    _check_whole(
+        folder,
+        kind,
+        missing=shapes.keys() - found,
+        unexpected=found.keys() - shapes,
+        mismatched=wrong,
+    )
     return model.take_weights(weights).eval().requires_grad_(False)
 
 
 def load_whole(folder, dtype):
     """The model in a folder through transformers, every weight accounted for.
 
-    Of images, or a `VJEPA2ForVideoClassification` whose encoder is exchanged for one with true positions.
+    Of images, or a `VJEPA2ForVideoClassification` whose encoder is exchanged for one with true
+    positions.
     """
     _, kind = _config(folder)
     import transformers
 
-    level, bar = transformers.logging.get_verbosity(), transformers.utils.logging.is_progress_bar_enabled()
+    level, bar = (
+        transformers.logging.get_verbosity(),
+        transformers.utils.logging.is_progress_bar_enabled(),
+    )
     transformers.logging.set_verbosity_error()  # what it would warn of is an error here
     transformers.logging.disable_progress_bar()
     try:
         model, report = getattr(transformers, kind).from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
         if kind == HEAD:
             model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
@@ -136,39 +186,64 @@ def load_whole(folder, dtype):
         transformers.logging.set_verbosity(level)
         if bar:
             transformers.logging.enable_progress_bar()
-    _check_whole(folder, kind, **{problem: report[f"{problem}_keys"] for problem in ("missing", "unexpected", "mismatched")})
+    _check_whole(
+        folder,
+        kind,
+        **{
+            problem: report[f"{problem}_keys"]
+            for problem in ("missing", "unexpected", "mismatched")
+        },
+    )
     return model.eval().requires_grad_(False)
 
 
 def _config(folder):
     """What config.json says, and the name of the transformers class that it is of."""
     if not (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds no config.json: it is no checkpoint in Hugging Face format.")
+        raise ValueError(
+            f"{folder} holds no config.json: it is no checkpoint in Hugging Face format."
+        )
     config = json.loads((folder / "config.json").read_text())
     if config.get("model_type") not in KINDS:
-        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of {', '.join(KINDS)}.")
-    return config, HEAD if HEAD in (config.get("architectures") or []) else KINDS[config["model_type"]]
+        raise ValueError(
+            f"{folder} holds a model of type {config.get('model_type')!r}, not one of "
+            f"{', '.join(KINDS)}."
+        )
+    return config, HEAD if HEAD in (config.get("architectures") or []) else KINDS[
+        config["model_type"]
+    ]
 
 
 def _unreadable(folder, error):
-    return ValueError(f"{folder} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}")
+    return ValueError(
+        f"{folder} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}"
+    )
 
 
 def _safetensors(folder):
     """{name: tensor} of a checkpoint in one file or in several with an index; memory-mapped."""
     index = folder / "model.safetensors.index.json"
-    files = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else ["model.safetensors"]
+    files = (
+        set(json.loads(index.read_text())["weight_map"].values())
+        if index.exists()
+        else ["model.safetensors"]
+    )
     return {name: value for file in files for name, value in load_file(folder / file).items()}
 
 
 def _check_whole(folder, kind, **problems):
     for problem, names in problems.items():
         if names:
-            raise ValueError(f"{folder} has {len(names)} {problem} weights, such as {min(map(str, names))}: it is not a whole {kind}.")
+            raise ValueError(
+                f"{folder} has {len(names)} {problem} weights, such as {min(map(str, names))}: "
+                f"it is not a whole {kind}."
+            )
 
 
 def pixel_statistics(folder):
-    """Mean and standard deviation of the checkpoint's pixels, each (3, 1, 1); ImageNet's if it names none."""
+    """Mean and standard deviation of the checkpoint's pixels, each (3, 1, 1); ImageNet's if it
+    names none.
+    """
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
         if (folder / file).exists():

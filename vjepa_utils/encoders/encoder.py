@@ -17,18 +17,23 @@ from vjepa_utils.features import Features
 from vjepa_utils.reading.cuts import cuts_between
 from vjepa_utils.video import as_video
 
-BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}  # enough to keep the device busy; bounds memory
-FRAMES_AT_ONCE = 4  # even; decoded frames of the clip's own size are held no longer than until they are resized
-
-
+# enough to keep the device busy; bounds memory
+BATCH_TOKENS = {
+    "cpu": 2048,
+    "mps": 8192,
+    "cuda": 32768,
+}
+FRAMES_AT_ONCE = (
+    4  # even; decoded frames of the clip's own size are held no longer than until they are resized
+)
 
 
 class Encoder:
     """A V-JEPA 2 encoder with true positions. Holds no state between calls.
 
-    name, model, device, dtype; patch_size and tubelet_size in pixels and frames; channels; depth in blocks;
-    training_size, the side of the squares a video encoder was trained on (None for an image encoder); mean and std of the
-    pixel normalisation.
+    name, model, device, dtype; patch_size and tubelet_size in pixels and frames; channels; depth in
+    blocks; training_size, the side of the squares a video encoder was trained on (None for an image
+    encoder); mean and std of the pixel normalisation.
     """
 
     contexts = {None: 2, "pair": 2, "frame": 1}  # frames that see each other, by name; "clip": all
@@ -43,7 +48,10 @@ class Encoder:
         self.device, self.dtype = model.device, model.dtype
 
     def __repr__(self):
-        return f"Encoder({self.name!r}, {self.channels} channels, {self.depth} blocks, {self.dtype}, on {self.device})"
+        return (
+            f"Encoder({self.name!r}, {self.channels} channels, {self.depth} blocks, "
+            f"{self.dtype}, on {self.device})"
+        )
 
     def grid(self, video, size=None, context=None):
         """(steps, rows, columns) that `encode` would give."""
@@ -56,32 +64,45 @@ class Encoder:
 
     @torch.no_grad()
     def encode(self, video, context=None, size=None, layer=None, positions="true", out=None):
-        """Features of a clip. Streams: one batch of frames is encoded while the next is read, and no more is held.
+        """Features of a clip. Streams: one batch of frames is encoded while the next is read, and
+        no more is held.
 
         Args:
             video: Video, path, array or tensor (see `as_video`).
-            context: the frames that see each other. "pair" (the default): 0+1, 2+3, …; "clip": all; an even number: so
-                many at a time; "frame": each by itself, seen twice. An odd last frame is paired with itself.
-            size: of the encoded picture. None: aspect kept, short side 256, or the training size if larger. An int:
-                aspect kept, that short side. (height, width): exactly, multiples of the patch. Never a crop.
-            layer: k in 1…depth for the output of block k, before the final norm; None for the final norm's.
-            positions: "true", or "stock" for those that transformers itself would use, to see what they do.
-            out: None, or a file that the features go to instead of memory, such as "film.safetensors"; `Features.load`
-                reads it. A stopped run leaves OUT.partial, and the same call goes on from there (and warns of cuts from
-                there on only); where the file is whole already, it is only loaded.
+            context: the frames that see each other. "pair" (the default): 0+1, 2+3, …; "clip": all;
+                an even number: so many at a time; "frame": each by itself, seen twice. An odd last
+                frame is paired with itself.
+            size: of the encoded picture. None: aspect kept, short side 256, or the training size if
+                larger. An int: aspect kept, that short side. (height, width): exactly, multiples of
+                the patch. Never a crop.
+            layer: k in 1…depth for the output of block k, before the final norm; None for the final
+                norm's.
+            positions: "true", or "stock" for those that transformers itself would use, to see what
+                they do.
+            out: None, or a file that the features go to instead of memory, such as
+                "film.safetensors"; `Features.load` reads it. A stopped run leaves OUT.partial, and
+                the same call goes on from there (and warns of cuts from there on only); where the
+                file is whole already, it is only loaded.
         Returns:
             Features, values (steps, rows, columns, channels); with `out`, they are memory-mapped.
         Raises:
-            ValueError: an argument is out of range; OUT.partial is of another run.  MemoryError: the frames of one context
+            ValueError: an argument is out of range; OUT.partial is of another run.  MemoryError:
+                the frames of one context
             cannot fit.  OSError: `out` cannot be written.
         """
         video = as_video(video)
         if layer is not None and not (_whole(layer) and 1 <= layer <= self.depth):
-            raise ValueError(f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, not {layer!r}.")
+            raise ValueError(
+                f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, "
+                f"not {layer!r}."
+            )
         if positions not in ("true", "stock"):
             raise ValueError(f'positions must be "true" or "stock", not {positions!r}.')
         if positions == "stock" and self.training_size is None:
-            raise ValueError(f'positions="stock" is of V-JEPA 2; transformers gives {self.name}, an image encoder, true positions.')
+            raise ValueError(
+                f'positions="stock" is of V-JEPA 2; transformers gives {self.name}, an image '
+                "encoder, true positions."
+            )
         side = self.training_size // self.patch_size if positions == "stock" else None
         height, width = self._picture_size(video.height, video.width, size)
         length = self._context_length(context, len(video))
@@ -90,68 +111,114 @@ class Encoder:
         tokens = steps * rows * columns
         self.check_memory(tokens, length, rows * columns)
         batch = max(1, BATCH_TOKENS[self.device.type] // tokens)  # contexts
-        about = dict(patch_size=self.patch_size, picture_size=(height, width), source_size=(video.height, video.width), encoder=self.name)
+        about = dict(
+            patch_size=self.patch_size,
+            picture_size=(height, width),
+            source_size=(video.height, video.width),
+            encoder=self.name,
+        )
         file, start, values, cuts = None, 0, [], []
         if out is not None:
             if video.path and Path(out).resolve() == video.path.resolve():
                 raise ValueError(f"out names the clip itself, {out}: give another file.")
-            run = dict(clip=video.identity, encoder=self.name, weights=self.fingerprint, device=self.device.type, dtype=self.dtype)
+            run = dict(
+                clip=video.identity,
+                encoder=self.name,
+                weights=self.fingerprint,
+                device=self.device.type,
+                dtype=self.dtype,
+            )
             run |= dict(mean=self.mean.tolist(), std=self.std.tolist(), size=(height, width))
             run |= dict(context=length, layer=layer, positions=positions)
             shape = *self.grid(video, (height, width), context), self.channels
             file = FeatureFile(out, run, about, shape, batch * steps)
-            start = len(video) if file.whole or file.steps == shape[0] else file.steps // steps * length
-        with tqdm(total=len(video), initial=start, desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False) as progress:
-            for pixels, found in _read_ahead(self._batches(video, start, batch * length, length > 1, (height, width))):
+            start = (
+                len(video) if file.whole or file.steps == shape[0] else file.steps // steps * length
+            )
+        with tqdm(
+            total=len(video),
+            initial=start,
+            desc=f"encoding with {self.name}",
+            unit="frame",
+            delay=2,
+            leave=False,
+        ) as progress:
+            for pixels, found in _read_ahead(
+                self._batches(video, start, batch * length, length > 1, (height, width))
+            ):
                 cuts += found
                 for group in _groups(len(pixels), length):  # (groups, length) positions in `pixels`
-                    x = self._tokens(pixels[group].to(self.device), layer, side)  # (groups, tokens, channels)
+                    # (groups, tokens, channels)
+                    x = self._tokens(pixels[group].to(self.device), layer, side)
                     (file or values).append(x.float().cpu().view(-1, rows, columns, self.channels))
                 progress.update(len(pixels))
         if cuts:
             pairs = ", ".join(f"{a}+{b}" for a, b in cuts)
-            warnings.warn(f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes.", stacklevel=3)
+            warnings.warn(
+                f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes.",
+                stacklevel=3,
+            )
         covered = [video.indices[group].reshape(-1, 2) for group in _groups(len(video), length)]
         covered = torch.from_numpy(np.concatenate(covered).astype(np.int64))
         return file.finish(covered) if file else Features(torch.cat(values), covered, **about)
 
     @property
     def fingerprint(self):
-        """SHA-256 of the weights, the same in float32 and bfloat16: they are rounded to that. A predictor does not count."""
+        """SHA-256 of the weights, the same in float32 and bfloat16: they are rounded to that. A
+        predictor does not count.
+        """
         digest = hashlib.sha256()
         for name, parameter in self.model.named_parameters():
             if not name.startswith("predictor."):
-                digest.update(parameter.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy())
+                digest.update(
+                    parameter.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
+                )
         return digest.hexdigest()
 
     @torch.no_grad()
     def recover(self, video, hidden, mask_token=None, size=None):
-        """Predict the features of hidden tokens from the visible ones; all frames are encoded jointly (context "clip").
+        """Predict the features of hidden tokens from the visible ones; all frames are encoded
+        jointly (context "clip").
 
         Args:
-            video, size: as for `encode`. Where the picture is resized, pixels beside a hidden patch hold a trace of it.
-            hidden: bool array or tensor of the grid, True where hidden (see `masks`), or {name: such an array}: these share
-                one encoding of the whole clip.
-            mask_token: which of the checkpoint's mask tokens stands for a hidden one. None: the only one that is not zero;
-                if there is not just one, 0 with a warning.
+            video, size: as for `encode`. Where the picture is resized, pixels beside a hidden patch
+                hold a trace of it.
+            hidden: bool array or tensor of the grid, True where hidden (see `masks`), or {name:
+                such an array}: these share one encoding of the whole clip.
+            mask_token: which of the checkpoint's mask tokens stands for a hidden one. None: the
+                only one that is not zero; if there is not just one, 0 with a warning.
         Returns:
             Recovery, or {name: Recovery}.
         Raises:
-            ValueError: an argument is out of range, or there is no predictor.  MemoryError: the frames cannot fit.
+            ValueError: an argument is out of range, or there is no predictor.  MemoryError: the
+                frames cannot fit.
         """
-        from vjepa_utils.recovery.prediction import recover  # a study, above this room: known only when it is asked for
+        # a study, above this room: known only when it is asked for
+        from vjepa_utils.recovery.prediction import (
+            recover,
+        )
 
         return recover(self, video, hidden, mask_token, size)
 
     def _batches(self, video, start, count, paired, size):
-        """Normalised pixels of `count` frames at a time, (n, 3, height, width), and file numbers of pairs with a cut between."""
+        """Normalised pixels of `count` frames at a time, (n, 3, height, width), and file numbers of
+        pairs with a cut between.
+        """
         while start < len(video):  # a damaged file turns out shorter
-            pixels, cuts, end = torch.empty(min(count, len(video) - start), 3, *size), [], min(start + count, len(video))
+            pixels, cuts, end = (
+                torch.empty(min(count, len(video) - start), 3, *size),
+                [],
+                min(start + count, len(video)),
+            )
             for first in range(start, end, FRAMES_AT_ONCE):
                 frames = video[first : min(first + FRAMES_AT_ONCE, end)]
                 pixels[first - start :][: len(frames)] = self.pixels(frames, size)
                 if paired and len(frames):
-                    cuts += cuts_between(frames, np.arange(len(frames) // 2 * 2).reshape(-1, 2), video.indices[first:])
+                    cuts += cuts_between(
+                        frames,
+                        np.arange(len(frames) // 2 * 2).reshape(-1, 2),
+                        video.indices[first:],
+                    )
             yield pixels[: max(0, len(video) - start)], cuts
             start += count
 
@@ -165,44 +232,65 @@ class Encoder:
             return named[context]
         if _whole(context) and context >= 2 and context % 2 == 0:
             return int(context)
-        raise ValueError(f'context must be "pair", "clip", "frame" or an even number of frames, not {context!r}.')
+        raise ValueError(
+            f'context must be "pair", "clip", "frame" or an even number of frames, not {context!r}.'
+        )
 
     def _picture_size(self, height, width, size):
         patch = self.patch_size
         if isinstance(size, (tuple, list)):
             if len(size) != 2 or not all(_whole(v) and v >= patch and v % patch == 0 for v in size):
-                raise ValueError(f"size must be (height, width) in multiples of the patch, {patch} pixels, not {size!r}.")
+                raise ValueError(
+                    f"size must be (height, width) in multiples of the patch, {patch} pixels, "
+                    f"not {size!r}."
+                )
             return tuple(int(v) for v in size)
         if size is None:
             size = max(16 * patch, self.training_size or 0)
         if not _whole(size) or size < patch:
-            raise ValueError(f"size must be a number of pixels of at least the patch, {patch}, or (height, width), not {size!r}.")
-        return tuple(max(1, int(side * size / min(height, width) / patch + 0.5)) * patch for side in (height, width))
+            raise ValueError(
+                f"size must be a number of pixels of at least the patch, {patch}, or (height, "
+                f"width), not {size!r}."
+            )
+        return tuple(
+            max(1, int(side * size / min(height, width) / patch + 0.5)) * patch
+            for side in (height, width)
+        )
 
     def pixels(self, frames, size):
         """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
         pixels = torch.empty(len(frames), 3, *size)
-        for slot, frame in zip(pixels, frames, strict=True):  # one at a time: large pictures in float32 are large
+        for slot, frame in zip(
+            pixels, frames, strict=True
+        ):  # one at a time: large pictures in float32 are large
             slot.copy_((resized(frame, size) / 255 - self.mean) / self.std)
         return pixels
 
     def check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
-        """Fail before the machine does: the activations of one context against the memory that is free."""
-        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available
-        # The widest moment is the MLP: the residual, its norm, the hidden layer and what it gives; the pixels in float32.
+        """Fail before the machine does: the activations of one context against the memory that is
+        free.
+        """
+        free = (
+            torch.cuda.mem_get_info(self.device)[0]
+            if self.device.type == "cuda"
+            else psutil.virtual_memory().available
+        )
+        # The widest moment is the MLP: the residual, its norm, the hidden layer and what it gives;
+        # the pixels in float32.
         config = self.model.config
         wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
         channels = (3 * self.channels + wide) * self.dtype.itemsize
-        per_token = channels + 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
+        per_token = channels + 3 * self.tubelet_size * self.patch_size**2 * (
+            8 + self.dtype.itemsize
+        )
         if tokens * per_token > free:
             fits = int(free / per_token / tokens_per_step) * 2
-            needs = f"{length} frames seen jointly are {tokens} tokens and need about {tokens * per_token / 2**30:.1f} GiB"
+            needs = (
+                f"{length} frames seen jointly are {tokens} tokens and need about "
+                f"{tokens * per_token / 2**30:.1f} GiB"
+            )
             advice = f"{remedy.format(fits)} fits" if 2 <= fits < length else "take a smaller size"
             raise MemoryError(f"{needs}, where {free / 2**30:.1f} GiB are free: {advice}.")
-
-
-
-
 
 
 def _read_ahead(batches):
@@ -215,7 +303,7 @@ def _read_ahead(batches):
 
 
 def _groups(count, length):
-    """Positions of `count` frames in contexts of `length`: one or two arrays (groups, even length)."""
+    """Positions of `count` frames in contexts of `length`: arrays (groups, even length)."""
     full = count // length * length
     for positions, width in ((np.arange(full), length), (np.arange(full, count), count - full)):
         if len(positions):
@@ -225,7 +313,3 @@ def _groups(count, length):
 
 def _whole(value):
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-
-

@@ -8,8 +8,9 @@ from vjepa_utils.encoders.encoder import Encoder
 class ImageEncoder(Encoder):
     """DINOv2 or DINOv3: sees each frame by itself. Class and register tokens are dropped.
 
-    `encode` takes context "frame" (the default), one step a frame, or "pair", the mean of the features of two frames.
-    transformers interpolates DINOv2's position embeddings to the true grid, and gives DINOv3's rotary ones on it.
+    `encode` takes context "frame" (the default), one step a frame, or "pair", the mean of the
+    features of two frames. transformers interpolates DINOv2's position embeddings to the true grid,
+    and gives DINOv3's rotary ones on it.
     """
 
     contexts = {None: 1, "frame": 1, "pair": 2}
@@ -18,7 +19,10 @@ class ImageEncoder(Encoder):
         if isinstance(context, (str, type(None))) and context in self.contexts:
             return self.contexts[context]
         needed = 'context must be "frame" or "pair", the mean of two frames'
-        raise ValueError(f"{self.name} is an image encoder and sees each frame by itself: {needed}, not {context!r}.")
+        raise ValueError(
+            f"{self.name} is an image encoder and sees each frame by itself: {needed}, not "
+            f"{context!r}."
+        )
 
     def _tokens(self, pixels, layer, square):
         first, second = pixels.unbind(1)
@@ -28,5 +32,6 @@ class ImageEncoder(Encoder):
     def _patches(self, pixels, layer):
         """(batch, 3, height, width) to (batch, patches, channels)."""
         out = self.model(pixels.to(self.dtype), output_hidden_states=layer is not None)
-        x = out.last_hidden_state if layer is None else out.hidden_states[layer]  # (batch, 1 + registers + patches, channels)
+        # (batch, 1 + registers + patches, channels)
+        x = out.last_hidden_state if layer is None else out.hidden_states[layer]
         return x[:, -(pixels.shape[2] // self.patch_size) * (pixels.shape[3] // self.patch_size) :]

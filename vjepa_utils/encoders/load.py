@@ -12,14 +12,16 @@ def load_encoder(name="vjepa2-demo", device=None, dtype=None):
     """Load an encoder.
 
     Args:
-        name: "vjepa2-demo" or "dino-demo", a Hugging Face id (see `checkpoints.CHECKPOINTS`), or a local folder in Hugging Face
-            format: V-JEPA 2 (with a classification head it gives its encoder), DINOv2 (with registers or without), DINOv3.
+        name: "vjepa2-demo" or "dino-demo", a Hugging Face id (see `checkpoints.CHECKPOINTS`), or a
+            local folder in Hugging Face format: V-JEPA 2 (with a classification head it gives its
+            encoder), DINOv2 (with registers or without), DINOv3.
         device: None takes CUDA, else MPS, else the CPU.
         dtype: None takes bfloat16 where the device is fast at it, else float32.
     Returns:
         Encoder; for DINOv2 and DINOv3 an `ImageEncoder`.
     Raises:
-        ValueError: unknown name, another kind of model, missing or unexpected weights, no access to a gated one.
+        ValueError: unknown name, another kind of model, missing or unexpected weights, no access to
+            a gated one.
         ConnectionError: not in the cache and the hub out of reach; the message says what to run.
     """
     folder = find(str(name))

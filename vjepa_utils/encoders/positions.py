@@ -5,7 +5,9 @@ import torch.nn.functional as F
 
 
 def grid_positions(grid, device=None):
-    """(step, row, column) of every token of a (steps, rows, columns) grid, in token order: (tokens, 3)."""
+    """(step, row, column) of every token of a (steps, rows, columns) grid, in token order: (tokens,
+    3).
+    """
     axes = [torch.arange(n, device=device) for n in grid]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
@@ -13,11 +15,11 @@ def grid_positions(grid, device=None):
 def rotary_tables(positions, head_size, dtype=torch.float32):
     """Cosines and sines that rotate queries and keys; made once per forward pass.
 
-    A head's channels are three equal groups for step, row and column, and a rest that is not turned.
-    Channel c of a group of d turns by position / 10000**((c mod d/2) / (d/2)), although it is paired
-    with its neighbour c ^ 1: frequencies tiled, pairs interleaved, as the pretrained weights expect
-    (facebookresearch/vjepa2, `rotate_queries_or_keys`). The tables are in the channel order of
-    `model.RotaryAttention`: even channels first.
+    A head's channels are three equal groups for step, row and column, and a rest that is not
+    turned. Channel c of a group of d turns by position / 10000**((c mod d/2) / (d/2)), although it
+    is paired with its neighbour c ^ 1: frequencies tiled, pairs interleaved, as the pretrained
+    weights expect (facebookresearch/vjepa2, `rotate_queries_or_keys`). The tables are in the
+    channel order of `model.RotaryAttention`: even channels first.
 
     Args:
         positions: (..., tokens, 3) integers.
@@ -28,7 +30,8 @@ def rotary_tables(positions, head_size, dtype=torch.float32):
     half = head_size // 3 // 2  # pairs per axis
     omega = 1.0 / 10000 ** (torch.arange(half, dtype=torch.float32, device=positions.device) / half)
     angles = positions.to(torch.float32).unsqueeze(-1) * omega  # (..., tokens, 3, d/2)
-    angles = F.pad(angles.repeat_interleave(2, -2).flatten(-2), (0, head_size - 6 * half))  # (..., tokens, head_size)
+    # (..., tokens, head_size)
+    angles = F.pad(angles.repeat_interleave(2, -2).flatten(-2), (0, head_size - 6 * half))
     even, odd = angles[..., 0::2], angles[..., 1::2]
     cos = torch.cat([even.cos(), odd.cos()], -1)
     sin = torch.cat([-even.sin(), odd.sin()], -1)

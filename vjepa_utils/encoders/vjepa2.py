@@ -1,8 +1,10 @@
-"""The V-JEPA 2 model with true positions: transformers' weights under transformers' names, its forward pass written anew.
+"""The V-JEPA 2 model with true positions: transformers' weights under transformers' names, its
+forward pass written anew.
 
-The transformers port derives positions from the training square whatever the input, so on any other grid each token gets a
-wrong one, without an error. Here positions are an argument, hidden tokens are dropped before the first layer, the rotation
-costs no shuffling, and blocks work in place: see `benchmarks/encoder_speed.py` for what that is worth.
+The transformers port derives positions from the training square whatever the input, so on any other
+grid each token gets a wrong one, without an error. Here positions are an argument, hidden tokens
+are dropped before the first layer, the rotation costs no shuffling, and blocks work in place: see
+`benchmarks/encoder_speed.py` for what that is worth.
 """
 
 import torch
@@ -15,14 +17,17 @@ from vjepa_utils.encoders.positions import even_channels_first, grid_positions, 
 class RotaryAttention(nn.Module):
     """Self-attention whose queries and keys are rotated by the position of their token.
 
-    Query and key channels are stored even ones first within each head. Their products do not change,
-    and the rotation of neighbouring channels becomes a swap of two halves: no slicing, no stacking.
+    Query and key channels are stored even ones first within each head. Their products do not
+    change, and the rotation of neighbouring channels becomes a swap of two halves: no slicing, no
+    stacking.
     """
 
     def __init__(self, width, heads, qkv_bias):
         super().__init__()
         self.heads, self.head_size = heads, width // heads
-        self.query, self.key, self.value = (nn.Linear(width, width, bias=qkv_bias) for _ in range(3))
+        self.query, self.key, self.value = (
+            nn.Linear(width, width, bias=qkv_bias) for _ in range(3)
+        )
         self.proj = nn.Linear(width, width)
 
     def forward(self, x, tables):
@@ -49,11 +54,14 @@ class MLP(nn.Module):
 
     def forward(self, x):
         x = self.fc1(x)
-        return self.fc2(F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x))  # the widest tensor, only once
+        # the widest tensor, only once
+        return self.fc2(F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x))
 
 
 class Block(nn.Module):
-    """One layer of encoder or predictor. Without gradients it overwrites its input (batch, tokens, channels)."""
+    """One layer of encoder or predictor. Without gradients it overwrites its input (batch, tokens,
+    channels).
+    """
 
     def __init__(self, width, heads, mlp_ratio, config):
         super().__init__()
@@ -78,7 +86,8 @@ class Transformer(nn.Module):
 
 
 class VJEPA2(nn.Module):
-    """Encoder and predictor, without weights until `take_weights`; to be used by `encode_tokens` and `predict_tokens`.
+    """Encoder and predictor, without weights until `take_weights`; to be used by `encode_tokens`
+    and `predict_tokens`.
 
     config: a transformers `VJEPA2Config`; ValueError for another activation than GELU.
     """
@@ -94,9 +103,18 @@ class VJEPA2(nn.Module):
             patches = nn.ModuleDict({"proj": nn.Conv3d(config.in_chans, width, tubelet, tubelet)})
             blocks = config.num_hidden_layers, width, config.num_attention_heads, config.mlp_ratio
             self.encoder = Transformer({"patch_embeddings": patches}, *blocks, config)
-            blocks = config.pred_num_hidden_layers, narrow, config.pred_num_attention_heads, config.pred_mlp_ratio
-            self.predictor = Transformer({"predictor_embeddings": nn.Linear(width, narrow)}, *blocks, config)
-            self.predictor.embeddings.mask_tokens = nn.Parameter(torch.zeros(config.pred_num_mask_tokens, 1, 1, narrow))
+            blocks = (
+                config.pred_num_hidden_layers,
+                narrow,
+                config.pred_num_attention_heads,
+                config.pred_mlp_ratio,
+            )
+            self.predictor = Transformer(
+                {"predictor_embeddings": nn.Linear(width, narrow)}, *blocks, config
+            )
+            self.predictor.embeddings.mask_tokens = nn.Parameter(
+                torch.zeros(config.pred_num_mask_tokens, 1, 1, narrow)
+            )
             self.predictor.proj = nn.Linear(narrow, width)
 
     @property
@@ -108,14 +126,20 @@ class VJEPA2(nn.Module):
         return next(self.parameters()).dtype
 
     def take_weights(self, weights):
-        """Take {name: tensor} as a transformers `VJEPA2Model` has them, most of them without a copy; returns the model."""
-        self.load_state_dict(weights | self._queries_and_keys(weights, even_channels_first), assign=True)
+        """Take {name: tensor} as a transformers `VJEPA2Model` has them, most of them without a
+        copy; returns the model.
+        """
+        self.load_state_dict(
+            weights | self._queries_and_keys(weights, even_channels_first), assign=True
+        )
         return self
 
     def weights(self):
         """The weights as a transformers `VJEPA2Model` has them."""
         weights = self.state_dict()
-        return weights | self._queries_and_keys(weights, lambda *of: even_channels_first(*of).argsort())
+        return weights | self._queries_and_keys(
+            weights, lambda *of: even_channels_first(*of).argsort()
+        )
 
     def _queries_and_keys(self, weights, order):
         """Those weights that have channels of queries or keys, in another order of these."""
@@ -124,7 +148,11 @@ class VJEPA2(nn.Module):
             if isinstance(module, RotaryAttention):
                 prefixes = f"{name}.query.", f"{name}.key."
                 channels = order(module.heads, module.head_size)
-                found |= {key: value[channels.to(value.device)] for key, value in weights.items() if key.startswith(prefixes)}
+                found |= {
+                    key: value[channels.to(value.device)]
+                    for key, value in weights.items()
+                    if key.startswith(prefixes)
+                }
         return found
 
 
@@ -135,7 +163,9 @@ def _gather(tokens, index):
 
 
 def _tubelets(pixels, depth, height, width):
-    """Cut (batch, frames, 3, H, W) into tubelets (batch, tokens, 3 * depth * height * width); also the grid."""
+    """Cut (batch, frames, 3, H, W) into tubelets (batch, tokens, 3 * depth * height * width); also
+    the grid.
+    """
     x = pixels.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(1, (-1, depth))
     x = x.permute(0, 1, 4, 6, 3, 2, 5, 7)  # (batch, steps, rows, columns, 3, depth, height, width)
     return x.flatten(4).flatten(1, 3), x.shape[1:4]
@@ -146,17 +176,24 @@ def encode_tokens(model, pixels, visible=None, layer=None, square=None):
 
     Args:
         model: a `VJEPA2`.
-        pixels: (batch, frames, 3, height, width), normalised; frames even, sides multiples of the patch.
+        pixels: (batch, frames, 3, height, width), normalised; frames even, sides multiples of the
+            patch.
         visible: None for all tokens, or (batch or 1, n) token numbers in step, row, column order.
-        layer: None for the output of the final norm; k in 1…depth for that of block k, before the norm.
-        square: None, or the side of the square grid to number positions by, as stock transformers does on any grid.
+        layer: None for the output of the final norm; k in 1…depth for that of block k, before the
+            norm.
+        square: None, or the side of the square grid to number positions by, as stock transformers
+            does on any grid.
     Returns:
         (batch, tokens or n, channels).
     """
     encoder = model.encoder
-    embedding = encoder.embeddings.patch_embeddings.proj  # a 3D convolution whose stride is its kernel: a linear map
+    # a 3D convolution whose stride is its kernel: a linear map
+    embedding = encoder.embeddings.patch_embeddings.proj
     x, grid = _tubelets(pixels.to(embedding.weight.dtype), *embedding.kernel_size)
-    positions = grid_positions(grid if square is None else (x.shape[1], square, square), x.device)[: x.shape[1]]  # (tokens, 3)
+    # (tokens, 3)
+    positions = grid_positions(grid if square is None else (x.shape[1], square, square), x.device)[
+        : x.shape[1]
+    ]
     if visible is not None:
         x, positions = _gather(x, visible), positions[visible]
     x = F.linear(x, embedding.weight.flatten(1), embedding.bias)  # (batch, tokens, channels)
@@ -167,7 +204,8 @@ def encode_tokens(model, pixels, visible=None, layer=None, square=None):
 
 
 def predict_tokens(model, context, visible, hidden, grid, mask_token=0):
-    """The predictor, with the true grid: features of the hidden tokens from those of the visible ones.
+    """The predictor, with the true grid: features of the hidden tokens from those of the visible
+    ones.
 
     Args:
         context: (batch, n visible, channels), `encode_tokens` of the visible tokens only.
@@ -175,15 +213,16 @@ def predict_tokens(model, context, visible, hidden, grid, mask_token=0):
         grid: (steps, rows, columns).
         mask_token: which of the checkpoint's mask tokens stands for a hidden token.
     Returns:
-        (batch, n hidden, channels) in the order of `hidden`. It approximates the features of the whole
-        clip after a layer norm without scale or shift, not the encoder's output itself.
+        (batch, n hidden, channels) in the order of `hidden`. It approximates the features of the
+        whole clip after a layer norm without scale or shift, not the encoder's output itself.
     """
     predictor = model.predictor
     embeddings = predictor.embeddings
     x = embeddings.predictor_embeddings(context)
     token = embeddings.mask_tokens[mask_token].to(x.dtype)  # (1, 1, channels)
     x = torch.cat([x, token.expand(len(x), hidden.shape[1], -1)], 1)
-    positions = grid_positions(grid, x.device)[torch.cat([visible, hidden], 1)]  # (batch or 1, tokens, 3)
+    # (batch or 1, tokens, 3)
+    positions = grid_positions(grid, x.device)[torch.cat([visible, hidden], 1)]
     tables = rotary_tables(positions, predictor.layer[0].attention.head_size, x.dtype)
     for block in predictor.layer:
         x = block(x, tables)

@@ -6,12 +6,13 @@ import numpy as np
 def cuts_between(frames, pairs, numbers):
     """Which pairs of frames seem to show two scenes.
 
-    Two frames of one scene share their colours and their layout, even when much moves. The distance is half the L1
-    distance of their colour histograms plus 1 - the correlation of their brightness; known cuts reach 1.15
-    and more, other neighbouring frames stay below 0.6.
+    Two frames of one scene share their colours and their layout, even when much moves. The distance
+    is half the L1 distance of their colour histograms plus 1 - the correlation of their brightness;
+    known cuts reach 1.15 and more, other neighbouring frames stay below 0.6.
 
     Args:
-        frames: (T, H, W, 3) uint8.  pairs: (n, 2) positions in `frames`.  numbers: (T,) frame numbers.
+        frames: (T, H, W, 3) uint8.  pairs: (n, 2) positions in `frames`.  numbers: (T,) frame
+            numbers.
     Returns:
         list of (number, number).
     """
@@ -21,10 +22,19 @@ def cuts_between(frames, pairs, numbers):
     colours = np.stack([np.bincount(code, minlength=512) / code.size for code in codes])
     grey = small.mean(-1)
     edges = [np.arange(0, side, 4) for side in grey.shape[1:]]
-    grey = np.add.reduceat(np.add.reduceat(grey, edges[0], 1), edges[1], 2).reshape(len(small), -1)  # blocks of 4 × 4
+    # blocks of 4 × 4
+    grey = np.add.reduceat(np.add.reduceat(grey, edges[0], 1), edges[1], 2).reshape(len(small), -1)
     grey = (grey - grey.mean(1, keepdims=True)) / 16
-    spread, noise = np.linalg.norm(grey, axis=1), grey.shape[1]  # one grey level of noise: flat frames are alike
+    # one grey level of noise: flat frames are alike
+    spread, noise = (
+        np.linalg.norm(grey, axis=1),
+        grey.shape[1],
+    )
     first, second = pairs.T
-    correlation = ((grey[first] * grey[second]).sum(1) + noise) / (spread[first] * spread[second] + noise)
+    correlation = ((grey[first] * grey[second]).sum(1) + noise) / (
+        spread[first] * spread[second] + noise
+    )
     distance = np.abs(colours[first] - colours[second]).sum(1) / 2 + 1 - correlation
-    return [(int(numbers[a]), int(numbers[b])) for a, b in pairs[(distance > 0.95) & (first != second)]]
+    return [
+        (int(numbers[a]), int(numbers[b])) for a, b in pairs[(distance > 0.95) & (first != second)]
+    ]

@@ -1,7 +1,8 @@
 """Where the frames of a clip come from: a video file, or a folder of images.
 
-Each source has times (seconds of all its frames), size (height, width) and `read(numbers)`, which gives uint8
-(n, height, width, 3); fewer than asked for where a file breaks, and then `broken` is the number of the first frame lost.
+Each source has times (seconds of all its frames), size (height, width) and `read(numbers)`, which
+gives uint8 (n, height, width, 3); fewer than asked for where a file breaks, and then `broken` is
+the number of the first frame lost.
 """
 
 import re
@@ -15,8 +16,15 @@ from PIL import Image, ImageOps
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 FOLDER_RATE = 30  # frames a second: a folder of images has no clock
-FAR = 30  # frames between those asked for, beyond which a jump is quicker than decoding what lies between
-DECORD_ERRORS = decord.DECORDError, RuntimeError, AssertionError, StopIteration  # what it raises on a damaged file
+# frames between those asked for, beyond which a jump is quicker than decoding what lies between
+FAR = 30
+# what it raises on a damaged file
+DECORD_ERRORS = (
+    decord.DECORDError,
+    RuntimeError,
+    AssertionError,
+    StopIteration,
+)
 decord.logging.set_level(decord.logging.QUIET)
 
 
@@ -24,10 +32,19 @@ class ImageFolder:
     """Images of one size, in natural order: 2.png before 10.png."""
 
     def __init__(self, path):
-        files = [path] if path.is_file() else [p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.name[0] != "."]
+        files = (
+            [path]
+            if path.is_file()
+            else [p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.name[0] != "."]
+        )
         if not files:
             raise ValueError(f"The folder {path} holds no images ({', '.join(sorted(IMAGES))}).")
-        self.files = sorted(files, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
+        self.files = sorted(
+            files,
+            key=lambda p: [
+                int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)
+            ],
+        )
         self.times = np.arange(len(files)) / FOLDER_RATE
         self.size = self._read(self.files[0]).shape[:2]
 
@@ -35,7 +52,10 @@ class ImageFolder:
         frames = [self._read(self.files[i]) for i in indices]
         for i, frame in zip(indices, frames, strict=True):
             if frame.shape[:2] != self.size:
-                sizes = f"is {frame.shape[1]}×{frame.shape[0]} pixels, the first image {self.size[1]}×{self.size[0]}"
+                sizes = (
+                    f"is {frame.shape[1]}×{frame.shape[0]} pixels, the first image "
+                    f"{self.size[1]}×{self.size[0]}"
+                )
                 raise ValueError(f"{self.files[i]} {sizes}: all must be of one size.")
         return np.stack(frames)
 
@@ -48,52 +68,86 @@ class ImageFolder:
 
 
 class VideoFile:
-    """A video file. Frames in order come through PyAV, which tells them by their time stamps and decodes no further than asked;
-    frames far apart through decord, where its seeks can be trusted."""
+    """A video file. Frames in order come through PyAV, which tells them by their time stamps and
+    decodes no further than asked; frames far apart through decord, where its seeks can be
+    trusted."""
 
     def __init__(self, path):
         self.path, self.lock, self.container, self.decord_reader = path, Lock(), None, None
         try:
             with av.open(str(path)) as container:
                 cover = av.stream.Disposition.attached_pic
-                streams = [s for s in container.streams.video if s.codec_context and s.width and not s.disposition & cover]
+                streams = [
+                    s
+                    for s in container.streams.video
+                    if s.codec_context and s.width and not s.disposition & cover
+                ]
                 if not streams or container.format.name == "tty":  # FFmpeg would draw a text file
                     raise ValueError(f"{path} holds no video stream.")
                 stream = max(streams, key=lambda s: s.width * s.height)
-                self.stream, stored, self.single_stream = stream.index, (stream.height, stream.width), len(container.streams.video) == 1
-                aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+                self.stream, stored, self.single_stream = (
+                    stream.index,
+                    (stream.height, stream.width),
+                    len(container.streams.video) == 1,
+                )
+                aspect = Fraction(
+                    stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
+                )
                 self.stamps, count, self.exact_seeks = _packet_stamps(container, stream)
                 step = float(1 / (stream.average_rate or FOLDER_RATE))
                 time_base = float(stream.time_base)
             self._open()
             first = next(self.frames)
-            if self.stamps is not None and first.pts is not None:  # frames whose beginning was cut off are never decoded
+            if (
+                self.stamps is not None and first.pts is not None
+            ):  # frames whose beginning was cut off are never decoded
                 self.stamps = self.stamps[np.searchsorted(self.stamps, first.pts) :]
             self.shape = _upright(first).shape
             self._open()
         except (av.error.FFmpegError, StopIteration):
-            what = "is empty" if path.stat().st_size == 0 else "cannot be read as a video: it is damaged, cut off or of another kind"
+            what = (
+                "is empty"
+                if path.stat().st_size == 0
+                else "cannot be read as a video: it is damaged, cut off or of another kind"
+            )
             raise ValueError(f"{path} {what}.") from None
-        self.times = np.arange(count) * step if self.stamps is None else (self.stamps - self.stamps[0]) * time_base
+        self.times = (
+            np.arange(count) * step
+            if self.stamps is None
+            else (self.stamps - self.stamps[0]) * time_base
+        )
         height, width, _ = self.shape
         turned = (height, width) != stored  # by 90 degrees: the stored width is the height now
         self.size = (round(height * aspect), width) if turned else (height, round(width * aspect))
 
     def read(self, indices):
-        """The frames of these numbers; fewer if the file breaks among them, and then `broken` is the first one lost."""
+        """The frames of these numbers; fewer if the file breaks among them, and then `broken` is
+        the first one lost.
+        """
         numbers = [int(i) for i in indices]
         with self.lock:  # a decoder has a position
             frames = None
-            if self.exact_seeks and self.single_stream and numbers[-1] - numbers[0] > FAR * len(numbers):
+            if (
+                self.exact_seeks
+                and self.single_stream
+                and numbers[-1] - numbers[0] > FAR * len(numbers)
+            ):
                 frames = self._read_scattered(numbers)
             if frames is None:
                 frames = self._read_in_order(numbers)
         if len(frames) and frames.shape[1:3] != self.size:
-            frames = np.stack([Image.fromarray(f).resize(self.size[::-1], Image.Resampling.BICUBIC) for f in frames])
+            frames = np.stack(
+                [
+                    Image.fromarray(f).resize(self.size[::-1], Image.Resampling.BICUBIC)
+                    for f in frames
+                ]
+            )
         return frames
 
     def _open(self, number=0):
-        """Go to the key frame before a frame; to the start of the file where the container has no index."""
+        """Go to the key frame before a frame; to the start of the file where the container has no
+        index.
+        """
         if self.container:
             self.container.close()
         self.container = av.open(str(self.path))
@@ -111,7 +165,11 @@ class VideoFile:
                 self._open(numbers[0])
             while done < len(numbers):
                 frame = next(self.frames)
-                number = self.next if self.stamps is None or frame.pts is None else int(np.searchsorted(self.stamps, frame.pts))
+                number = (
+                    self.next
+                    if self.stamps is None or frame.pts is None
+                    else int(np.searchsorted(self.stamps, frame.pts))
+                )
                 if number > numbers[done]:
                     if done == 0 and self.exact_seeks:  # the jump went too far
                         self.exact_seeks = False
@@ -129,7 +187,9 @@ class VideoFile:
         return frames[:done]
 
     def _read_scattered(self, numbers):
-        """Through decord; None where it cannot, or chooses another stream or takes padding for channels."""
+        """Through decord; None where it cannot, or chooses another stream or takes padding for
+        channels.
+        """
         try:
             self.decord_reader = self.decord_reader or decord.VideoReader(str(self.path))
             frames = self.decord_reader.get_batch(numbers).asnumpy()
@@ -142,16 +202,22 @@ class VideoFile:
 
 
 def _upright(frame, shape=None):
-    """uint8 (height, width, 3), rotated as the file says and resized to `shape` where it changes on the way; the colours of decord."""
-    height, width = (shape[1], shape[0]) if shape and frame.rotation % 180 else (shape or (None, None))[:2]
+    """uint8 (height, width, 3), rotated as the file says and resized to `shape` where it changes on
+    the way; the colours of decord.
+    """
+    height, width = (
+        (shape[1], shape[0]) if shape and frame.rotation % 180 else (shape or (None, None))[:2]
+    )
     rgb = frame.reformat(width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
     return np.rot90(rgb, frame.rotation // 90)
 
 
 def _packet_stamps(container, stream):
-    """Sorted time stamps of all packets, int64, or None where they have none; how many packets; and whether seeks can be trusted.
+    """Sorted time stamps of all packets, int64, or None where they have none; how many packets; and
+    whether seeks can be trusted.
 
-    They can if every key frame divides the packets by time, and the container has an index to find it by.
+    They can if every key frame divides the packets by time, and the container has an index to find
+    it by.
     """
     packets = []
     try:
@@ -160,9 +226,15 @@ def _packet_stamps(container, stream):
                 packets.append((packet.pts, packet.is_keyframe))
     except av.error.FFmpegError:
         pass  # cut off: what is there counts
-    if not packets or any(stamp is None for stamp, _ in packets) or container.format.name == "avi":  # it tells of decoding only
+    if (
+        not packets or any(stamp is None for stamp, _ in packets) or container.format.name == "avi"
+    ):  # it tells of decoding only
         return None, len(packets), False
     stamps, key = np.array(packets, dtype=np.int64).T
     earlier, later = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]
     closed = np.all((earlier == stamps) & (later == stamps) | (key == 0))
-    return np.unique(stamps), len(stamps), bool(closed) and container.format.name not in ("mpegts", "mpeg")
+    return (
+        np.unique(stamps),
+        len(stamps),
+        bool(closed) and container.format.name not in ("mpegts", "mpeg"),
+    )

@@ -1,26 +1,55 @@
 """The command `recover`."""
 
-from vjepa_utils.arguments import add_encoder, add_frames, add_output, add_size, add_video, check_output, clip
+from vjepa_utils.arguments import (
+    add_encoder,
+    add_frames,
+    add_output,
+    add_size,
+    add_video,
+    check_output,
+    clip,
+)
 
 MASKS = ["block", "multiblock", "multiblock-long", "tubes", "tokens", "window", "future"]
 
 
 def register(commands):
-    parser = commands.add_parser("recover", help="what the predictor recovers", description=recover.__doc__)
+    parser = commands.add_parser(
+        "recover", help="what the predictor recovers", description=recover.__doc__
+    )
     add_video(parser)
     add_frames(parser)
     add_encoder(parser)
     add_size(parser, about="(default: 256, or the training size if larger)")
-    parser.add_argument("--mask", nargs="+", action="extend", choices=MASKS, required=True, help="what to hide; one or several")
-    parser.add_argument("--share", type=float, help="how much to hide (default: 0.6; 0.25 for window); not for multiblock and future")
-    parser.add_argument("--after", type=int, help="for future: the last visible step, two frames each, from 0 (default: the middle one)")
-    parser.add_argument("--seed", type=int, default=0, help="of random masks (default: %(default)s)")
+    parser.add_argument(
+        "--mask",
+        nargs="+",
+        action="extend",
+        choices=MASKS,
+        required=True,
+        help="what to hide; one or several",
+    )
+    parser.add_argument(
+        "--share",
+        type=float,
+        help="how much to hide (default: 0.6; 0.25 for window); not for multiblock and future",
+    )
+    parser.add_argument(
+        "--after",
+        type=int,
+        help="for future: the last visible step, two frames each, from 0 (default: the middle one)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of random masks (default: %(default)s)"
+    )
     add_output(parser, "a .png file")
     parser.set_defaults(run=recover)
 
 
 def recover(arguments):
-    """What the predictor recovers of hidden tokens, as a figure and a table; all frames are encoded jointly."""
+    """What the predictor recovers of hidden tokens, as a figure and a table; all frames are encoded
+    jointly.
+    """
     import vjepa_utils as vj
 
     check_output(arguments, ".png")
@@ -35,9 +64,13 @@ def recover(arguments):
         "tubes": lambda: vj.masks.tubes(grid, **share, seed=seed),
         "tokens": lambda: vj.masks.tokens(grid, **share, seed=seed),
         "window": lambda: vj.masks.window(grid, **share),
-        "future": lambda: vj.masks.future(grid, (grid[0] - 1) // 2 if arguments.after is None else arguments.after),
+        "future": lambda: vj.masks.future(
+            grid, (grid[0] - 1) // 2 if arguments.after is None else arguments.after
+        ),
     }
-    found = encoder.recover(video, {name: make[name]() for name in arguments.mask}, size=arguments.size)
+    found = encoder.recover(
+        video, {name: make[name]() for name in arguments.mask}, size=arguments.size
+    )
     vj.figures.save(vj.recovery.recovery_strip(video, found), arguments.output)
     for name, recovery in found.items():
         print(f"{name}\n{recovery.table()}\n")

@@ -5,21 +5,35 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from vjepa_utils.colours import PCAColours
-from vjepa_utils.drawing import basis_caption, clip_name, covered_frames, evenly, frames_numbered, picture_rows
+from vjepa_utils.drawing import (
+    basis_caption,
+    clip_name,
+    covered_frames,
+    evenly,
+    frames_numbered,
+    picture_rows,
+)
 from vjepa_utils.recovery.masks import pixels
 from vjepa_utils.video import as_video
 
 GREY = 205  # of 255: what is hidden in a frame, and what is visible in a map of errors
-CURVES = {"prediction": ("#c1272d", "o-"), "mean": ("#777777", "s--"), "nearest": ("#0071a7", "^--"), "same place": ("#3a8a3a", "v--")}
+CURVES = {
+    "prediction": ("#c1272d", "o-"),
+    "mean": ("#777777", "s--"),
+    "nearest": ("#0071a7", "^--"),
+    "same place": ("#3a8a3a", "v--"),
+}
 
 
 def recovery_strip(video, recovery, most=6):
-    """Hidden region, features of the whole clip, those of the visible tokens with the prediction filled in, and its cosine.
+    """Hidden region, features of the whole clip, those of the visible tokens with the prediction
+    filled in, and its cosine.
 
     All colours are in one basis, fitted on the layer-normalised features of the whole clip.
 
     Args:
-        video: the clip that was encoded.  recovery: what `Encoder.recover` gave, a `Recovery` or {name of the mask: Recovery}.
+        video: the clip that was encoded.  recovery: what `Encoder.recover` gave, a `Recovery` or
+            {name of the mask: Recovery}.
     """
     video, every = as_video(video), recovery if isinstance(recovery, dict) else {"hidden": recovery}
     whole = next(iter(every.values())).whole
@@ -37,40 +51,80 @@ def recovery_strip(video, recovery, most=6):
         cosine = found.on_grid(found.cosine)[chosen, ..., None]
         heat = colormaps["inferno"](np.clip(np.nan_to_num(cosine[..., 0]), 0, 1))[..., :3]
         rows.append(("cosine", np.where(np.isnan(cosine), GREY / 255, heat)))
-        means = ", ".join(f"{guess} {mean:.2f}" for guess, mean in found.means().items() if mean == mean)
+        means = ", ".join(
+            f"{guess} {mean:.2f}" for guess, mean in found.means().items() if mean == mean
+        )
         about.append(f"{share}: mean cosine of {means}")
     titles = [[covered_frames(whole.frames[s]) for s in chosen]] * len(rows)
-    heading = [clip_name(video), basis_caption(whole, colours), *about, "cosine from black, 0 or less, to yellow, 1; grey where visible"]
+    heading = [
+        clip_name(video),
+        basis_caption(whole, colours),
+        *about,
+        "cosine from black, 0 or less, to yellow, 1; grey where visible",
+    ]
     height = 2.2 if len(every) == 1 else 1.6
-    return picture_rows([pictures for _, pictures in rows], titles, " · ".join(heading), height, [label for label, _ in rows])
+    return picture_rows(
+        [pictures for _, pictures in rows],
+        titles,
+        " · ".join(heading),
+        height,
+        [label for label, _ in rows],
+    )
 
 
 def recovery_curves(recoveries, about):
-    """Mean cosine against how much is hidden and how far ahead; bars show the spread (standard deviation) over the list.
+    """Mean cosine against how much is hidden and how far ahead; bars show the spread (standard
+    deviation) over the list.
 
     Args:
-        recoveries: one for each seed or clip, what `Encoder.recover` gave for {share: mask, …, "future": a `masks.future`}.
+        recoveries: one for each seed or clip, what `Encoder.recover` gave for {share: mask, …,
+            "future": a `masks.future`}.
         about: what they are, for the heading.
     """
     futures = [found["future"] for found in recoveries]
     steps = np.arange(len(futures[0].hidden))[:, None, None]
     last = int(steps[~futures[0].hidden.any((1, 2))].max())  # visible step
-    by_share = {100 * share: [found[share].means() for found in recoveries] for share in recoveries[0] if share != "future"}
-    by_step = {ahead: [found.means(where=steps == last + ahead) for found in futures] for ahead in range(1, len(steps) - last)}
+    by_share = {
+        100 * share: [found[share].means() for found in recoveries]
+        for share in recoveries[0]
+        if share != "future"
+    }
+    by_step = {
+        ahead: [found.means(where=steps == last + ahead) for found in futures]
+        for ahead in range(1, len(steps) - last)
+    }
     figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, table in zip(axes, (by_share, by_step), strict=True):
         apart = (max(table) - min(table) or 1) / 80  # so that bars do not cover each other
         for place, (name, (colour, marker)) in enumerate(CURVES.items()):
-            values = np.array([[means[name] for means in each] for each in table.values()])  # (points, recoveries)
+            # (points, recoveries)
+            values = np.array([[means[name] for means in each] for each in table.values()])
             x = np.array([*table]) + (place - 1.5) * apart
-            axis.errorbar(x, values.mean(1), values.std(1), fmt=marker, color=colour, label=name, markersize=5, elinewidth=1)
+            axis.errorbar(
+                x,
+                values.mean(1),
+                values.std(1),
+                fmt=marker,
+                color=colour,
+                label=name,
+                markersize=5,
+                elinewidth=1,
+            )
         axis.set_xticks([*table])
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3)
     axes[0].set(xlabel="tokens hidden, %", ylabel="mean cosine with the target")
     axes[1].set(xlabel=f"steps into the future, {last + 1} visible")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(CURVES), frameon=False, fontsize=8)
-    heading = f"{futures[0].whole.encoder} · {about} · baselines copy features that saw the whole clip"
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(CURVES),
+        frameon=False,
+        fontsize=8,
+    )
+    heading = (
+        f"{futures[0].whole.encoder} · {about} · baselines copy features that saw the whole clip"
+    )
     figure.suptitle(heading, fontsize=9, x=0.01, ha="left")
     return figure

@@ -1,32 +1,42 @@
 """Masks: which tokens of a (steps, rows, columns) grid are hidden.
 
-Each function returns a bool array (steps, rows, columns), True where hidden, that leaves something visible;
-`Encoder.recover` takes it, and `Encoder.grid(video, size, "clip")` gives the grid. `share` is the part of the tokens to
-hide, between 0 and 1; `seed` a whole number or a numpy Generator, and the same seed hides the same tokens.
+Each function returns a bool array (steps, rows, columns), True where hidden, that leaves something
+visible; `Encoder.recover` takes it, and `Encoder.grid(video, size, "clip")` gives the grid. `share`
+is the part of the tokens to hide, between 0 and 1; `seed` a whole number or a numpy Generator, and
+the same seed hides the same tokens.
 """
 
 import numpy as np
 import torch
 
-MULTIBLOCK = {"short": (8, 0.15), "long": (2, 0.7)}  # number of blocks, and the share of the picture that each hides
+# number of blocks, and the share of the picture that each hides
+MULTIBLOCK = {
+    "short": (8, 0.15),
+    "long": (2, 0.7),
+}
 
 
 def block(grid, share=0.6):
     """A centred block of the picture's aspect, through all steps.
 
-    `mask.mean()` is off by at most half a column of the grid; by a whole one where else nothing would be visible.
+    `mask.mean()` is off by at most half a column of the grid; by a whole one where else nothing
+    would be visible.
     """
     steps, rows, columns = grid
     height, width = _rectangle(rows, columns, share)
-    return _through_all_steps(grid, _painted(rows, columns, (rows - height) // 2, (columns - width) // 2, height, width))
+    return _through_all_steps(
+        grid, _painted(rows, columns, (rows - height) // 2, (columns - width) // 2, height, width)
+    )
 
 
 def multiblock(grid, kind="short", seed=0):
-    """The masks of pretraining: 8 "short" or 2 "long" range blocks at random places, through all steps.
+    """The masks of pretraining: 8 "short" or 2 "long" range blocks at random places, through all
+    steps.
 
-    A block hides 15 % of the picture if short and 70 % if long, with a ratio of height to width from 0.75 to 1.5 (Bardes
-    et al. 2024; facebookresearch/vjepa2). Blocks overlap: on 16×16 patches they hide 0.62 ± 0.08 and 0.82 ± 0.08 together.
-    Should they hide all, one random place stays visible.
+    A block hides 15 % of the picture if short and 70 % if long, with a ratio of height to width
+    from 0.75 to 1.5 (Bardes et al. 2024; facebookresearch/vjepa2). Blocks overlap: on 16×16 patches
+    they hide 0.62 ± 0.08 and 0.82 ± 0.08 together. Should they hide all, one random place stays
+    visible.
     """
     if kind not in MULTIBLOCK:
         raise ValueError(f'kind must be "short" or "long", not {kind!r}.')
@@ -44,7 +54,7 @@ def multiblock(grid, kind="short", seed=0):
 
 
 def tubes(grid, share=0.6, seed=0):
-    """Random places (row, column), through all steps. `mask.mean()` is off by at most half a place."""
+    """Random places (row, column), in all steps. `mask.mean()` is off by at most half a place."""
     return _through_all_steps(grid, _random(grid[1:], share, seed))
 
 
@@ -54,50 +64,72 @@ def tokens(grid, share=0.6, seed=0):
 
 
 def future(grid, after):
-    """Every step after step `after`, counted from 0. `mask.mean()` is exactly the share of those steps."""
+    """Every step after step `after`, counted from 0. `mask.mean()` is exactly the share of those
+    steps.
+    """
     if grid[0] < 2:
-        raise ValueError("future needs at least two steps, one to see and one to hide: take four frames or more.")
+        raise ValueError(
+            "future needs at least two steps, one to see and one to hide: take four frames or more."
+        )
     if not 0 <= after < grid[0] - 1:
-        raise ValueError(f"after must be a step from 0 to {grid[0] - 2}, so that one is visible and one hidden, not {after}.")
+        raise ValueError(
+            f"after must be a step from 0 to {grid[0] - 2}, so that one is visible and one "
+            f"hidden, not {after}."
+        )
     hidden = np.zeros(grid, bool)
     hidden[after + 1 :] = True
     return hidden
 
 
 def window(grid, share=0.25):
-    """A window of the picture's aspect that moves from its left edge in the first step to its right edge in the last.
+    """A window of the picture's aspect that moves from its left edge in the first step to its right
+    edge in the last.
 
     `mask.mean()` is off as for `block`.
     """
     steps, rows, columns = grid
     height, width = _rectangle(rows, columns, share)
     lefts = np.linspace(0, columns - width, steps).round().astype(int)
-    return np.stack([_painted(rows, columns, (rows - height) // 2, left, height, width) for left in lefts])
+    return np.stack(
+        [_painted(rows, columns, (rows - height) // 2, left, height, width) for left in lefts]
+    )
 
 
 def region(grid, mask):
     """Every patch that an object touches in a step.
 
     Args:
-        mask: (frames, H, W) bool or 0/1, where the object is in each frame that is encoded, at any size; a step covers two
-            frames, and an odd last frame is a step by itself.
-    `mask.mean()` is larger than the object's share of the pixels by the patches that it covers in part.
+        mask: (frames, H, W) bool or 0/1, where the object is in each frame that is encoded, at any
+            size; a step covers two frames, and an odd last frame is a step by itself.
+    `mask.mean()` is larger than the object's share of the pixels by the patches that it covers in
+    part.
     """
     mask = torch.as_tensor(mask).float()
     if mask.ndim != 3 or -(-len(mask) // 2) != grid[0]:
-        raise ValueError(f"mask must be (frames, height, width) with two frames for each of {grid[0]} steps, not {tuple(mask.shape)}.")
-    mask = torch.cat([mask, mask[-1:]])[: 2 * grid[0]].unflatten(0, (-1, 2)).amax(1)  # (steps, H, W)
+        raise ValueError(
+            f"mask must be (frames, height, width) with two frames for each of {grid[0]} steps, "
+            f"not {tuple(mask.shape)}."
+        )
+    # (steps, H, W)
+    mask = torch.cat([mask, mask[-1:]])[: 2 * grid[0]].unflatten(0, (-1, 2)).amax(1)
     return torch.nn.functional.adaptive_max_pool2d(mask.unsqueeze(1), grid[1:])[:, 0].numpy() > 0
 
 
 def pixels(hidden, height, width):
-    """The pixels of a picture (height, width) that hidden patches cover: bool (steps, height, width)."""
-    rows, columns = (np.arange(side) * count // side for side, count in zip((height, width), hidden.shape[1:], strict=True))
+    """The pixels of a picture (height, width) that hidden patches cover: bool (steps, height,
+    width).
+    """
+    rows, columns = (
+        np.arange(side) * count // side
+        for side, count in zip((height, width), hidden.shape[1:], strict=True)
+    )
     return hidden[:, rows[:, None], columns]
 
 
 def _rectangle(rows, columns, share):
-    """Height and width in patches, in the picture's aspect, that hide about `share` of it and not all."""
+    """Height and width in patches, in the picture's aspect, that hide about `share` of it and not
+    all.
+    """
     _check(share)
     height = min(rows, max(1, round(rows * share**0.5)))
     width = min(columns, max(1, round(share * rows * columns / height)))

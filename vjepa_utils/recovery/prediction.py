@@ -1,7 +1,9 @@
-"""What the predictor recovers: features of hidden tokens from the visible ones, and three guesses to beat.
+"""What the predictor recovers: features of hidden tokens from the visible ones, and three guesses
+to beat.
 
-The encoder sees the visible tokens only, so that nothing of the hidden pixels can leak. The predictor was trained to
-say what the encoder makes of the whole clip, layer-normalised; so that is the target (Assran et al. 2025).
+The encoder sees the visible tokens only, so that nothing of the hidden pixels can leak. The
+predictor was trained to say what the encoder makes of the whole clip, layer-normalised; so that is
+the target (Assran et al. 2025).
 """
 
 import warnings
@@ -21,20 +23,26 @@ AT_ONCE = 512  # hidden tokens whose distances to all visible ones are held in m
 
 @dataclass
 class Recovery:
-    """Prediction, target and baselines at the hidden tokens of a clip, in token order (step, row, column).
+    """Prediction, target and baselines at the hidden tokens of a clip, in token order (step, row,
+    column).
 
-    whole: Features of the whole clip, layer-normalised.  target: its values, (steps, rows, columns, channels).
+    whole: Features of the whole clip, layer-normalised.  target: its values, (steps, rows, columns,
+        channels).
     hidden: bool array (steps, rows, columns).
-    context: float32 tensor (n visible, channels), the encoder's output on the visible tokens alone, layer-normalised.
+    context: float32 tensor (n visible, channels), the encoder's output on the visible tokens alone,
+        layer-normalised.
     predicted: float32 tensor (n hidden, channels).
     mask_token: which of the checkpoint's mask tokens stood for the hidden ones.
-    cosine, l1: float32 arrays (n hidden,), similarity of prediction and target, and their mean absolute difference over
-        the channels, which is the training loss.
-    baselines: {name: {"cosine": (n hidden,), "l1": (n hidden,)}} of target features copied from visible places. They
-        saw the whole clip there, the hidden part too: an advantage over the prediction.
+    cosine, l1: float32 arrays (n hidden,), similarity of prediction and target, and their mean
+        absolute difference over the channels, which is the training loss.
+    baselines: {name: {"cosine": (n hidden,), "l1": (n hidden,)}} of target features copied from
+        visible places. They saw the whole clip there, the hidden part too: an advantage over the
+        prediction.
         "mean": the mean of all visible tokens.
-        "nearest": the visible token nearest in (step, row, column), Euclidean; of equally near ones the lowest number.
-        "same place": the same row and column in the nearest step where it is visible, of two the earlier; NaN where
+        "nearest": the visible token nearest in (step, row, column), Euclidean; of equally near ones
+            the lowest number.
+        "same place": the same row and column in the nearest step where it is visible, of two the
+            earlier; NaN where
         it is hidden in every step.
     """
 
@@ -52,7 +60,10 @@ class Recovery:
             "same place": _same_place(self.target, self.hidden),
         }
         self.cosine, self.l1 = _errors(self.predicted, truth)
-        self.baselines = {name: dict(zip(("cosine", "l1"), _errors(guess, truth), strict=True)) for name, guess in guesses.items()}
+        self.baselines = {
+            name: dict(zip(("cosine", "l1"), _errors(guess, truth), strict=True))
+            for name, guess in guesses.items()
+        }
 
     @property
     def target(self):
@@ -60,37 +71,49 @@ class Recovery:
 
     @property
     def filled(self):
-        """Features of the clip as recovered: `context` at the visible tokens, `predicted` at the hidden ones."""
+        """Features of the clip as recovered: `context` at the visible tokens, `predicted` at the
+        hidden ones.
+        """
         values = torch.empty_like(self.target)
         values[~self.hidden], values[self.hidden] = self.context, self.predicted
         return replace(self.whole, values=values)
 
     def on_grid(self, values):
-        """An array (n hidden,), such as `cosine`, as float32 (steps, rows, columns), NaN where visible."""
+        """An array (n hidden,), such as `cosine`, as float32 (steps, rows, columns), NaN where
+        visible.
+        """
         grid = np.full(self.hidden.shape, np.nan, np.float32)
         grid[self.hidden] = values
         return grid
 
     @property
     def coverage(self):
-        """{baseline: share of the hidden tokens that it has a guess for}: 1 but for "same place"."""
-        return {name: float(np.isfinite(errors["cosine"]).mean()) for name, errors in self.baselines.items()}
+        """{baseline: share of the hidden tokens it has a value for}: 1 but for "same place"."""
+        return {
+            name: float(np.isfinite(errors["cosine"]).mean())
+            for name, errors in self.baselines.items()
+        }
 
     @property
     def beaten(self):
-        """{baseline: share of the tokens it covers where the prediction has the higher cosine}; "all": than every one there."""
+        """{baseline: share of the tokens it covers where the prediction has the higher cosine};
+        "all": than every one there.
+        """
         worse = {name: errors["cosine"] < self.cosine for name, errors in self.baselines.items()}
         covers = {name: np.isfinite(errors["cosine"]) for name, errors in self.baselines.items()}
         shares = {name: _mean(worse[name][covers[name]]) for name in worse}
         return shares | {"all": _mean(np.all([worse[name] | ~covers[name] for name in worse], 0))}
 
     def means(self, error="cosine", where=None):
-        """{"prediction" or baseline: mean "cosine" or "l1" over the hidden tokens it covers}; NaN if it covers none.
+        """{"prediction" or baseline: mean "cosine" or "l1" over the hidden tokens it covers}; NaN
+        if it covers none.
 
         where: bool array that broadcasts to (steps, rows, columns): only hidden tokens there.
         """
         chosen = np.broadcast_to(True if where is None else where, self.hidden.shape)[self.hidden]
-        every = {"prediction": getattr(self, error)} | {name: errors[error] for name, errors in self.baselines.items()}
+        every = {"prediction": getattr(self, error)} | {
+            name: errors[error] for name, errors in self.baselines.items()
+        }
         return {name: _mean(values[chosen & np.isfinite(values)]) for name, values in every.items()}
 
     def table(self):
@@ -100,17 +123,29 @@ class Recovery:
         for name in cosine:
             shares = [f"{share[name]:.0%}" if name in share else "" for share in (beaten, covers)]
             rows.append((name, f"{cosine[name]:.3f}", f"{l1[name]:.3f}", *shares))
-        lines = ["{:12}{:>8}{:>8}{:>11}{:>8}".format(*("–" if "nan" in cell else cell for cell in row)).rstrip() for row in rows]
-        count = f"{self.hidden.sum()} of {self.hidden.size} tokens hidden ({self.hidden.mean():.0%}), mask token {self.mask_token}"
+        lines = [
+            "{:12}{:>8}{:>8}{:>11}{:>8}".format(
+                *("–" if "nan" in cell else cell for cell in row)
+            ).rstrip()
+            for row in rows
+        ]
+        count = (
+            f"{self.hidden.sum()} of {self.hidden.size} tokens hidden "
+            f"({self.hidden.mean():.0%}), mask token {self.mask_token}"
+        )
         lines.append(f"{count}; the prediction beats all three at {beaten['all']:.0%}.")
-        return "\n".join([*lines, "The baselines copy features that saw the whole clip, the prediction did not."])
+        return "\n".join(
+            [*lines, "The baselines copy features that saw the whole clip, the prediction did not."]
+        )
 
 
 def recover(encoder, video, hidden, mask_token=None, size=None):
     """What `Encoder.recover` does."""
     predictor = getattr(encoder.model, "predictor", None)
     if predictor is None:
-        raise ValueError(f"{encoder.name} has no predictor, so it recovers nothing: take a V-JEPA 2 checkpoint.")
+        raise ValueError(
+            f"{encoder.name} has no predictor, so it recovers nothing: take a V-JEPA 2 checkpoint."
+        )
     mask_token = _mask_token(predictor.embeddings.mask_tokens, mask_token, encoder.name)
     video = as_video(video)
     frames, grid = video.frames, encoder.grid(video, size, "clip")
@@ -120,32 +155,60 @@ def recover(encoder, video, hidden, mask_token=None, size=None):
     whole = encoder.encode(video, "clip", size)
     whole.values = _normalised(whole.values)
     pixels = encoder.pixels(frames, whole.picture_size)
-    pixels = torch.cat([pixels, pixels[-1:]])[: 2 * grid[0]].unsqueeze(0).to(encoder.device)  # an odd last frame is paired with itself
+    # an odd last frame is paired with itself
+    pixels = torch.cat([pixels, pixels[-1:]])[: 2 * grid[0]].unsqueeze(0).to(encoder.device)
     found = {}
-    for name, mask in tqdm(masks.items(), desc=f"recovering with {encoder.name}", unit="mask", delay=2, leave=False):
-        visible, masked = (torch.from_numpy(np.flatnonzero(m)).unsqueeze(0).to(encoder.device) for m in (~mask, mask))  # (1, n)
+    for name, mask in tqdm(
+        masks.items(), desc=f"recovering with {encoder.name}", unit="mask", delay=2, leave=False
+    ):
+        # (1, n)
+        visible, masked = (
+            torch.from_numpy(np.flatnonzero(m)).unsqueeze(0).to(encoder.device)
+            for m in (~mask, mask)
+        )
         context = encode_tokens(encoder.model, pixels, visible)  # (1, n visible, channels)
-        predicted = predict_tokens(encoder.model, context, visible, masked, grid, mask_token)  # (1, n hidden, channels)
-        found[name] = Recovery(whole, mask, _normalised(context[0].float().cpu()), predicted[0].float().cpu(), mask_token)
+        # (1, n hidden, channels)
+        predicted = predict_tokens(encoder.model, context, visible, masked, grid, mask_token)
+        found[name] = Recovery(
+            whole,
+            mask,
+            _normalised(context[0].float().cpu()),
+            predicted[0].float().cpu(),
+            mask_token,
+        )
     return found if isinstance(hidden, dict) else found[""]
 
 
 def _normalised(x):
-    """Layer norm without scale or shift, as in training (facebookresearch/vjepa2 `app/vjepa/train.py`; eps 1e-5)."""
+    """Layer norm without scale or shift, as in training (facebookresearch/vjepa2
+    `app/vjepa/train.py`; eps 1e-5).
+    """
     return F.layer_norm(x, x.shape[-1:])
 
 
 def _mask_token(rows, wanted, name):
-    """Training uses one row of the mask tokens (n, 1, 1, channels), and the others keep their zero start: the one to use."""
+    """Training uses one row of the mask tokens (n, 1, 1, channels), and the others keep their zero
+    start: the one to use.
+    """
     if wanted is not None:
-        if isinstance(wanted, bool) or not isinstance(wanted, (int, np.integer)) or not 0 <= wanted < len(rows):
-            raise ValueError(f"mask_token must be a whole number from 0 to {len(rows) - 1} for {name}, not {wanted!r}.")
+        if (
+            isinstance(wanted, bool)
+            or not isinstance(wanted, (int, np.integer))
+            or not 0 <= wanted < len(rows)
+        ):
+            raise ValueError(
+                f"mask_token must be a whole number from 0 to {len(rows) - 1} for {name}, not "
+                f"{wanted!r}."
+            )
         return int(wanted)
     trained = [row for row in range(len(rows)) if rows[row].any()]
     if len(trained) == 1 or len(rows) == 1:
         return (trained or [0])[0]
     found = f"{len(trained)} of the {len(rows)} mask tokens of {name} are not zero"
-    warnings.warn(f"{found}, so the trained one cannot be told: 0 is used; choose another with mask_token.", stacklevel=5)
+    warnings.warn(
+        f"{found}, so the trained one cannot be told: 0 is used; choose another with mask_token.",
+        stacklevel=5,
+    )
     return 0
 
 
@@ -155,7 +218,10 @@ def _checked(mask, grid):
         needed = f'bool of the shape {grid}, the grid that Encoder.grid(video, size, "clip") gives'
         raise ValueError(f"hidden must be {needed}, not {mask.dtype} of the shape {mask.shape}.")
     if mask.all() or not mask.any():
-        raise ValueError(f"hidden hides {'every token' if mask.all() else 'nothing'}: hide some tokens and leave some visible.")
+        raise ValueError(
+            f"hidden hides {'every token' if mask.all() else 'nothing'}: hide some tokens and "
+            "leave some visible."
+        )
     return mask.copy()
 
 
@@ -169,17 +235,26 @@ def _mean(values):
 
 
 def _nearest_visible(hidden):
-    """For each hidden token, which of the visible ones is the nearest in (step, row, column): (n hidden,)."""
-    places, sought = (np.argwhere(mask).astype(np.float32) for mask in (~hidden, hidden))  # (n, 3); small integers, so exact
+    """For each hidden token, which of the visible ones is the nearest in (step, row, column): (n
+    hidden,).
+    """
+    # (n, 3); small integers, so exact
+    places, sought = (np.argwhere(mask).astype(np.float32) for mask in (~hidden, hidden))
     squares = (places**2).sum(1)
     parts = np.array_split(sought, -(-len(sought) // AT_ONCE))
-    return np.concatenate([(squares - 2 * part @ places.T).argmin(1) for part in parts])  # the first of equally near ones
+    # the first of equally near ones
+    return np.concatenate([(squares - 2 * part @ places.T).argmin(1) for part in parts])
 
 
 def _same_place(target, hidden):
-    """Target features of the same place in the nearest step where it is visible: (n hidden, channels), or NaN."""
+    """Target features of the same place in the nearest step where it is visible: (n hidden,
+    channels), or NaN.
+    """
     step, row, column = hidden.nonzero()
     steps = np.arange(len(hidden))
-    far = np.abs(steps[:, None] - step) + len(hidden) * hidden[:, row, column]  # (steps, n hidden); a hidden one is farther than any
+    # (steps, n hidden); a hidden one is farther than any
+    far = np.abs(steps[:, None] - step) + len(hidden) * hidden[:, row, column]
     nearest = far.argmin(0)  # the earlier of two
-    return target[nearest, row, column].masked_fill(torch.from_numpy(hidden.all(0)[row, column]).unsqueeze(1), torch.nan)
+    return target[nearest, row, column].masked_fill(
+        torch.from_numpy(hidden.all(0)[row, column]).unsqueeze(1), torch.nan
+    )

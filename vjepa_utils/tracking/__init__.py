@@ -1,4 +1,6 @@
-"""Can a point be tracked? Features compared between frames, a light head, and the measures of TAP-Vid."""
+"""Can a point be tracked? Features compared between frames, a light head, and the measures of
+TAP-Vid.
+"""
 
 import lazy_loader
 

@@ -5,26 +5,42 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
-from vjepa_utils.drawing import clip_name, evenly, frame_rate, frames_numbered, picture_rows, write_film
+from vjepa_utils.drawing import (
+    clip_name,
+    evenly,
+    frame_rate,
+    frames_numbered,
+    picture_rows,
+    write_film,
+)
 from vjepa_utils.video import as_video
 
 
 def track_strip(video, tracks, most=6, tail=8):
-    """Frames of a clip with its tracks drawn in: a dot where a point is seen, a ring where it is hidden, a tail of where it was.
+    """Frames of a clip with its tracks drawn in: a dot where a point is seen, a ring where it is
+    hidden, a tail of where it was.
 
     Args:
-        video: the clip.  tracks: of it, what `track` gave.  most: frames.  tail: its length in frames of the clip.
+        video: the clip.  tracks: of it, what `track` gave.  most: frames.  tail: its length in
+            frames of the clip.
     """
     video = as_video(video)
     chosen = evenly(len(tracks.frames), most)
-    drawn = [_draw_tracks(frame, tracks, i, tail) for i, frame in zip(chosen, frames_numbered(video, tracks.frames[chosen]), strict=True)]
+    drawn = [
+        _draw_tracks(frame, tracks, i, tail)
+        for i, frame in zip(chosen, frames_numbered(video, tracks.frames[chosen]), strict=True)
+    ]
     titles = [f"frame {tracks.frames[i]}" for i in chosen]
-    heading = f"{clip_name(video)} · {len(tracks.xy)} points followed · {tracks.encoder} · dot: seen, ring: hidden"
+    heading = (
+        f"{clip_name(video)} · {len(tracks.xy)} points followed · {tracks.encoder} · dot: "
+        "seen, ring: hidden"
+    )
     return picture_rows([drawn], [titles], heading, height=3.2)
 
 
 def animate_tracks(video, tracks, path, tail=8, rate=None):
-    """Write an .mp4 or .gif of the clip with its tracks, drawn as in `track_strip`, at most 1280 pixels wide or high.
+    """Write an .mp4 or .gif of the clip with its tracks, drawn as in `track_strip`, at most 1280
+    pixels wide or high.
 
     Args:
         rate: frames a second; None takes that of the clip's times.
@@ -36,23 +52,29 @@ def animate_tracks(video, tracks, path, tail=8, rate=None):
 
 
 def _draw_tracks(frame, tracks, place, tail):
-    """One frame, 640 to 1280 pixels at its longer side and even, with the tracks up to it: uint8 (height, width, 3).
+    """One frame, 640 to 1280 pixels at its longer side and even, with the tracks up to it: uint8
+    (height, width, 3).
 
-    A point has the colour of where it was picked: hue by its angle from the middle of all points, so that neighbours are alike
-    and a track that went astray stands out.
+    A point has the colour of where it was picked: hue by its angle from the middle of all points,
+    so that neighbours are alike and a track that went astray stands out.
     """
     longer = max(frame.shape[:2])
     scale = min(1280, max(640, longer)) / longer
     width, height = (2 * max(1, round(side * scale / 2)) for side in frame.shape[1::-1])
     fine = 2  # drawn twice as large and made smaller: smooth lines
     grey = frame * 0.75 + 255 * 0.06  # a little dimmed, for the colours to show
-    canvas = Image.fromarray(grey.astype(np.uint8)).resize((width * fine, height * fine), Image.Resampling.BICUBIC)
+    canvas = Image.fromarray(grey.astype(np.uint8)).resize(
+        (width * fine, height * fine), Image.Resampling.BICUBIC
+    )
     pen = ImageDraw.Draw(canvas)
     xy = tracks.xy * np.array([width, height]) / np.array(tracks.size[::-1]) * fine
     away = tracks.queries[:, 1:] - tracks.queries[:, 1:].mean(0)
-    colours = (colormaps["hsv"]((np.arctan2(away[:, 1], away[:, 0]) / (2 * np.pi)) % 1)[:, :3] * 255).astype(int)
+    colours = (
+        colormaps["hsv"]((np.arctan2(away[:, 1], away[:, 0]) / (2 * np.pi)) % 1)[:, :3] * 255
+    ).astype(int)
     radius = max(3.0, min(width, height) / 110) * fine
-    jump = 0.15 * max(width, height) * fine  # from one frame to the next: a point found again elsewhere leaves no line
+    # from one frame to the next: a point found again elsewhere leaves no line
+    jump = 0.15 * max(width, height) * fine
     for path, seen, colour in zip(xy, tracks.visible, colours, strict=True):
         colour = tuple(int(c) for c in colour)
         for past in range(max(1, place - tail + 1), place + 1):

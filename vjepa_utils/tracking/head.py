@@ -1,8 +1,8 @@
 """A light head that turns frozen features into finer ones for tracking, and judges what is visible.
 
-After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder stays as it is; a few layers over time and space, a cosine
-cost volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and uncertainty from the cost volume. Weights and
-recipe: demo/track-head, demo/follow.py.
+After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder stays as it is; a few layers over time
+and space, a cosine cost volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and
+uncertainty from the cost volume. Weights and recipe: demo/track-head, demo/follow.py.
 """
 
 import json
@@ -26,39 +26,56 @@ AT_ONCE = 4  # frames
 class TrackHead(nn.Module):
     """Layers over frozen features. `config` says which features they were trained on:
 
-    encoder, channels, layer, context, size: as of `Encoder.encode`.  parts: which of `PARTS` there are; without
-    upsampling cells stay patches, and the stem, which sees the pixels at the fine grid, has no place.
+    encoder, channels, layer, context, size: as of `Encoder.encode`.  parts: which of `PARTS` there
+        are; without
+    upsampling cells stay patches, and the stem, which sees the pixels at the fine grid, has no
+    place.
     """
 
     def __init__(self, config, name="track-head"):
         super().__init__()
         self.config, self.name, parts = config, name, config["parts"]
-        self.reduce = nn.Sequential(nn.LayerNorm(config["channels"]), nn.Linear(config["channels"], OUT))
+        self.reduce = nn.Sequential(
+            nn.LayerNorm(config["channels"]), nn.Linear(config["channels"], OUT)
+        )
         if "temporal" in parts:
-            self.temporal = nn.Sequential(nn.Conv1d(OUT, WIDTH, 5, padding=2), nn.GELU(), nn.Conv1d(WIDTH, OUT, 1))
+            self.temporal = nn.Sequential(
+                nn.Conv1d(OUT, WIDTH, 5, padding=2), nn.GELU(), nn.Conv1d(WIDTH, OUT, 1)
+            )
         if "upsampling" in parts:
             conv = lambda kind: nn.Conv2d(WIDTH, WIDTH, kind, padding=kind // 2)
             self.squeeze = nn.Conv2d(OUT, WIDTH, 1)
-            self.refine = nn.Sequential(nn.GELU(), conv(3), nn.GELU(), conv(3), nn.GELU(), nn.Conv2d(WIDTH, OUT, 1))
+            self.refine = nn.Sequential(
+                nn.GELU(), conv(3), nn.GELU(), conv(3), nn.GELU(), nn.Conv2d(WIDTH, OUT, 1)
+            )
         if "stem" in parts:
-            self.stem = nn.Sequential(nn.Conv2d(3, 32, 5, 2, 2), nn.GELU(), nn.Conv2d(32, WIDTH, 3, 2, 1))
+            self.stem = nn.Sequential(
+                nn.Conv2d(3, 32, 5, 2, 2), nn.GELU(), nn.Conv2d(32, WIDTH, 3, 2, 1)
+            )
         self.judge = nn.Sequential(nn.Linear(5, 16), nn.GELU(), nn.Linear(16, 2))
 
     def forward(self, values, pixels):
-        """Features (frames, rows, columns, channels) and pixels (frames, 3, height, width) from 0 to 1, to maps
-        (frames, rows, columns, 128) at stride 4, L2-normalised."""
+        """Features (frames, rows, columns, channels) and pixels (frames, 3, height, width) from 0
+        to 1, to maps (frames, rows, columns, 128) at stride 4, L2-normalised."""
         return self.over_space(self.over_time(values), pixels)
 
     def over_time(self, values):
         x = self.reduce(values)  # (frames, rows, columns, OUT)
         if "temporal" in self.config["parts"]:
-            x = x + self.temporal(x.flatten(1, 2).permute(1, 2, 0)).permute(2, 0, 1).unflatten(1, x.shape[1:3])
+            x = x + self.temporal(x.flatten(1, 2).permute(1, 2, 0)).permute(2, 0, 1).unflatten(
+                1, x.shape[1:3]
+            )
         return x
 
     def over_space(self, x, pixels):
         x = x.permute(0, 3, 1, 2)  # (frames, OUT, rows, columns)
         if "upsampling" in self.config["parts"]:
-            x = F.interpolate(x, [side // STRIDE for side in pixels.shape[2:]], mode="bilinear", align_corners=False)
+            x = F.interpolate(
+                x,
+                [side // STRIDE for side in pixels.shape[2:]],
+                mode="bilinear",
+                align_corners=False,
+            )
             fine = self.squeeze(x)
             if "stem" in self.config["parts"]:
                 fine = fine + self.stem(pixels - 0.5)
@@ -71,15 +88,23 @@ class TrackHead(nn.Module):
         size = [side // STRIDE * STRIDE for side in features.picture_size]
         maps = None
         for start in range(0, len(x), AT_ONCE):
-            pixels = torch.stack([resized(frame, size) for frame in video[start : start + AT_ONCE]]) / 255
+            pixels = (
+                torch.stack([resized(frame, size) for frame in video[start : start + AT_ONCE]])
+                / 255
+            )
             found = self.over_space(x[start : start + AT_ONCE], pixels)
-            maps = found.new_empty(len(x), *found.shape[1:]) if maps is None else maps  # filled in place: they are large
+            # filled in place: they are large
+            maps = found.new_empty(len(x), *found.shape[1:]) if maps is None else maps
             maps[start : start + AT_ONCE] = found
         return maps
 
     def doubts(self, evidence):
-        """Logits (…, 2) of: it is occluded; it is more than 6 pixels wrong. From the evidence (…, 5) of `tracking.match`."""
-        scaled = torch.cat([evidence[..., :3], evidence[..., 3:4] / 4, evidence[..., 4:].add(1).log() / 2], -1)
+        """Logits (…, 2) of: it is occluded; it is more than 6 pixels wrong. From the evidence (…,
+        5) of `tracking.match`.
+        """
+        scaled = torch.cat(
+            [evidence[..., :3], evidence[..., 3:4] / 4, evidence[..., 4:].add(1).log() / 2], -1
+        )
         return self.judge(scaled)
 
     def occluded(self, evidence):
@@ -87,18 +112,28 @@ class TrackHead(nn.Module):
         return torch.sigmoid(-self.doubts(evidence)).prod(-1) < 0.5
 
     def check(self, channels, encoder):
-        """ValueError if features of so many channels, of the encoder of that name, are not what the head was trained on."""
+        """ValueError if features of so many channels, of the encoder of that name, are not what the
+        head was trained on.
+        """
         wanted = self.config["channels"]
         if channels != wanted:
-            trained = f"The head {self.name} refines the {wanted} channels of {self.config['encoder']}"
-            raise ValueError(f"{trained}, and {encoder} has {channels}: leave the head out or train one (demo/follow.py).")
+            trained = (
+                f"The head {self.name} refines the {wanted} channels of {self.config['encoder']}"
+            )
+            raise ValueError(
+                f"{trained}, and {encoder} has {channels}: leave the head out or train one "
+                "(demo/follow.py)."
+            )
 
     def save(self, folder):
         """Write config.json and model.safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
-        save_file({name: weight.contiguous() for name, weight in self.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {name: weight.contiguous() for name, weight in self.state_dict().items()},
+            folder / "model.safetensors",
+        )
 
 
 def load_head(name="track-head"):
@@ -109,10 +144,15 @@ def load_head(name="track-head"):
     """
     folder = SHIPPED.get(str(name), Path(name))
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise ValueError(f"There is no head {str(name)!r}: give {', '.join(SHIPPED)} or a folder with config.json and model.safetensors.")
+        raise ValueError(
+            f"There is no head {str(name)!r}: give {', '.join(SHIPPED)} or a folder with "
+            "config.json and model.safetensors."
+        )
     try:
         head = TrackHead(json.loads((folder / "config.json").read_text()), folder.name)
         head.load_state_dict(load_file(folder / "model.safetensors"))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"The head in {folder} cannot be loaded: {' '.join(str(error).split())}.") from None
+        raise ValueError(
+            f"The head in {folder} cannot be loaded: {' '.join(str(error).split())}."
+        ) from None
     return head.eval().requires_grad_(False)

@@ -6,29 +6,46 @@ THRESHOLDS = 1, 2, 4, 8, 16  # pixels of TAP-Vid's raster
 
 
 def tapvid_metrics(query_points, gt_occluded, gt_tracks, pred_occluded, pred_tracks, query_mode):
-    """The measures of TAP-Vid (Doersch et al. 2022; google-deepmind/tapnet, tapnet/tapvid/evaluation_datasets.py).
+    """The measures of TAP-Vid (Doersch et al. 2022; google-deepmind/tapnet,
+    tapnet/tapvid/evaluation_datasets.py).
 
     Args:
-        query_points: (videos, points, 3) as t, y, x.  gt_tracks, pred_tracks: (videos, points, frames, 2) as x, y, in pixels
-            of a 256×256 raster.  gt_occluded, pred_occluded: (videos, points, frames) bool.
-        query_mode: "first", the frames after the query count; "strided", all frames but the query's.
+        query_points: (videos, points, 3) as t, y, x.  gt_tracks, pred_tracks: (videos, points,
+            frames, 2) as x, y, in pixels of a 256×256 raster.  gt_occluded, pred_occluded: (videos,
+            points, frames) bool.
+        query_mode: "first", the frames after the query count; "strided", all frames but the
+            query's.
     Returns:
-        {name: (videos,)}, shares from 0 to 1: `occlusion_accuracy`; for d in 1, 2, 4, 8, 16 `pts_within_d`, of the visible
-        points those nearer than d whatever the predicted occlusion, and `jaccard_d`, true positives by visible points and
-        false positives; `average_pts_within_thresh` and `average_jaccard`, means over d. NaN where nothing counts.
+        {name: (videos,)}, shares from 0 to 1: `occlusion_accuracy`; for d in 1, 2, 4, 8, 16
+        `pts_within_d`, of the visible points those nearer than d whatever the predicted occlusion,
+        and `jaccard_d`, true positives by visible points and false positives;
+        `average_pts_within_thresh` and `average_jaccard`, means over d. NaN where nothing counts.
     Raises:
         ValueError: another mode, or shapes that do not agree.
     """
     if query_mode not in ("first", "strided"):
         raise ValueError(f'query_mode must be "first" or "strided", not {query_mode!r}.')
-    query_points, gt_tracks, pred_tracks = (np.asarray(part, dtype=np.float64) for part in (query_points, gt_tracks, pred_tracks))
+    query_points, gt_tracks, pred_tracks = (
+        np.asarray(part, dtype=np.float64) for part in (query_points, gt_tracks, pred_tracks)
+    )
     hidden, guessed = np.asarray(gt_occluded, dtype=bool), np.asarray(pred_occluded, dtype=bool)
     shape = hidden.shape
-    if len(shape) != 3 or guessed.shape != shape or query_points.shape != (*shape[:2], 3) or {gt_tracks.shape, pred_tracks.shape} != {(*shape, 2)}:  # noqa: E501
-        shapes = ", ".join(str(part.shape) for part in (query_points, hidden, gt_tracks, guessed, pred_tracks))
-        raise ValueError(f"Shapes must be (B, N, 3), (B, N, T), (B, N, T, 2), (B, N, T), (B, N, T, 2), not {shapes}.")
+    if (
+        len(shape) != 3
+        or guessed.shape != shape
+        or query_points.shape != (*shape[:2], 3)
+        or {gt_tracks.shape, pred_tracks.shape} != {(*shape, 2)}
+    ):
+        shapes = ", ".join(
+            str(part.shape) for part in (query_points, hidden, gt_tracks, guessed, pred_tracks)
+        )
+        raise ValueError(
+            "Shapes must be (B, N, 3), (B, N, T), (B, N, T, 2), (B, N, T), (B, N, T, 2), not "
+            f"{shapes}."
+        )
     time, asked = np.arange(shape[2]), query_points[..., :1]
-    counts = time > asked if query_mode == "first" else time != np.round(asked)  # (videos, points, frames)
+    # (videos, points, frames)
+    counts = time > asked if query_mode == "first" else time != np.round(asked)
     total = lambda mask: (mask & counts).sum((1, 2))
     visible, distance = ~hidden, np.square(pred_tracks - gt_tracks).sum(-1)
     with np.errstate(invalid="ignore"):
@@ -39,6 +56,9 @@ def tapvid_metrics(query_points, gt_occluded, gt_tracks, pred_occluded, pred_tra
             wrong = ~guessed & ~(within & visible)
             metrics[f"pts_within_{d}"] = total(within & visible) / total(visible)
             metrics[f"jaccard_{d}"] = total(right) / (total(visible) + total(wrong))
-    for name, parts in (("average_pts_within_thresh", "pts_within"), ("average_jaccard", "jaccard")):
+    for name, parts in (
+        ("average_pts_within_thresh", "pts_within"),
+        ("average_jaccard", "jaccard"),
+    ):
         metrics[name] = np.mean([metrics[f"{parts}_{d}"] for d in THRESHOLDS], axis=0)
     return metrics

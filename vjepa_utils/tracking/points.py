@@ -1,10 +1,11 @@
 """Follow points through a clip by comparing features, and the measures of TAP-Vid.
 
     tracks = vj.track("my.mp4", [(0, 320, 200)], vj.load_encoder())      # frame, x, y
-    tracks.xy, tracks.visible                                           # (points, frames, 2), (points, frames)
+    tracks.xy, tracks.visible                        # (points, frames, 2), (points, frames)
 
-A point is looked for in every frame by itself: its feature, read bilinearly where it was picked, is compared with all
-cells of the frame (cosine), and the answer is a soft-argmax around the best cell. No point knows of another.
+A point is looked for in every frame by itself: its feature, read bilinearly where it was picked, is
+compared with all cells of the frame (cosine), and the answer is a soft-argmax around the best cell.
+No point knows of another.
 """
 
 import csv
@@ -18,12 +19,14 @@ from vjepa_utils.files import replacing
 from vjepa_utils.tracking.head import TrackHead, load_head
 from vjepa_utils.video import as_video
 
-# softmax(40 × cosine) over the cells within 5 of the best. Chrono (Kim et al. 2025) has 20: the demo encoder's features as they are
-# reach a δ_avg of 33.3 with 40 and 29.0 with 20, on 12 rendered scenes at 256×256; a radius of 3 makes it 33.8.
+# softmax(40 × cosine) over the cells within 5 of the best. Chrono (Kim et al. 2025) has 20: the
+# demo encoder's features as they are reach a δ_avg of 33.3 with 40 and 29.0 with 20, on 12 rendered
+# scenes at 256×256; a radius of 3 makes it 33.8.
 TEMPERATURE, RADIUS = 40, 5
 RASTER = 256  # its sides
-# Pixels of the raster: a point is visible if the way back ends nearer than this to where it was picked. On those scenes 24 to 48 give
-# an occlusion accuracy of 83 to 84 %, 16 gives 79 %, 8 gives 60 %.
+# Pixels of the raster: a point is visible if the way back ends nearer than this to where it was
+# picked. On those scenes 24 to 48 give an occlusion accuracy of 83 to 84 %, 16 gives 79 %, 8 gives
+# 60 %.
 RETURN = 24
 ZERO_SHOT_SIZE = 512  # pixels, short side
 AT_ONCE = 2**23  # cosines; bounds memory
@@ -33,9 +36,12 @@ AT_ONCE = 2**23  # cosines; bounds memory
 class Tracks:
     """Where points of a clip go.
 
-    xy: (points, frames, 2) float32, x and y in pixels of the upright source picture, (0, 0) its upper left corner.
-    visible: (points, frames) bool.  queries: (points, 3) float32, the frame number, x, y of each point.
-    frames: (frames,) int, numbers in the file.  size: (height, width) of the picture.  encoder: what followed them.
+    xy: (points, frames, 2) float32, x and y in pixels of the upright source picture, (0, 0) its
+        upper left corner.
+    visible: (points, frames) bool.  queries: (points, 3) float32, the frame number, x, y of each
+        point.
+    frames: (frames,) int, numbers in the file.  size: (height, width) of the picture.  encoder:
+        what followed them.
     """
 
     xy: np.ndarray
@@ -67,18 +73,24 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
 
     Args:
         video: Video, path, array or tensor (see `as_video`).
-        queries: (points, 3): frame number in the file, x, y in pixels of the upright source picture.
+        queries: (points, 3): frame number in the file, x, y in pixels of the upright source
+            picture.
         encoder: any that `load_encoder` gives.
-        head: None compares the encoder's features as they are (zero-shot). A `TrackHead`, the name of a shipped one
-            ("track-head") or the folder of one lets it refine them, and judge what is visible.
-        size, layer: as for `Encoder.encode`; a head brings its own layer, and its size where none is given. Without a head
-            None is a short side of 512: smaller cells follow better (benchmarks/point_tracking.py).
-        context: "frame", each frame by itself, or "pair", each frame t with t + 1: see `frame_features`.
+        head: None compares the encoder's features as they are (zero-shot). A `TrackHead`, the name
+            of a shipped one ("track-head") or the folder of one lets it refine them, and judge what
+            is visible.
+        size, layer: as for `Encoder.encode`; a head brings its own layer, and its size where none
+            is given. Without a head None is a short side of 512: smaller cells follow better
+            (benchmarks/point_tracking.py).
+        context: "frame", each frame by itself, or "pair", each frame t with t + 1: see
+            `frame_features`.
     Returns:
-        Tracks. The frame of a query holds the query itself. Without a head a point is visible where the way back from
-        the place found to the query's frame ends within 24 pixels of the query, in a picture scaled to 256×256.
+        Tracks. The frame of a query holds the query itself. Without a head a point is visible where
+        the way back from the place found to the query's frame ends within 24 pixels of the query,
+        in a picture scaled to 256×256.
     Raises:
-        ValueError: a query or another argument is out of range, fewer than two frames, a head for other features.
+        ValueError: a query or another argument is out of range, fewer than two frames, a head for
+            other features.
     """
     video = as_video(video)
     _check_queries(queries, video)  # before the encoding
@@ -94,50 +106,81 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
 
 @torch.no_grad()
 def track_in(features, video, queries, head=None):
-    """As `track`, in features that are there already: one step for each frame of the clip. head: a `TrackHead`."""
+    """As `track`, in features that are there already: one step for each frame of the clip. head: a
+    `TrackHead`.
+    """
     video = as_video(video)
     queries, frames = _check_queries(queries, video)
     if len(features.frames) != len(video):
-        raise ValueError(f"Tracking needs one step of features a frame (frame_features), not {len(features.frames)} for {len(video)}.")
+        raise ValueError(
+            "Tracking needs one step of features a frame (frame_features), not "
+            f"{len(features.frames)} for {len(video)}."
+        )
     if head is not None:
         head.check(features.values.shape[-1], features.encoder)
     maps = F.normalize(features.values, dim=-1) if head is None else head.maps(features, video)
     rows, columns = maps.shape[1:3]
     scale = torch.tensor([columns / video.width, rows / video.height])  # pixels to cells
     raster = RASTER / torch.tensor([columns, rows])  # cells to pixels of the raster
-    xy, visible = torch.empty(len(queries), len(maps), 2), torch.empty(len(queries), len(maps), dtype=torch.bool)
+    xy, visible = (
+        torch.empty(len(queries), len(maps), 2),
+        torch.empty(len(queries), len(maps), dtype=torch.bool),
+    )
     for frame in frames.unique():
         group = torch.nonzero(frames == frame)[:, 0]
         for some in group.split(64):
             points = queries[some, 1:] * scale
-            for part in torch.arange(len(maps)).split(max(1, AT_ONCE // (len(some) * rows * columns))):
+            for part in torch.arange(len(maps)).split(
+                max(1, AT_ONCE // (len(some) * rows * columns))
+            ):
                 found, evidence, _ = match(maps, int(frame), points, part, raster)
                 xy[some[:, None], part] = found / scale
-                visible[some[:, None], part] = evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
+                visible[some[:, None], part] = (
+                    evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
+                )
         xy[group, frame], visible[group, frame] = queries[group, 1:], True
     name = features.encoder if head is None else f"{features.encoder} with {head.name}"
-    return Tracks(xy.numpy(), visible.numpy(), queries.numpy(), video.indices[: len(maps)].copy(), (video.height, video.width), name)
+    return Tracks(
+        xy.numpy(),
+        visible.numpy(),
+        queries.numpy(),
+        video.indices[: len(maps)].copy(),
+        (video.height, video.width),
+        name,
+    )
 
 
 def grid_points(video, count=16):
-    """Points (x, y) of a regular grid over the picture, `count` along its longer side, in cells of about the same sides."""
+    """Points (x, y) of a regular grid over the picture, `count` along its longer side, in cells of
+    about the same sides.
+    """
     longer = max(video.height, video.width)
     across, down = (max(1, round(count * side / longer)) for side in (video.width, video.height))
-    return [((i + 0.5) * video.width / across, (j + 0.5) * video.height / down) for j in range(down) for i in range(across)]
+    return [
+        ((i + 0.5) * video.width / across, (j + 0.5) * video.height / down)
+        for j in range(down)
+        for i in range(across)
+    ]
 
 
 def _check_queries(queries, video):
     """Queries as float32 (points, 3), and the position in the clip of each one's frame."""
     queries = torch.as_tensor(np.asarray(queries, dtype=np.float64))
     if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):
-        raise ValueError(f"queries must be a list of at least one (frame, x, y), not of shape {tuple(queries.shape)}.")
+        raise ValueError(
+            "queries must be a list of at least one (frame, x, y), not of shape "
+            f"{tuple(queries.shape)}."
+        )
     if len(video) < 2:
         raise ValueError("Tracking needs a clip of at least two frames; this one has one.")
     numbers = torch.from_numpy(np.asarray(video.indices, dtype=np.int64))
     for frame, x, y in queries.tolist():
         if frame not in video.indices:
             has = f"holds {len(video)} frames from {numbers[0]} to {numbers[-1]}"
-            raise ValueError(f"The query ({frame:g}, {x:g}, {y:g}) is in frame {frame:g}; the clip {has}, and that is not among them.")
+            raise ValueError(
+                f"The query ({frame:g}, {x:g}, {y:g}) is in frame {frame:g}; the clip {has}, and "
+                "that is not among them."
+            )
         if not (0 <= x <= video.width and 0 <= y <= video.height):
             where = f"lies outside the picture, which is {video.width}×{video.height} pixels"
             raise ValueError(f"The query ({frame:g}, {x:g}, {y:g}) {where}.")
@@ -147,11 +190,14 @@ def _check_queries(queries, video):
 def frame_features(video, encoder, size=None, layer=None, context="frame"):
     """Features with one step for every frame.
 
-    context: "frame", each by itself (a video encoder sees it twice); or "pair", frame t as the first of the pair t, t + 1.
+    context: "frame", each by itself (a video encoder sees it twice); or "pair", frame t as the
+        first of the pair t, t + 1.
     """
     if context == "frame":
         return encoder.encode(video, "frame", size, layer)
-    pairs = np.stack([np.arange(len(video)), np.arange(1, len(video) + 1).clip(max=len(video) - 1)], 1)
+    pairs = np.stack(
+        [np.arange(len(video)), np.arange(1, len(video) + 1).clip(max=len(video) - 1)], 1
+    )
     features = encoder.encode(video.frames[pairs.flatten()], "pair", size, layer)
     return replace(features, frames=torch.from_numpy(video.indices[pairs]))
 
@@ -160,23 +206,30 @@ def match(maps, frame, points, part, raster):
     """Points picked in one frame, found in others.
 
     Args:
-        maps: (frames, rows, columns, channels), L2-normalised over the channels.  frame: where the points were picked.
-        points: (points, 2) as x, y in cells; the centre of cell i is i + 0.5.  part: (n,) frames to look in.
+        maps: (frames, rows, columns, channels), L2-normalised over the channels.  frame: where the
+            points were picked.
+        points: (points, 2) as x, y in cells; the centre of cell i is i + 0.5.  part: (n,) frames to
+            look in.
         raster: (2,) pixels of the 256×256 raster per cell.
     Returns:
-        found (points, n, 2) in cells; and evidence (points, n, 5) of whether it is right: maximum, mean and minimum of the
-        cosines, logarithm of the share of the softmax that lies around the maximum, and how far from the query the way
-        back ends, in pixels of the raster; and the cosines (points, n, cells).
+        found (points, n, 2) in cells; and evidence (points, n, 5) of whether it is right: maximum,
+        mean and minimum of the cosines, logarithm of the share of the softmax that lies around the
+        maximum, and how far from the query the way back ends, in pixels of the raster; and the
+        cosines (points, n, cells).
     """
     shape = maps.shape[1:3]
     wanted = F.normalize(sample(maps, torch.tensor(frame), points), dim=-1)  # (points, channels)
     first, last = int(part[0]), int(part[-1])
-    looked = maps[first : last + 1] if last - first + 1 == len(part) else maps[part]  # a view where it can be one: maps are large
+    # a view where it can be one: maps are large
+    looked = maps[first : last + 1] if last - first + 1 == len(part) else maps[part]
     cosine = wanted @ looked.flatten(0, 2).T  # (points, n × cells)
     cosine = cosine.unflatten(1, (len(part), -1))
     found, near = soft_argmax(cosine, shape)
     with torch.no_grad():
-        returning = F.normalize(sample(maps, part, found.detach()), dim=-1) @ maps[frame].flatten(0, 1).T  # (points, n, cells)
+        # (points, n, cells)
+        returning = (
+            F.normalize(sample(maps, part, found.detach()), dim=-1) @ maps[frame].flatten(0, 1).T
+        )
         back = ((soft_argmax(returning, shape)[0] - points.unsqueeze(1)) * raster).norm(dim=-1)
         flat = cosine.detach()
         share = near.detach() - torch.logsumexp(TEMPERATURE * flat, -1)
@@ -185,7 +238,9 @@ def match(maps, frame, points, part, raster):
 
 
 def sample(maps, frames, points):
-    """Bilinear reading of maps (frames, rows, columns, channels) at points (…, 2) in cells: (…, channels)."""
+    """Bilinear reading of maps (frames, rows, columns, channels) at points (…, 2) in cells: (…,
+    channels).
+    """
     rows, columns = maps.shape[1:3]
     x, y = (points - 0.5).unbind(-1)
     x, y = x.clamp(0, columns - 1), y.clamp(0, rows - 1)
@@ -203,7 +258,8 @@ def soft_argmax(cosine, shape):
     Args:
         cosine: (…, rows × columns).  shape: (rows, columns).
     Returns:
-        (…, 2) as x, y in cells, and (…,) the logarithm of the sum of the exponentials around the best cell.
+        (…, 2) as x, y in cells, and (…,) the logarithm of the sum of the exponentials around the
+        best cell.
     """
     rows, columns = shape
     best = cosine.argmax(-1, keepdim=True)
@@ -214,6 +270,6 @@ def soft_argmax(cosine, shape):
     near = cosine.gather(-1, row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1))
     near = (TEMPERATURE * near).masked_fill(~inside, -torch.inf)
     weight = near.softmax(-1)
-    return torch.stack([(weight * column).sum(-1), (weight * row).sum(-1)], -1) + 0.5, near.logsumexp(-1)
-
-
+    return torch.stack(
+        [(weight * column).sum(-1), (weight * row).sum(-1)], -1
+    ) + 0.5, near.logsumexp(-1)

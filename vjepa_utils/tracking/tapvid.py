@@ -1,7 +1,7 @@
 """TAP-Vid's own files, read without trusting them, and its table.
 
-The data sets are pickles, and a pickle can run anything. This reader admits plain containers, strings, bytes, numbers and
-numpy arrays, and says by name what it refused.
+The data sets are pickles, and a pickle can run anything. This reader admits plain containers,
+strings, bytes, numbers and numpy arrays, and says by name what it refused.
 """
 
 import codecs
@@ -19,7 +19,11 @@ from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
 from vjepa_utils.tracking.points import RASTER, track
 
 EVERY = 5  # frames between the queries of the strided mode
-COLUMNS = {"average_pts_within_thresh": "δ_avg", "average_jaccard": "AJ", "occlusion_accuracy": "OA"}
+COLUMNS = {
+    "average_pts_within_thresh": "δ_avg",
+    "average_jaccard": "AJ",
+    "occlusion_accuracy": "OA",
+}
 COLUMNS |= {f"pts_within_{d}": f"δ_{d}" for d in THRESHOLDS}
 ARRAY = "the class numpy.ndarray, as a name only: a pickle that calls it fails"
 
@@ -38,7 +42,9 @@ def _empty_array(kind, shape, code):
 def _array_in_band(buffer, dtype, shape, order, axes=None):
     """How protocol 5 writes arrays; order "K" gives them with their axes in the order of memory."""
     array = np.frombuffer(buffer, dtype)
-    return array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
+    return (
+        array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
+    )
 
 
 def _scalar(dtype, data):
@@ -61,7 +67,10 @@ def _dtype(code, *flags):
 
 ADMITTED = {("numpy", "ndarray"): ARRAY, ("numpy", "dtype"): _dtype, ("_codecs", "encode"): _bytes}
 for _core in ("numpy.core", "numpy._core"):
-    ADMITTED |= {(f"{_core}.multiarray", "_reconstruct"): _empty_array, (f"{_core}.multiarray", "scalar"): _scalar}
+    ADMITTED |= {
+        (f"{_core}.multiarray", "_reconstruct"): _empty_array,
+        (f"{_core}.multiarray", "scalar"): _scalar,
+    }
     ADMITTED |= {(f"{_core}.numeric", "_frombuffer"): _array_in_band}
 
 
@@ -76,24 +85,33 @@ class _Restricted(pickle.Unpickler):
 
 
 def load_pickle(path):
-    """What a pickle of arrays and plain containers holds. ValueError names what was refused, or says that it is cut off."""
+    """What a pickle of arrays and plain containers holds. ValueError names what was refused, or
+    says that it is cut off.
+    """
     try:
         with open(path, "rb") as file:
             return _Restricted(file).load()
     except Refused as error:
-        raise ValueError(f"{path} is refused: it asks for {error}, and only arrays and plain containers are admitted.") from None
+        raise ValueError(
+            f"{path} is refused: it asks for {error}, and only arrays and plain containers are "
+            "admitted."
+        ) from None
     except OSError:
         raise
     except Exception as error:  # whatever a damaged file makes of itself
-        raise ValueError(f"{path} is no whole pickle: it is cut off, damaged or of another kind ({type(error).__name__}).") from None
+        raise ValueError(
+            f"{path} is no whole pickle: it is cut off, damaged or of another kind "
+            f"({type(error).__name__})."
+        ) from None
 
 
 def clips(path):
-    """The clips of a TAP-Vid file (DAVIS, RGB-Stacking), or of a folder of such (Kinetics), one after another.
+    """The clips of a TAP-Vid file (DAVIS, RGB-Stacking), or of a folder of such (Kinetics), one
+    after another.
 
     Yields:
-        name; frames uint8 (T, 256, 256, 3), resized without regard to the aspect; tracks (points, T, 2) float32 as x, y in pixels
-        of these; occluded (points, T) bool.
+        name; frames uint8 (T, 256, 256, 3), resized without regard to the aspect; tracks (points,
+        T, 2) float32 as x, y in pixels of these; occluded (points, T) bool.
     """
     path = Path(path)
     if not path.exists():
@@ -105,31 +123,53 @@ def clips(path):
         content = load_pickle(file)
         if not isinstance(content, (dict, list)) or not content:
             raise ValueError(f"{file} is no TAP-Vid file: it must hold a dict or a list of clips.")
-        named = content.items() if isinstance(content, dict) else ((f"{file.stem} {i}", clip) for i, clip in enumerate(content))
+        named = (
+            content.items()
+            if isinstance(content, dict)
+            else ((f"{file.stem} {i}", clip) for i, clip in enumerate(content))
+        )
         for name, clip in named:
             try:
                 yield str(name), *_clip(clip)
             except (KeyError, TypeError, ValueError, OSError, AttributeError, IndexError) as error:
-                raise ValueError(f"{file}: clip {name!r} is not as TAP-Vid has it ({type(error).__name__}: {error}).") from None
+                raise ValueError(
+                    f"{file}: clip {name!r} is not as TAP-Vid has it ({type(error).__name__}: "
+                    f"{error})."
+                ) from None
 
 
 def _clip(clip):
-    frames = [np.asarray(Image.open(io.BytesIO(f)).convert("RGB")) if isinstance(f, bytes) else f for f in clip["video"]]
+    frames = [
+        np.asarray(Image.open(io.BytesIO(f)).convert("RGB")) if isinstance(f, bytes) else f
+        for f in clip["video"]
+    ]
     tracks, occluded = np.asarray(clip["points"], np.float32), np.asarray(clip["occluded"], bool)
-    if tracks.shape != (*occluded.shape, 2) or occluded.ndim != 2 or occluded.shape[1] != len(frames) or not len(occluded):
+    if (
+        tracks.shape != (*occluded.shape, 2)
+        or occluded.ndim != 2
+        or occluded.shape[1] != len(frames)
+        or not len(occluded)
+    ):
         raise ValueError(f"{len(frames)} frames, points {tracks.shape}, occluded {occluded.shape}")
     if not np.isfinite(tracks).all():
         raise ValueError("points that are no numbers")
-    if any(np.asarray(f).dtype != np.uint8 or np.asarray(f).ndim != 3 or f.shape[2] != 3 for f in frames):
+    if any(
+        np.asarray(f).dtype != np.uint8 or np.asarray(f).ndim != 3 or f.shape[2] != 3
+        for f in frames
+    ):
         raise ValueError("video must be uint8 (frames, height, width, 3)")
-    square = [resized(f, (RASTER, RASTER)).round().to(torch.uint8).permute(1, 2, 0).numpy() for f in frames]
+    square = [
+        resized(f, (RASTER, RASTER)).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        for f in frames
+    ]
     return np.stack(square), tracks * RASTER, occluded
 
 
 def queries(tracks, occluded, mode):
     """Queries of a clip, and which point each is of.
 
-    mode: "first", one a point, where it is first visible; "strided", every 5 frames where it is visible.
+    mode: "first", one a point, where it is first visible; "strided", every 5 frames where it is
+        visible.
     Returns:
         (queries, 3) float32 as t, x, y; (queries,) int.
     """
@@ -159,18 +199,24 @@ def evaluate(frames, tracks, occluded, follow, mode="first"):
     asked[:, 1:] = asked[:, 1:].clip(0, RASTER)  # annotators' points may lie just beyond the edge
     found = follow(frames, asked)
     truth = occluded[point][None], tracks[point][None]
-    metrics = tapvid_metrics(asked[None, :, [0, 2, 1]], *truth, ~found.visible[None], found.xy[None], mode)
+    metrics = tapvid_metrics(
+        asked[None, :, [0, 2, 1]], *truth, ~found.visible[None], found.xy[None], mode
+    )
     return {name: float(share[0]) for name, share in metrics.items()}
 
 
 def table(path, encoder, head=None, size=RASTER, mode="first", count=None):
-    """Lines of the table of a data set, in per cent: one for each clip (at most `count`), and the mean over them."""
+    """Lines of the table of a data set, in per cent: one for each clip (at most `count`), and the
+    mean over them.
+    """
     yield "".join(f"{title:>8}" for title in COLUMNS.values()) + "  clip"
     every = []
     for number, (name, *clip) in enumerate(clips(path)):
         if number == count:
             break
-        found = evaluate(*clip, lambda frames, asked: track(frames, asked, encoder, head, size), mode)
+        found = evaluate(
+            *clip, lambda frames, asked: track(frames, asked, encoder, head, size), mode
+        )
         if found is None:
             warnings.warn(f"No point of clip {name} is ever visible: it is left out.", stacklevel=2)
             continue
