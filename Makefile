@@ -14,6 +14,7 @@ test: $(READY)  ## the tests, the executed notebook among them
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check vjepa_utils tests benchmarks make_figures.py
 
 notebook: $(READY)
 	$(BIN)/jupyter lab Exploration.ipynb
