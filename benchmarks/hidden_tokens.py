@@ -10,7 +10,6 @@ side 160.
 """
 
 import argparse
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +87,6 @@ def main():
     parser.add_argument("--encoder", default="vjepa2-demo")
     parser.add_argument("--scenes", type=int, default=50)
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # rendered scenes can move fast enough to look like cuts
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
     # a share of the tokens
     columns = [f"{name:13} beats" for name in ("mean", "nearest", "same place")]

@@ -7,7 +7,6 @@ scenes. What takes long is measured on the first 20 scenes.
 """
 
 import argparse
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +201,6 @@ def main():
     )
     parser.add_argument("--scenes", type=int, default=SCENES)
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # rendered scenes can move fast enough to look like cuts
     encoder = vj.load_encoder(dtype=torch.float32)
     head, others = load_head(), [load_head(name) for name in arguments.heads]
     clips = scene_clips(arguments.scenes)

@@ -6,7 +6,6 @@ active attention.
 """
 
 import json
-import warnings
 from pathlib import Path
 
 import torch
@@ -24,7 +23,6 @@ def error(a, b):
 
 @torch.no_grad()
 def main():
-    warnings.simplefilter("ignore")  # random frames look like cuts
     encoder = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.float32)
     print(f"{'case':10} {'picture':>9} {'stock':>8} {'true':>8} {'visible':>8} {'predictor':>9}")
     for name, about in json.loads((GOLDEN / "cases.json").read_text()).items():

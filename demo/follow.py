@@ -96,7 +96,7 @@ class Following(Stage):
         error = (found - truth) * RASTER / cells
         far = error.detach().norm(dim=-1) > 6
         likely = (TEMPERATURE * cosine).log_softmax(-1).unflatten(-1, (rows, columns))[visible]  # (visible, rows, columns)
-        cell = -sample(likely.unsqueeze(-1), torch.arange(len(likely)), truth[visible]).mean()
+        cell = -sample(likely.unsqueeze(-1), truth[visible]).mean()
         place = F.huber_loss(error[visible], torch.zeros_like(error[visible]), delta=4)
         occluded, wrong = self.head.doubts(evidence).unbind(-1)
         judged = F.binary_cross_entropy_with_logits(occluded, (~visible).float())

@@ -179,7 +179,10 @@ def test_matched_colours_of_the_same_thing_are_the_same():
     first, second = vj.PCAColours().fit(ours), vj.PCAColours().fit(theirs)
     assert not np.allclose(first.colours(ours), second.colours(theirs), atol=0.1)
     shares = sorted(second.explained_variance_ratio)
-    second.match(theirs, first, ours)
+    before = second.colours(theirs)
+    matched = second.match(theirs, first, ours)
+    assert np.array_equal(second.colours(theirs), before) and not hasattr(second, "matched")
+    second = matched
     assert np.allclose(first.colours(ours), second.colours(theirs), atol=1e-4)
     assert (
         second.matched == pytest.approx([1, 1, 1], abs=1e-4)

@@ -1,5 +1,6 @@
 """Preprocessing, contexts and loading."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,6 @@ def test_contexts_cover_the_frames(tiny, context, frames):
     assert features.grid == tiny.grid(FRAMES, size=32, context=context) == (len(frames), 2, 3)
 
 
-@pytest.mark.filterwarnings("ignore:A cut")
 def test_contexts_are_what_they_say(tiny):
     """Each context equals the joint encoding of just its frames."""
     alone = lambda *numbers: tiny.encode(FRAMES[list(numbers)], context="clip", size=32).values
@@ -261,6 +260,43 @@ def test_a_stopped_run_goes_on_where_it_was(tiny, film, batches, tmp_path, conte
     assert torch.equal(tiny.encode(film(), context, 32, out=out).values, kept.values)
     # of the second run, nothing was computed twice
     assert batches.count == 2 * total and not Path(f"{out}.partial").exists()
+
+
+def test_cuts_are_data_and_outlive_a_stopped_run(tiny, batches, tmp_path, monkeypatch):
+    """Pairs 2+3 and 18+19 join black and white; the run stops between them."""
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    monkeypatch.setitem(BATCH_TOKENS, "cpu", 12)
+    frames = np.zeros((24, 32, 48, 3), np.uint8)
+    frames[3:19] = 255
+    path, out = write_video(tmp_path / "cuts.mp4", frames), tmp_path / "cuts.safetensors"
+    kept = tiny.encode(path, size=32)
+    assert kept.cuts == ((2, 3), (18, 19)) and kept[:5].cuts == ((2, 3),)
+    kept.save(tmp_path / "kept.safetensors")
+    assert vj.Features.load(tmp_path / "kept.safetensors").cuts == kept.cuts
+    batches.stop_after(2)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.encode(path, size=32, out=out)
+    batches.stop_after(100)
+    again = tiny.encode(path, size=32, out=out)
+    assert again.cuts == kept.cuts and torch.equal(again.values, kept.values)
+
+
+def test_reprs_say_what_is_held(tiny, film):
+    video, features = film(), tiny.encode(FRAMES, size=32)
+    assert repr(video) == "Video(film.mp4, 23 frames 0 to 22, 0.00 to 0.73 s, 48×32 pixels)"
+    text = "3 steps × 2×3 × 96 channels, model, frames 0 to 4"
+    assert repr(features).startswith(f"Features({text}")
+    assert repr(vj.PCAColours()) == "PCAColours(not fitted)"
+    basis = vj.PCAColours().fit(features)
+    share = 100 * basis.explained_variance_ratio.sum()
+    assert repr(basis) == f"PCAColours(first three components: {share:.0f} % of the variance)"
+
+
+def test_the_fingerprint_is_computed_once(golden, monkeypatch):
+    fresh, hashed = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.float32), []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(hashlib, "sha256", lambda *given: hashed.append(1) or sha256(*given))
+    assert fresh.fingerprint == fresh.fingerprint and len(hashed) == 1
 
 
 def test_a_run_that_is_stopped_when_all_is_written(tiny, film, batches, tmp_path, monkeypatch):
@@ -452,14 +488,12 @@ def test_the_package_and_its_help_load_neither_torch_nor_transformers():
 
 def test_bfloat16_stays_near_float32(golden):
     frames = golden["larger"][1]["frames"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # random frames look like cuts
-        exact, rounded = (
-            vj.load_encoder(GOLDEN / "model", device="cpu", dtype=dtype)
-            .encode(frames, context="clip", size=128)
-            .values
-            for dtype in (torch.float32, torch.bfloat16)
-        )
+    exact, rounded = (
+        vj.load_encoder(GOLDEN / "model", device="cpu", dtype=dtype)
+        .encode(frames, context="clip", size=128)
+        .values
+        for dtype in (torch.float32, torch.bfloat16)
+    )
     assert (exact - rounded).norm() < 0.015 * exact.norm()
 
 

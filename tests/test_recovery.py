@@ -15,7 +15,6 @@ from tests.conftest import GOLDEN
 from vjepa_utils.recovery.prediction import _mask_token
 
 CASES = ["square", "clip", "landscape", "portrait", "larger"]
-pytestmark = pytest.mark.filterwarnings("ignore:A cut")  # random frames look like cuts
 
 
 def masked(golden, name):

@@ -323,10 +323,11 @@ def test_known_cuts(clips, tiny):
         "first_frame_of_each_scene"
     ][1:]
     assert known == [289, 581]
-    with pytest.warns(UserWarning, match=r"frames 288\+289, 580\+581"):
-        tiny.encode(clips / "long_781_frames_two_cuts_320x180.mp4", size=32)
-    with pytest.warns(UserWarning, match=r"frames 136\+137, 186\+187"):
-        tiny.encode(vj.read_video(clips / "bikes_scene_cuts_640x272.mp4"), size=32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tiny.encode(vj.read_video(clips / "dog_ball_1280x720.mp4", every=5), size=32)
+    long = tiny.encode(clips / "long_781_frames_two_cuts_320x180.mp4", size=32)
+    assert long.cuts == ((288, 289), (580, 581))
+    assert "a cut lies between frames 288+289, 580+581" in repr(long)
+    assert long[140:160].cuts == ((288, 289),) and long[:144].cuts == ()
+    bikes = tiny.encode(vj.read_video(clips / "bikes_scene_cuts_640x272.mp4"), size=32)
+    assert bikes.cuts == ((136, 137), (186, 187))
+    dog = tiny.encode(vj.read_video(clips / "dog_ball_1280x720.mp4", every=5), size=32)
+    assert dog.cuts == () and "cut" not in repr(dog)

@@ -1,6 +1,7 @@
 """What the commands share: the arguments that mean the same everywhere, and their checks."""
 
 import argparse
+import warnings
 from pathlib import Path
 
 SIDE = "short side of the encoded picture, or HEIGHTxWIDTH"
@@ -68,6 +69,16 @@ def check_output(arguments, *kinds, output=None, flag="-o"):
         and output.resolve() == Path(arguments.video).resolve()
     ):
         raise ValueError(f"{flag} names the clip itself, {arguments.video}: give another file.")
+
+
+def say_cuts(features):
+    """Warn, once, of tubelets that join two scenes."""
+    if features.cuts:
+        pairs = ", ".join(f"{a}+{b}" for a, b in features.cuts)
+        warnings.warn(
+            f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes.",
+            stacklevel=2,
+        )
 
 
 def size(text):

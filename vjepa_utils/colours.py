@@ -4,7 +4,7 @@ compared.
 
 import json
 import warnings
-from dataclasses import replace
+from copy import copy
 from itertools import permutations
 
 import numpy as np
@@ -41,16 +41,23 @@ class PCAColours:
             )
         self.components, self.foreground = components, foreground
 
+    def __repr__(self):
+        if not hasattr(self, "_axes"):
+            return "PCAColours(not fitted)"
+        share = 100 * self.explained_variance_ratio[:3].sum()
+        kind = ", foreground only" if self.foreground else ""
+        return f"PCAColours(first three components: {share:.0f} % of the variance{kind})"
+
     def fit(self, features, *more):
         """Fit on the tokens of one or more `Features` together; returns self. ValueError on NaN or
         unequal channels.
         """
         every = [features, *more]
-        tokens = _tokens(every)
+        tokens = _tokens([f.values for f in every])
         self._front = None
         if self.foreground:
             mean, axis, _ = _principal_axes(tokens, 1)
-            border = (_tokens([_border(f) for f in every]) - mean) @ axis[0]
+            border = (_tokens([_border(f.values) for f in every]) - mean) @ axis[0]
             self._front = mean, -axis[0] if (border > 0).mean() > 0.5 else axis[0]
             front = tokens[(tokens - mean) @ self._front[1] > 0]
             tokens = front if len(front) else tokens
@@ -71,8 +78,8 @@ class PCAColours:
         return self
 
     def match(self, features, other, others):
-        """Put the three colours into the order and sign in which they follow another basis best;
-        returns self.
+        """A new `PCAColours`: the three colours in the order and sign that follow another basis
+        best.
 
         Components of different encoders have nothing in common but the tokens. Each of these three
         is given to the one of the others that it correlates with most over those tokens (the
@@ -82,8 +89,8 @@ class PCAColours:
         Args:
             features: of this basis.  other: a fitted `PCAColours`.  others: its features, of the
                 same clip on the same grid.
-        After it, `matched` holds the three correlations, 0 to 1, float64: below 0.5 or so a colour
-        means something else.
+        In what it returns `matched` holds the three correlations, 0 to 1, float64: below 0.5 or so
+        a colour means something else.
         """
         if features.grid != others.grid:
             raise ValueError(
@@ -99,19 +106,18 @@ class PCAColours:
         order = list(
             max(permutations(range(3)), key=lambda order: np.abs(alike)[range(3), order].sum())
         )
-        self.matched, sign = (
-            np.abs(alike[range(3), order]),
-            np.where(alike[range(3), order] < 0, -1, 1),
-        )
+        sign = np.where(alike[range(3), order] < 0, -1, 1)
         low, high = self._low[order] * sign, self._high[order] * sign
-        self._low, self._high, self._flat = (
+        new, rest = copy(self), range(3, self.components)
+        new.matched = np.abs(alike[range(3), order])
+        new._low, new._high, new._flat = (
             np.minimum(low, high),
             np.maximum(low, high),
             self._flat[order],
         )
-        self._axes[:3] = self._axes[order] * sign[:, None]
-        self.explained_variance_ratio[:3] = self.explained_variance_ratio[order]
-        return self
+        new._axes = np.concatenate([self._axes[order] * sign[:, None], self._axes[3:]])
+        new.explained_variance_ratio = self.explained_variance_ratio[[*order, *rest]]
+        return new
 
     def project(self, features):
         """Principal components: float32 tensor (steps, rows, columns, components)."""
@@ -177,7 +183,7 @@ class PCAColours:
             raise ValueError("This PCAColours has no basis yet; call fit(features) first.")
         if features is None:
             return None
-        tokens = _tokens([features], most=None)
+        tokens = _tokens([features.values], most=None)
         if tokens.shape[1] != self._axes.shape[1]:
             found = f"{tokens.shape[1]} channels, the basis {self._axes.shape[1]}"
             raise ValueError(f"These features have {found}: it belongs to another encoder.")
@@ -185,14 +191,14 @@ class PCAColours:
 
 
 def _tokens(every, most=MOST_TOKENS):
-    """All tokens, or a seeded subsample: float64 (tokens, channels)."""
-    channels = {f.values.shape[-1] for f in every}
+    """All tokens of tensors (…, channels), or a seeded subsample: float64 (tokens, channels)."""
+    channels = {values.shape[-1] for values in every}
     if len(channels) > 1:
         raise ValueError(
             f"Features of {sorted(channels)} channels cannot share a basis: they are of "
             "different encoders."
         )
-    parts = [f.values.reshape(-1, f.values.shape[-1]) for f in every]
+    parts = [values.reshape(-1, values.shape[-1]) for values in every]
     total = sum(map(len, parts))
     if most and total > most:
         chosen = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
@@ -207,11 +213,9 @@ def _tokens(every, most=MOST_TOKENS):
     return tokens
 
 
-def _border(features):
-    """The tokens on the edge of the picture, as `Features` of one long row per step."""
-    v = features.values
-    edge = torch.cat([v[:, 0], v[:, -1], v[:, :, 0], v[:, :, -1]], 1)
-    return replace(features, values=edge.unsqueeze(1))
+def _border(v):
+    """The tokens of (steps, rows, columns, channels) on the edge of the picture."""
+    return torch.cat([v[:, 0], v[:, -1], v[:, :, 0], v[:, :, -1]], 1)  # (steps, edge, channels)
 
 
 def _principal_axes(tokens, components):

@@ -1,6 +1,4 @@
-"""The one data type that carries latents through everything, and the file it is written to, at once
-or as it comes.
-"""
+"""The one data type that carries latents through everything, and its file."""
 
 import json
 from dataclasses import dataclass, replace
@@ -11,7 +9,7 @@ from safetensors.torch import save_file
 from vjepa_utils.files import read_safetensors, replacing
 
 
-@dataclass
+@dataclass(repr=False)
 class Features:
     """Features of a clip on its grid.
 
@@ -20,6 +18,7 @@ class Features:
     patch_size: side of a patch in pixels of the encoded picture.
     picture_size: (height, width) that was encoded.  source_size: (height, width) of the clip.
     encoder: name of the checkpoint.
+    cuts: ((frame, frame), …), file numbers of the two frames of each step that joins two scenes.
     """
 
     values: torch.Tensor
@@ -28,6 +27,14 @@ class Features:
     picture_size: tuple
     source_size: tuple
     encoder: str
+    cuts: tuple = ()
+
+    def __repr__(self):
+        steps, rows, columns, channels = self.values.shape
+        text = f"{steps} steps × {rows}×{columns} × {channels} channels, {self.encoder}"
+        text += f", frames {self.frames.min()} to {self.frames.max()}" if steps else ""
+        joined = ", ".join(f"{a}+{b}" for a, b in self.cuts)
+        return f"Features({text}{joined and f'; a cut lies between frames {joined}'})"
 
     @property
     def grid(self):
@@ -41,7 +48,9 @@ class Features:
                 "Features take slices of steps, such as features[2:3]; single tokens are in "
                 "features.values"
             )
-        return replace(self, values=self.values[steps], frames=self.frames[steps])
+        frames = self.frames[steps]
+        cuts = tuple(pair for pair in self.cuts if list(pair) in frames.tolist())
+        return replace(self, values=self.values[steps], frames=frames, cuts=cuts)
 
     def cover(self, mask):
         """Share of each patch that a mask covers: (H, W) bool or 0/1, of the clip's size, to (rows,
@@ -86,7 +95,7 @@ class Features:
         """Write a safetensors file; nothing is left behind when that fails."""
         about = {
             name: getattr(self, name)
-            for name in ("patch_size", "picture_size", "source_size", "encoder")
+            for name in ("patch_size", "picture_size", "source_size", "encoder", "cuts")
         }
         tensors = {"values": self.values.contiguous(), "frames": self.frames.contiguous()}
         with replacing(path) as temporary:
@@ -98,4 +107,5 @@ class Features:
         tensors, about = read_safetensors(path, "features")
         for name in ("picture_size", "source_size"):
             about[name] = tuple(about[name])
+        about["cuts"] = tuple(map(tuple, about.get("cuts", ())))  # files of before have none
         return cls(**tensors, **about)

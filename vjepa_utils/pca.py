@@ -9,6 +9,7 @@ from vjepa_utils.arguments import (
     add_video,
     check_output,
     clip,
+    say_cuts,
 )
 
 
@@ -33,6 +34,7 @@ def pca(arguments):
     video = clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
     features = encoder.encode(video, arguments.context, arguments.size)
+    say_cuts(features)
     colours = vj.PCAColours().fit(features)
     if arguments.output.lower().endswith(".png"):
         vj.figures.save(vj.figures.pca_strip(video, features, colours), arguments.output)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vjepa_utils.checks import is_whole
 from vjepa_utils.reading.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoFile
 
 DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are used
@@ -32,6 +33,12 @@ class Video:
         self.indices, self.times, self.path = indices, times, path
         self.height, self.width = size
         self._source, self._frames = source, frames
+
+    def __repr__(self):
+        name = self.path.name if self.path else "array"
+        text = f"{len(self)} frames {self.indices[0]} to {self.indices[-1]}"
+        text += f", {self.times[0]:.2f} to {self.times[-1]:.2f} s" if self.path else ""
+        return f"Video({name}, {text}, {self.width}×{self.height} pixels)"
 
     def __len__(self):
         return len(self.indices)
@@ -125,9 +132,7 @@ def read_video(path, start=0, every=1, count=None):
     if not path.exists() or name == "":
         raise FileNotFoundError(f"There is no file or folder {str(name)!r}.")
     for name, value in (("every", every), ("count", count)):
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1
-        ):
+        if value is not None and not is_whole(value, 1):
             raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
     source = (
         ImageFolder(path) if path.is_dir() or path.suffix.lower() in IMAGES else VideoFile(path)
@@ -184,7 +189,7 @@ def _frame_number(start, times, path):
         if seconds >= end:
             raise ValueError(f"start {start} is beyond the end of {path}, which lasts {end:.2f} s.")
         return int(np.searchsorted(times, seconds + 1e-3, side="right")) - 1
-    if isinstance(start, bool) or not isinstance(start, (int, np.integer)) or start < 0:
+    if not is_whole(start, 0):
         raise ValueError(
             f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.'
         )

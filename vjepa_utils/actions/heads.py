@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from vjepa_utils.checks import is_whole
 from vjepa_utils.encoders.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
 from vjepa_utils.encoders.devices import best_device, fast_dtype
 from vjepa_utils.encoders.encoder import Encoder
@@ -48,7 +49,7 @@ class Classification:
 
     @classmethod
     def of(cls, logits, names, top, frames, name, remark=""):
-        if isinstance(top, bool) or not isinstance(top, (int, np.integer)) or top < 1:
+        if not is_whole(top, 1):
             raise ValueError(f"top must be a whole number of at least 1, not {top!r}.")
         mean = logits.softmax(1).mean(0)
         best = mean.argsort(descending=True, stable=True)[:top]

@@ -9,7 +9,6 @@ hundreds of thousands.
 import hashlib
 import json
 import os
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -252,15 +251,17 @@ def clip_features(video, encoder, size=None, context=None):
     """
     video = as_video(video)
     chosen = np.linspace(0, len(video) - 1, CLIP_FRAMES).round().astype(int)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "A cut seems")  # frames far apart look like cuts
-        features = encoder.encode(video.at(chosen), context, size)
+    features = encoder.encode(video.at(chosen), context, size)
     places = tuple(min(PLACES, side) for side in features.grid[1:])
     # (steps, rows, columns, channels)
     pooled = F.adaptive_avg_pool2d(features.values.permute(0, 3, 1, 2), places).permute(0, 2, 3, 1)
     frames = torch.from_numpy(video.indices[chosen].astype(np.int64))[features.frames]
     return replace(
-        features, values=pooled.contiguous(), frames=frames, source_size=(video.height, video.width)
+        features,
+        values=pooled.contiguous(),
+        frames=frames,
+        source_size=(video.height, video.width),
+        cuts=(),  # frames far apart look like cuts
     )
 
 

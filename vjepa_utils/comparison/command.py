@@ -8,6 +8,7 @@ from vjepa_utils.arguments import (
     check_output,
     clip,
     point,
+    say_cuts,
 )
 
 
@@ -65,7 +66,9 @@ def _features_of_all(arguments):
     check_output(arguments, ".png")
     video = clip(arguments)
     encoders = [vj.load_encoder(name) for name in arguments.encoders]
-    return video, vj.comparison.on_one_grid(encoders, video, arguments.size, arguments.context)
+    found = vj.comparison.on_one_grid(encoders, video, arguments.size, arguments.context)
+    say_cuts(next(iter(found.values())))
+    return video, found
 
 
 def compare(arguments):

@@ -28,7 +28,7 @@ def encoders_strip(video, features, most=6):
         if first is None:
             first = colours, each
         else:
-            colours.match(each, *first)
+            colours = colours.match(each, *first)
             share += f", r {' '.join(f'{r:.2f}' for r in colours.matched)}"
         rows[name.split("/")[-1]] = colours.colours(each)
         about.append(share)

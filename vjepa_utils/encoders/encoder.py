@@ -1,8 +1,8 @@
 """The encoder: clips to features on their true grid."""
 
 import hashlib
-import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +10,18 @@ import psutil
 import torch
 from tqdm.auto import tqdm
 
-from vjepa_utils.encoders.feature_file import FeatureFile
+from vjepa_utils.checks import is_whole
+from vjepa_utils.encoders.feature_file import FeatureFile, FeatureList
 from vjepa_utils.encoders.pixels import resized
+from vjepa_utils.encoders.plan import Plan
 from vjepa_utils.encoders.vjepa2 import encode_tokens
-from vjepa_utils.features import Features
 from vjepa_utils.reading.cuts import cuts_between
 from vjepa_utils.video import as_video
 
-# enough to keep the device busy; bounds memory
-BATCH_TOKENS = {
-    "cpu": 2048,
-    "mps": 8192,
-    "cuda": 32768,
-}
-FRAMES_AT_ONCE = (
-    4  # even; decoded frames of the clip's own size are held no longer than until they are resized
-)
+# Enough to keep the device busy; bounds memory.
+BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
+# Even. Decoded frames of the clip's own size are held no longer than until they are resized.
+FRAMES_AT_ONCE = 4
 
 
 class Encoder:
@@ -55,12 +51,7 @@ class Encoder:
 
     def grid(self, video, size=None, context=None):
         """(steps, rows, columns) that `encode` would give."""
-        video = as_video(video)
-        height, width = self._picture_size(video.height, video.width, size)
-        length = self._context_length(context, len(video))
-        full, rest = divmod(len(video), length)
-        steps = full * -(-length // 2) + -(-rest // 2)  # an odd last frame is paired with itself
-        return steps, height // self.patch_size, width // self.patch_size
+        return self.plan(as_video(video), context, size).grid
 
     @torch.no_grad()
     def encode(self, video, context=None, size=None, layer=None, positions="true", out=None):
@@ -81,60 +72,40 @@ class Encoder:
                 they do.
             out: None, or a file that the features go to instead of memory, such as
                 "film.safetensors"; `Features.load` reads it. A stopped run leaves OUT.partial, and
-                the same call goes on from there (and warns of cuts from there on only); where the
-                file is whole already, it is only loaded.
+                the same call goes on from there; where the file is whole already, it is only
+                loaded.
         Returns:
             Features, values (steps, rows, columns, channels); with `out`, they are memory-mapped.
+            `cuts` names the pairs of frames that one tubelet joins although a cut lies between.
         Raises:
-            ValueError: an argument is out of range; OUT.partial is of another run.  MemoryError:
-                the frames of one context
-            cannot fit.  OSError: `out` cannot be written.
+            ValueError: an argument is out of range; OUT.partial is of another run.
+            MemoryError: the frames of one context cannot fit.
+            OSError: `out` cannot be written.
         """
         video = as_video(video)
-        if layer is not None and not (_whole(layer) and 1 <= layer <= self.depth):
+        if layer is not None and not (is_whole(layer, 1) and layer <= self.depth):
             raise ValueError(
                 f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, "
                 f"not {layer!r}."
             )
-        if positions not in ("true", "stock"):
-            raise ValueError(f'positions must be "true" or "stock", not {positions!r}.')
-        if positions == "stock" and self.training_size is None:
-            raise ValueError(
-                f'positions="stock" is of V-JEPA 2; transformers gives {self.name}, an image '
-                "encoder, true positions."
-            )
-        side = self.training_size // self.patch_size if positions == "stock" else None
-        height, width = self._picture_size(video.height, video.width, size)
-        length = self._context_length(context, len(video))
-        rows, columns = height // self.patch_size, width // self.patch_size
-        steps = -(-length // 2)  # of one context
-        tokens = steps * rows * columns
-        self.check_memory(tokens, length, rows * columns)
-        batch = max(1, BATCH_TOKENS[self.device.type] // tokens)  # contexts
+        square, plan = self._square(positions), self.plan(video, context, size)
+        self.check_memory(plan.tokens, plan.context, plan.tokens // plan.steps)
+        batch = max(1, BATCH_TOKENS[self.device.type] // plan.tokens)  # contexts
         about = dict(
             patch_size=self.patch_size,
-            picture_size=(height, width),
+            picture_size=plan.size,
             source_size=(video.height, video.width),
             encoder=self.name,
         )
-        file, start, values, cuts = None, 0, [], []
-        if out is not None:
+        if out is None:
+            store = FeatureList(about)
+        else:
             if video.path and Path(out).resolve() == video.path.resolve():
                 raise ValueError(f"out names the clip itself, {out}: give another file.")
-            run = dict(
-                clip=video.identity,
-                encoder=self.name,
-                weights=self.fingerprint,
-                device=self.device.type,
-                dtype=self.dtype,
-            )
-            run |= dict(mean=self.mean.tolist(), std=self.std.tolist(), size=(height, width))
-            run |= dict(context=length, layer=layer, positions=positions)
-            shape = *self.grid(video, (height, width), context), self.channels
-            file = FeatureFile(out, run, about, shape, batch * steps)
-            start = (
-                len(video) if file.whole or file.steps == shape[0] else file.steps // steps * length
-            )
+            run = self._run(video, plan, layer, positions)
+            shape = *plan.grid, self.channels
+            store = FeatureFile(out, run, about, shape, batch * plan.steps)
+        start = len(video) if store.steps == plan.grid[0] else plan.first_frame(store.steps)
         with tqdm(
             total=len(video),
             initial=start,
@@ -143,29 +114,58 @@ class Encoder:
             delay=2,
             leave=False,
         ) as progress:
-            for pixels, found in _read_ahead(
-                self._batches(video, start, batch * length, length > 1, (height, width))
-            ):
-                cuts += found
-                for group in _groups(len(pixels), length):  # (groups, length) positions in `pixels`
+            batches = self._batches(video, start, batch * plan.context, plan)
+            for pixels, cuts in _read_ahead(batches):
+                store.note(cuts)
+                for group in plan.groups(len(pixels)):  # (groups, length) positions in `pixels`
                     # (groups, tokens, channels)
-                    x = self._tokens(pixels[group].to(self.device), layer, side)
-                    (file or values).append(x.float().cpu().view(-1, rows, columns, self.channels))
+                    x = self._tokens(pixels[group].to(self.device), layer, square)
+                    store.append(x.float().cpu().view(-1, *plan.picture_grid, self.channels))
                 progress.update(len(pixels))
-        if cuts:
-            pairs = ", ".join(f"{a}+{b}" for a, b in cuts)
-            warnings.warn(
-                f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes.",
-                stacklevel=3,
-            )
-        covered = [video.indices[group].reshape(-1, 2) for group in _groups(len(video), length)]
-        covered = torch.from_numpy(np.concatenate(covered).astype(np.int64))
-        return file.finish(covered) if file else Features(torch.cat(values), covered, **about)
+        return store.finish(plan.covered(video.indices))
 
-    @property
+    def plan(self, video, context=None, size=None):
+        """The `Plan` that `encode` would follow; arguments as for it."""
+        return Plan(
+            len(video),
+            self._context_length(context, len(video)),
+            self._picture_size(video.height, video.width, size),
+            self.patch_size,
+        )
+
+    def _square(self, positions):
+        """Side of the square grid that stock transformers counts on; None for true positions."""
+        if positions not in ("true", "stock"):
+            raise ValueError(f'positions must be "true" or "stock", not {positions!r}.')
+        if positions == "true":
+            return None
+        if self.training_size is None:
+            raise ValueError(
+                f'positions="stock" is of V-JEPA 2; transformers gives {self.name}, an image '
+                "encoder, true positions."
+            )
+        return self.training_size // self.patch_size
+
+    def _run(self, video, plan, layer, positions):
+        """What is computed of what: files of equal runs hold the same features, bit for bit."""
+        return dict(
+            clip=video.identity,
+            encoder=self.name,
+            weights=self.fingerprint,
+            device=self.device.type,
+            dtype=self.dtype,
+            mean=self.mean.tolist(),
+            std=self.std.tolist(),
+            size=plan.size,
+            context=plan.context,
+            layer=layer,
+            positions=positions,
+        )
+
+    @cached_property
     def fingerprint(self):
-        """SHA-256 of the weights, the same in float32 and bfloat16: they are rounded to that. A
-        predictor does not count.
+        """SHA-256 of the weights, computed once. The same in float32 and bfloat16: they are rounded
+        to that. A predictor does not count.
         """
         digest = hashlib.sha256()
         for name, parameter in self.model.named_parameters():
@@ -193,32 +193,24 @@ class Encoder:
             ValueError: an argument is out of range, or there is no predictor.  MemoryError: the
                 frames cannot fit.
         """
-        # a study, above this room: known only when it is asked for
-        from vjepa_utils.recovery.prediction import (
-            recover,
-        )
+        # A study, above this room: imported only when it is asked for.
+        from vjepa_utils.recovery.prediction import recover
 
         return recover(self, video, hidden, mask_token, size)
 
-    def _batches(self, video, start, count, paired, size):
+    def _batches(self, video, start, count, plan):
         """Normalised pixels of `count` frames at a time, (n, 3, height, width), and file numbers of
-        pairs with a cut between.
+        the pairs of frames, encoded as one tubelet, between which there is a cut.
         """
         while start < len(video):  # a damaged file turns out shorter
-            pixels, cuts, end = (
-                torch.empty(min(count, len(video) - start), 3, *size),
-                [],
-                min(start + count, len(video)),
-            )
+            end, cuts = min(start + count, len(video)), []
+            pixels = torch.empty(end - start, 3, *plan.size)
             for first in range(start, end, FRAMES_AT_ONCE):
                 frames = video[first : min(first + FRAMES_AT_ONCE, end)]
-                pixels[first - start :][: len(frames)] = self.pixels(frames, size)
-                if paired and len(frames):
-                    cuts += cuts_between(
-                        frames,
-                        np.arange(len(frames) // 2 * 2).reshape(-1, 2),
-                        video.indices[first:],
-                    )
+                pixels[first - start :][: len(frames)] = self.pixels(frames, plan.size)
+                if plan.context > 1 and len(frames):
+                    pairs = np.arange(len(frames) // 2 * 2).reshape(-1, 2)
+                    cuts += cuts_between(frames, pairs, video.indices[first:])
             yield pixels[: max(0, len(video) - start)], cuts
             start += count
 
@@ -230,7 +222,7 @@ class Encoder:
         named = self.contexts | {"clip": frames}
         if isinstance(context, (str, type(None))) and context in named:
             return named[context]
-        if _whole(context) and context >= 2 and context % 2 == 0:
+        if is_whole(context) and context >= 2 and context % 2 == 0:
             return int(context)
         raise ValueError(
             f'context must be "pair", "clip", "frame" or an even number of frames, not {context!r}.'
@@ -239,7 +231,9 @@ class Encoder:
     def _picture_size(self, height, width, size):
         patch = self.patch_size
         if isinstance(size, (tuple, list)):
-            if len(size) != 2 or not all(_whole(v) and v >= patch and v % patch == 0 for v in size):
+            if len(size) != 2 or not all(
+                is_whole(v) and v >= patch and v % patch == 0 for v in size
+            ):
                 raise ValueError(
                     f"size must be (height, width) in multiples of the patch, {patch} pixels, "
                     f"not {size!r}."
@@ -247,7 +241,7 @@ class Encoder:
             return tuple(int(v) for v in size)
         if size is None:
             size = max(16 * patch, self.training_size or 0)
-        if not _whole(size) or size < patch:
+        if not is_whole(size) or size < patch:
             raise ValueError(
                 f"size must be a number of pixels of at least the patch, {patch}, or (height, "
                 f"width), not {size!r}."
@@ -260,9 +254,8 @@ class Encoder:
     def pixels(self, frames, size):
         """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
         pixels = torch.empty(len(frames), 3, *size)
-        for slot, frame in zip(
-            pixels, frames, strict=True
-        ):  # one at a time: large pictures in float32 are large
+        # One at a time: large pictures in float32 are large.
+        for slot, frame in zip(pixels, frames, strict=True):
             slot.copy_((resized(frame, size) / 255 - self.mean) / self.std)
         return pixels
 
@@ -300,16 +293,3 @@ def _read_ahead(batches):
         while (batch := following.result()) is not None:
             following = reader.submit(next, batches, None)
             yield batch
-
-
-def _groups(count, length):
-    """Positions of `count` frames in contexts of `length`: arrays (groups, even length)."""
-    full = count // length * length
-    for positions, width in ((np.arange(full), length), (np.arange(full, count), count - full)):
-        if len(positions):
-            group = positions.reshape(-1, width)
-            yield np.concatenate([group, group[:, -1:]], 1) if width % 2 else group
-
-
-def _whole(value):
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

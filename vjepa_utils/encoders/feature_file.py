@@ -1,12 +1,37 @@
-"""A file of features that grows with the encoding, and goes on where it was stopped."""
+"""Where features go while they are encoded: to memory, or to a file that outlives a stopped run."""
 
 import json
 import math
 import os
 from pathlib import Path
 
+import torch
+
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable
+
+CUT_ROOM = 24  # bytes of the header for each step: at most one cut lies in a step
+
+
+class FeatureList:
+    """Features in memory. about: the fields of `Features` but values, frames and cuts."""
+
+    steps = 0  # that are there already
+
+    def __init__(self, about):
+        self.about, self.values, self.cuts = about, [], []
+
+    def note(self, cuts):
+        """File numbers of pairs of frames with a cut between, in steps that `append` will bring."""
+        self.cuts += cuts
+
+    def append(self, values):
+        """The next steps, (steps, rows, columns, channels)."""
+        self.values.append(values)
+
+    def finish(self, frames):
+        """The `Features`. frames: as those of `Features`."""
+        return Features(torch.cat(self.values), frames, **self.about, cuts=tuple(self.cuts))
 
 
 class FeatureFile:
@@ -19,8 +44,8 @@ class FeatureFile:
         path: of the whole file.
         run: {word: value}, what is computed of what; runs alike in all of it give the same
             features, bit for bit.
-        about: the fields of `Features` but values and frames.  shape: of the values, (steps, rows,
-            columns, channels).
+        about: the fields of `Features` but values, frames and cuts.  shape: of the values, (steps,
+            rows, columns, channels).
         batch: how many steps are written at a time; a batch that was not written whole is written
             anew.
     After it, `steps` are there already; `whole` if nothing is left to do.
@@ -31,17 +56,15 @@ class FeatureFile:
     def __init__(self, path, run, about, shape, batch):
         check_writable(path)
         self.path, self.partial = Path(path), Path(f"{path}.partial")
-        self.shape, self.about, self.run = (
-            shape,
-            about,
-            {word: str(value) for word, value in run.items()},
-        )
+        self.shape, self.about, self.cuts = shape, about, []
+        self.run = {word: str(value) for word, value in run.items()}
         self.whole = self._announced(self.path)[0] == self.run
-        self.steps, header = 0, self._header(shape[0])
+        self.steps = shape[0] if self.whole else 0
+        header = self._header(shape[0])
         self.start, self.step_size = len(header), 4 * shape[1] * shape[2] * shape[3]  # bytes
         if self.whole:
             return
-        other, announced = self._announced(self.partial)
+        other, announced, cuts = self._announced(self.partial)
         if other is not None and other != self.run:
             unlike = ", ".join(word for word in self.run if self.run[word] != other.get(word))
             raise ValueError(
@@ -56,6 +79,14 @@ class FeatureFile:
                 steps // batch * batch if steps < announced or announced < shape[0] else shape[0]
             )
             os.truncate(self.partial, self.start + self.steps * self.step_size)
+            self.cuts = cuts
+
+    def note(self, cuts):
+        """File numbers of pairs of frames with a cut between, in steps that `append` will bring."""
+        new = [list(pair) for pair in cuts if list(pair) not in self.cuts]  # a batch written anew
+        if new:
+            self.cuts = sorted(self.cuts + new)
+            self._write(self._header(self.shape[0]), "r+b")
 
     def append(self, values):
         """The next steps, (steps, rows, columns, channels)."""
@@ -74,14 +105,12 @@ class FeatureFile:
         return Features.load(self.path)
 
     def _header(self, steps):
-        """8 bytes of its length, and JSON, padded to the same length for any number of steps."""
-        # channels are even, so int64 is aligned
-        shape, end = (
-            (steps, *self.shape[1:]),
-            4 * math.prod(self.shape[1:]) * steps,
-        )
+        """8 bytes of its length, and JSON, padded to one length for any steps and cuts."""
+        # Channels are even, so int64 is aligned.
+        shape, end = (steps, *self.shape[1:]), 4 * math.prod(self.shape[1:]) * steps
+        about = json.dumps(self.about | {"cuts": self.cuts})
         tensors = {
-            "__metadata__": {"features": json.dumps(self.about), "run": json.dumps(self.run)},
+            "__metadata__": {"features": about, "run": json.dumps(self.run)},
             "values": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]},
             "frames": {
                 "dtype": "I64",
@@ -90,20 +119,24 @@ class FeatureFile:
             },
         }
         text = json.dumps(tensors).encode()
-        room = -(-len(text) // 8) * 8 if steps == self.shape[0] else self.start - 8
+        if not hasattr(self, "start"):
+            room = -(-(len(text) + CUT_ROOM * self.shape[0]) // 8) * 8
+        else:
+            room = self.start - 8
         return room.to_bytes(8, "little") + text.ljust(room)
 
     @staticmethod
     def _announced(path):
-        """What `run` a file is of, and of how many steps; None and 0 if there is none, or it is
-        another kind of file.
+        """What `run` a file is of, of how many steps, and its cuts; None, 0 and none if there is
+        none, or it is another kind of file.
         """
         try:
             with open(path, "rb") as file:
                 header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            return json.loads(header["__metadata__"]["run"]), header["values"]["shape"][0]
+            about, run = (json.loads(header["__metadata__"][part]) for part in ("features", "run"))
+            return run, header["values"]["shape"][0], about["cuts"]
         except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
-            return None, 0
+            return None, 0, []
 
     def _write(self, data, mode):
         try:

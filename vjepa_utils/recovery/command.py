@@ -8,6 +8,7 @@ from vjepa_utils.arguments import (
     add_video,
     check_output,
     clip,
+    say_cuts,
 )
 
 MASKS = ["block", "multiblock", "multiblock-long", "tubes", "tokens", "window", "future"]
@@ -71,6 +72,7 @@ def recover(arguments):
     found = encoder.recover(
         video, {name: make[name]() for name in arguments.mask}, size=arguments.size
     )
+    say_cuts(next(iter(found.values())).whole)
     vj.figures.save(vj.recovery.recovery_strip(video, found), arguments.output)
     for name, recovery in found.items():
         print(f"{name}\n{recovery.table()}\n")

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
+from vjepa_utils.checks import is_whole
 from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.features import Features
 from vjepa_utils.video import as_video
@@ -21,7 +22,7 @@ from vjepa_utils.video import as_video
 AT_ONCE = 512  # hidden tokens whose distances to all visible ones are held in memory
 
 
-@dataclass
+@dataclass(repr=False)
 class Recovery:
     """Prediction, target and baselines at the hidden tokens of a clip, in token order (step, row,
     column).
@@ -64,6 +65,11 @@ class Recovery:
             name: dict(zip(("cosine", "l1"), _errors(guess, truth), strict=True))
             for name, guess in guesses.items()
         }
+
+    def __repr__(self):
+        hidden = f"{self.hidden.sum()} of {self.hidden.size} tokens hidden"
+        cosine = f"mean cosine {_mean(self.cosine):.3f}"
+        return f"Recovery({hidden} ({self.hidden.mean():.0%}), {cosine}, {self.whole.encoder})"
 
     @property
     def target(self):
@@ -191,11 +197,7 @@ def _mask_token(rows, wanted, name):
     start: the one to use.
     """
     if wanted is not None:
-        if (
-            isinstance(wanted, bool)
-            or not isinstance(wanted, (int, np.integer))
-            or not 0 <= wanted < len(rows)
-        ):
+        if not (is_whole(wanted, 0) and wanted < len(rows)):
             raise ValueError(
                 f"mask_token must be a whole number from 0 to {len(rows) - 1} for {name}, not "
                 f"{wanted!r}."

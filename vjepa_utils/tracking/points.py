@@ -32,7 +32,7 @@ ZERO_SHOT_SIZE = 512  # pixels, short side
 AT_ONCE = 2**23  # cosines; bounds memory
 
 
-@dataclass
+@dataclass(repr=False)
 class Tracks:
     """Where points of a clip go.
 
@@ -50,6 +50,11 @@ class Tracks:
     frames: np.ndarray
     size: tuple
     encoder: str
+
+    def __repr__(self):
+        points, frames = self.visible.shape
+        text = f"{points} points, {frames} frames {self.frames[0]} to {self.frames[-1]}"
+        return f"Tracks({text}, visible {self.visible.mean():.0%}, {self.encoder})"
 
     def save(self, path):
         """Write an .npz of the fields, or a .csv with a row for every point and frame."""
@@ -218,7 +223,8 @@ def match(maps, frame, points, part, raster):
         cosines (points, n, cells).
     """
     shape = maps.shape[1:3]
-    wanted = F.normalize(sample(maps, torch.tensor(frame), points), dim=-1)  # (points, channels)
+    picked = sample(maps[frame : frame + 1], points.unsqueeze(1))[:, 0]
+    wanted = F.normalize(picked, dim=-1)  # (points, channels)
     first, last = int(part[0]), int(part[-1])
     # a view where it can be one: maps are large
     looked = maps[first : last + 1] if last - first + 1 == len(part) else maps[part]
@@ -228,7 +234,7 @@ def match(maps, frame, points, part, raster):
     with torch.no_grad():
         # (points, n, cells)
         returning = (
-            F.normalize(sample(maps, part, found.detach()), dim=-1) @ maps[frame].flatten(0, 1).T
+            F.normalize(sample(looked, found.detach()), dim=-1) @ maps[frame].flatten(0, 1).T
         )
         back = ((soft_argmax(returning, shape)[0] - points.unsqueeze(1)) * raster).norm(dim=-1)
         flat = cosine.detach()
@@ -237,19 +243,18 @@ def match(maps, frame, points, part, raster):
     return found, evidence, cosine
 
 
-def sample(maps, frames, points):
-    """Bilinear reading of maps (frames, rows, columns, channels) at points (…, 2) in cells: (…,
-    channels).
+def sample(maps, points):
+    """Bilinear reading of maps (n, rows, columns, channels), of each at points (…, n, 2) as x, y in
+    cells: (…, n, channels). The centre of cell i is i + 0.5.
     """
-    rows, columns = maps.shape[1:3]
-    x, y = (points - 0.5).unbind(-1)
-    x, y = x.clamp(0, columns - 1), y.clamp(0, rows - 1)
-    left, top = x.long(), y.long()
-    right, bottom = (left + 1).clamp(max=columns - 1), (top + 1).clamp(max=rows - 1)
-    x, y = (x - left).unsqueeze(-1), (y - top).unsqueeze(-1)
-    upper = maps[frames, top, left] * (1 - x) + maps[frames, top, right] * x
-    lower = maps[frames, bottom, left] * (1 - x) + maps[frames, bottom, right] * x
-    return upper * (1 - y) + lower * y
+    place = (
+        2 * points / points.new_tensor(maps.shape[2:0:-1]) - 1
+    )  # -1 and 1 are the picture's edges
+    place = place.movedim(-2, 0).reshape(len(maps), 1, -1, 2)
+    read = F.grid_sample(
+        maps.permute(0, 3, 1, 2), place, padding_mode="border", align_corners=False
+    )  # (n, channels, 1, points)
+    return read[:, :, 0].permute(2, 0, 1).reshape(*points.shape[:-1], -1)
 
 
 def soft_argmax(cosine, shape):

@@ -1,0 +1,9 @@
+"""Checks of arguments that several modules make."""
+
+import numpy as np
+
+
+def is_whole(value, least=None):
+    """Whether a value is a whole number (no bool), Python's or numpy's, of at least `least`."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return whole and (least is None or value >= least)

@@ -1,0 +1,70 @@
+"""The plan of a call of `encode`: which frames attend to each other, and on which grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the frames of a clip become tokens. All arithmetic of steps stands here.
+
+    frames: how many the clip has.  context: how many are encoded jointly; the last ones may be
+    fewer, and an odd last frame is paired with itself.  size: (height, width) that is encoded, in
+    pixels.  patch_size: side of a patch.
+    """
+
+    frames: int
+    context: int
+    size: tuple
+    patch_size: int
+
+    @property
+    def grid(self):
+        """(steps, rows, columns)."""
+        full, rest = divmod(self.frames, self.context)
+        return full * self.steps_of(self.context) + self.steps_of(rest), *self.picture_grid
+
+    @property
+    def picture_grid(self):
+        """(rows, columns)."""
+        return tuple(side // self.patch_size for side in self.size)
+
+    @property
+    def steps(self):
+        """Of a full context."""
+        return self.steps_of(self.context)
+
+    @property
+    def tokens(self):
+        """Of a full context."""
+        rows, columns = self.picture_grid
+        return self.steps * rows * columns
+
+    @staticmethod
+    def steps_of(frames):
+        return -(-frames // 2)
+
+    def first_frame(self, step):
+        """Position of the first frame of a step that begins a context; the clip's end after all."""
+        return min(step // self.steps * self.context, self.frames)
+
+    def groups(self, count):
+        """Positions of `count` frames in contexts: one or two arrays (groups, even length)."""
+        full = count // self.context * self.context
+        for positions, length in (
+            (np.arange(full), self.context),
+            (np.arange(full, count), count - full),
+        ):
+            if len(positions):
+                group = positions.reshape(-1, length)
+                yield np.concatenate([group, group[:, -1:]], 1) if length % 2 else group
+
+    def covered(self, indices):
+        """File numbers of the frames that each step covers: int64 tensor (steps, 2).
+
+        indices: those of all frames of the clip.
+        """
+        pairs = [indices[group].reshape(-1, 2) for group in self.groups(len(indices))]
+        return torch.from_numpy(np.concatenate(pairs).astype(np.int64))
