@@ -152,6 +152,7 @@ class VideoFile:
             self.container.close()
         self.container = av.open(str(self.path))
         stream = self.container.streams[self.stream]
+        stream.thread_type = "AUTO"  # several frames are decoded at once
         jump = number and self.exact_seeks
         if jump:
             self.container.seek(int(self.stamps[number]), stream=stream)
