@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read only if this package wrote them."""
+"""Files that are written whole or not at all, files this package wrote, files it ships with."""
 
 import json
 import os
@@ -6,6 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+
+
+def shipped(name):
+    """The folder of shipped weights: within an installed package, or demo/ of a checkout."""
+    installed = Path(__file__).parent / "shipped" / name
+    return installed if installed.exists() else Path(__file__).parents[1] / "demo" / name
 
 
 def check_writable(path):

@@ -10,8 +10,9 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from safetensors.torch import load_file
 
 from vjepa_utils.encoders.vjepa2 import VJEPA2
+from vjepa_utils.files import shipped
 
-SHIPPED = {name: Path(__file__).parents[2] / "demo" / name for name in ("vjepa2-demo", "dino-demo")}
+SHIPPED = {name: shipped(name) for name in ("vjepa2-demo", "dino-demo")}
 
 KINDS = {  # the model of each model_type
     "vjepa2": "VJEPA2Model",

@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vjepa_utils.encoders.pixels import resized
+from vjepa_utils.files import shipped
 
-SHIPPED = {"track-head": Path(__file__).parents[2] / "demo" / "track-head"}
+SHIPPED = {"track-head": shipped("track-head")}
 PARTS = "temporal", "upsampling", "stem"
 STRIDE = 4  # pixels of the encoded picture per cell, with upsampling
 WIDTH, OUT = 64, 128  # channels of the convolutions, and of what is compared
