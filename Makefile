@@ -10,7 +10,7 @@ figures: $(READY)  ## the figures of the README
 	$(BIN)/python -m vjepa_utils figures --encoder $(ENCODER)
 
 test: $(READY)  ## the tests, the executed notebook among them
-	$(BIN)/python -m pytest -q -rs tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n 2 --dist worksteal tests
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
 import json
 import os
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +39,32 @@ def clips():
     if not SHARED.is_dir():
         pytest.skip(f"the real clips are not here ({SHARED})")
     return SHARED
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """Runs the command line in this process: words and a folder to (returncode, stdout, stderr)."""
+    import torch
+
+    from vjepa_utils.__main__ import main
+
+    def run(*words, folder=ROOT):
+        code, threads = 0, torch.get_num_threads()
+        capsys.readouterr()
+        with monkeypatch.context() as patched, warnings.catch_warnings():
+            patched.chdir(folder)
+            try:
+                main([str(word) for word in words])
+            except SystemExit as error:
+                code = error.code
+            finally:
+                torch.set_num_threads(threads)
+        out, err = capsys.readouterr()
+        if isinstance(code, str):  # Python prints it, and exits with 1
+            code, err = 1, f"{err}{code}\n"
+        return SimpleNamespace(returncode=code or 0, stdout=out, stderr=err)
+
+    return run
 
 
 def write_video(path, frames, rate=30, pts=None, aspect=None, gop=12):

@@ -12,15 +12,6 @@ from PIL import Image
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
 
 
-def command(*words, folder=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", "vjepa_utils", *map(str, words)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-
-
 @pytest.fixture
 def clip(tmp_path):
     y, x = np.mgrid[:96, :128]
@@ -31,7 +22,7 @@ def clip(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["png", "mp4", "gif"])
-def test_pca_writes_pictures_and_films(clip, tmp_path, kind):
+def test_pca_writes_pictures_and_films(clip, tmp_path, kind, command):
     done = command(
         "pca",
         clip,
@@ -64,7 +55,7 @@ def test_pca_writes_pictures_and_films(clip, tmp_path, kind):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.mp4", f"out.{kind}"]
 
 
-def test_recover_draws_several_masks_and_prints_their_tables(clip, tmp_path):
+def test_recover_draws_several_masks_and_prints_their_tables(clip, tmp_path, command):
     words = [
         "--encoder",
         GOLDEN / "model",
@@ -93,7 +84,8 @@ def test_recover_draws_several_masks_and_prints_their_tables(clip, tmp_path):
         assert picture.height > picture.width > 300  # seven rows of four steps
 
 
-def test_figures_are_the_same_a_second_time(tmp_path):
+@pytest.mark.slow
+def test_figures_are_the_same_a_second_time(tmp_path, command):
     digests = []
     for _ in range(2):
         done = command(
@@ -151,9 +143,8 @@ def test_figures_are_the_same_a_second_time(tmp_path):
         ),
     ],
 )
-def test_bad_input_ends_in_one_sentence(clip, tmp_path, words, sentence, monkeypatch):
+def test_bad_input_ends_in_one_sentence(clip, tmp_path, words, sentence, monkeypatch, command):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     before = sorted(tmp_path.rglob("*"))
     done = command(*(word.format(clip=clip) for word in words), folder=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and sentence in done.stderr
@@ -161,7 +152,7 @@ def test_bad_input_ends_in_one_sentence(clip, tmp_path, words, sentence, monkeyp
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_clip_of_one_frame(tmp_path):
+def test_a_clip_of_one_frame(tmp_path, command):
     path = write_video(tmp_path / "one.mp4", grey_levels(1))
     done = command(
         "pca", path, "--encoder", GOLDEN / "model", "--size", "64", "-o", tmp_path / "out.png"
@@ -169,7 +160,7 @@ def test_a_clip_of_one_frame(tmp_path):
     assert done.returncode == 0 and "1 steps" in done.stdout
 
 
-def test_damage_is_a_warning(clips, tmp_path):
+def test_damage_is_a_warning(clips, tmp_path, command):
     words = [
         "pca",
         clips / "formats" / "corrupted_midstream.mp4",
@@ -184,3 +175,19 @@ def test_damage_is_a_warning(clips, tmp_path):
     assert (
         done.returncode == 0 and "warning: " in done.stderr and "damaged at frame 28" in done.stderr
     )
+
+
+def test_the_module_runs_and_exits_with_an_error(tmp_path):
+    """The one test that starts a process: `python -m vjepa_utils`, as a user types it."""
+    words = [sys.executable, "-m", "vjepa_utils", "pca", "nothing.mp4", "-o", "out.png"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "error: There is no file or folder 'nothing.mp4'.\n"
+
+
+def test_a_cut_is_said_once(tmp_path, command):
+    frames = np.zeros((8, 48, 64, 3), np.uint8)
+    frames[3:] = 255
+    path, words = write_video(tmp_path / "cut.mp4", frames), ["--encoder", GOLDEN / "model"]
+    done = command("pca", path, *words, "--size", "64", "-o", tmp_path / "out.png")
+    assert done.returncode == 0 and done.stderr.count("cut seems to lie between frames 2+3") == 1

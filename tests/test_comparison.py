@@ -286,6 +286,7 @@ def test_overlap_and_boundary_agreement():
     assert boundary_agreement(a, b, reach=4 / 141.5) == 1  # no point is farther than 4
 
 
+@pytest.mark.slow
 def test_the_table_of_colours(tiny):
     """Mean colours hold neither place nor motion; few scenes, so loosely."""
     measured = table.measure(PatchColours(tiny), train=5, test=5, clips=2)

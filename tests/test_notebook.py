@@ -25,6 +25,7 @@ def pictures(notebook):
     ]
 
 
+@pytest.mark.slow
 def test_the_stored_notebook_is_what_it_does_now():
     stored, now = (nbformat.read(ROOT / "Exploration.ipynb", 4) for _ in range(2))
     NotebookClient(

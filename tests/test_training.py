@@ -79,6 +79,7 @@ def test_a_stage_trains_its_part_alone(stage, still, trained, supply, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_correspondences_are_learnt(supply, tmp_path):
     """The share of patches that find their match rises in a few steps on two scenes, from random
     weights.

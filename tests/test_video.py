@@ -244,6 +244,7 @@ def test_a_cut_is_seen_and_motion_is_not():
 # Files of many kinds; they are not part of the repository.
 
 
+@pytest.mark.slow
 def test_every_format_is_read_or_refused(clips):
     files = [f for f in sorted((clips / "formats").iterdir()) if f.suffix != ".json"]
     assert len(files) > 30
@@ -318,6 +319,7 @@ def test_true_times_of_a_variable_rate(clips):
     )
 
 
+@pytest.mark.slow
 def test_known_cuts(clips, tiny):
     known = json.loads((clips / "long_781_frames_two_cuts_320x180.cuts.json").read_text())[
         "first_frame_of_each_scene"
