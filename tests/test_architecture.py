@@ -34,8 +34,10 @@ def line_of(module):
 
 
 def imported(source):
-    """Modules that a source imports by name from `vjepa_utils`, wherever in it."""
-    for node in ast.walk(ast.parse(source)):
+    """Modules that a source imports by name from `vjepa_utils`, wherever in it, but for types."""
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if ast.unparse(node)[:16] != "if TYPE_CHECKING"]
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vjepa_utils"):
             base = node.module.removeprefix("vjepa_utils").lstrip(".")
             for alias in node.names:

@@ -1,9 +1,11 @@
 """Checks of arguments that several modules make."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
-def is_whole(value, least=None):
+def is_whole(value: object, least: int | None = None) -> bool:
     """Whether a value is a whole number (no bool), Python's or numpy's, of at least `least`."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return whole and (least is None or value >= least)

@@ -1,20 +1,30 @@
 """Files that are written whole or not at all, files this package wrote, files it ships with."""
 
+from __future__ import annotations
+
 import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def shipped(name):
+    import torch
+
+    from vjepa_utils.types import File
+
+
+def shipped(name: str) -> Path:
     """The folder of shipped weights: within an installed package, or demo/ of a checkout."""
     installed = Path(__file__).parent / "shipped" / name
     return installed if installed.exists() else Path(__file__).parents[1] / "demo" / name
 
 
-def check_writable(path):
+def check_writable(path: File) -> None:
     """OSError, in one sentence, if `path` cannot become a file."""
     path = Path(path)
     if not path.parent.is_dir():
@@ -24,7 +34,7 @@ def check_writable(path):
 
 
 @contextmanager
-def replacing(path):
+def replacing(path: File) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it takes the place of `path` only once all is
     written.
     """
@@ -42,7 +52,7 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
-def read_safetensors(path, kind):
+def read_safetensors(path: File, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Tensors and description of a file that one of this package's `save` methods wrote."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path}.")

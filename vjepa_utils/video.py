@@ -5,16 +5,24 @@
 array or a tensor as well.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 import warnings
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vjepa_utils.checks import is_whole
 from vjepa_utils.reading.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoFile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vjepa_utils.types import Clip, File
 
 DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are used
 
@@ -72,7 +80,7 @@ class Video:
             self.indices, self.times = self.indices[:kept], self.times[:kept]
         return frames
 
-    def at(self, positions):
+    def at(self, positions: Sequence[int]) -> np.ndarray:
         """Frames at positions in the clip, in any order and repeated, each decoded once: uint8 (n,
         H, W, 3).
 
@@ -87,7 +95,7 @@ class Video:
         return np.concatenate(frames)[inverse]
 
     @property
-    def identity(self):
+    def identity(self) -> str:
         """What tells this clip from others: its files with their sizes and dates, or a hash of its
         frames; and which frames.
         """
@@ -98,13 +106,13 @@ class Video:
         ).hexdigest()
 
     @property
-    def frames(self):
+    def frames(self) -> np.ndarray:
         if self._frames is None:
             self._frames = self[:]
         return self._frames
 
 
-def file_identity(path):
+def file_identity(path: Path) -> list[tuple[str, int, int]]:
     """What changes when a file, or one in a folder of images, is written anew: a list of (path,
     bytes, date).
     """
@@ -112,7 +120,7 @@ def file_identity(path):
     return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
-def read_video(path, start=0, every=1, count=None):
+def read_video(path: File, start: int | str = 0, every: int = 1, count: int | None = None) -> Video:
     """Open a clip.
 
     Args:
@@ -152,7 +160,7 @@ def read_video(path, start=0, every=1, count=None):
     return video
 
 
-def as_video(video):
+def as_video(video: Clip) -> Video:
     """A `Video` from a Video, path, array or tensor (T, H, W, 3), uint8 0–255 or float 0–1."""
     if isinstance(video, Video):
         return video

@@ -1,11 +1,24 @@
 """Several encoders on one clip: features on a common grid; where each finds a point again."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from vjepa_utils.video import as_video
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def on_one_grid(encoders, video, size=None, context="pair"):
+    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.features import Features
+    from vjepa_utils.types import Clip, Size
+
+
+def on_one_grid(
+    encoders: list[Encoder], video: Clip, size: Size = None, context: str = "pair"
+) -> dict[str, Features]:
     """Features of a clip from every encoder, all with the same steps, rows and columns.
 
     Args:
@@ -31,7 +44,7 @@ def on_one_grid(encoders, video, size=None, context="pair"):
     }
 
 
-def similarity(features, point, frame):
+def similarity(features: Features, point: tuple[float, float], frame: int) -> np.ndarray:
     """How alike every token is to the one under a point: cosine, float32 array (steps, rows,
     columns), -1 to 1.
 
@@ -46,7 +59,7 @@ def similarity(features, point, frame):
     return (x @ x[step, row, column]).numpy()
 
 
-def step_of(features, frame):
+def step_of(features: Features, frame: int) -> int:
     """The step that covers a file frame number; ValueError if none does."""
     covered = (features.frames == frame).any(1).nonzero()
     if not len(covered):

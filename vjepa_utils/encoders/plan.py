@@ -1,9 +1,17 @@
 """The plan of a call of `encode`: which frames attend to each other, and on which grid."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vjepa_utils.types import Grid
 
 
 @dataclass(frozen=True)
@@ -21,36 +29,36 @@ class Plan:
     patch_size: int
 
     @property
-    def grid(self):
+    def grid(self) -> Grid:
         """(steps, rows, columns)."""
         full, rest = divmod(self.frames, self.context)
         return full * self.steps_of(self.context) + self.steps_of(rest), *self.picture_grid
 
     @property
-    def picture_grid(self):
+    def picture_grid(self) -> tuple[int, int]:
         """(rows, columns)."""
         return tuple(side // self.patch_size for side in self.size)
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Of a full context."""
         return self.steps_of(self.context)
 
     @property
-    def tokens(self):
+    def tokens(self) -> int:
         """Of a full context."""
         rows, columns = self.picture_grid
         return self.steps * rows * columns
 
     @staticmethod
-    def steps_of(frames):
+    def steps_of(frames: int) -> int:
         return -(-frames // 2)
 
-    def first_frame(self, step):
+    def first_frame(self, step: int) -> int:
         """Position of the first frame of a step that begins a context; the clip's end after all."""
         return min(step // self.steps * self.context, self.frames)
 
-    def groups(self, count):
+    def groups(self, count: int) -> Iterator[np.ndarray]:
         """Positions of `count` frames in contexts: one or two arrays (groups, even length)."""
         full = count // self.context * self.context
         for positions, length in (
@@ -61,7 +69,7 @@ class Plan:
                 group = positions.reshape(-1, length)
                 yield np.concatenate([group, group[:, -1:]], 1) if length % 2 else group
 
-    def covered(self, indices):
+    def covered(self, indices: np.ndarray) -> torch.Tensor:
         """File numbers of the frames that each step covers: int64 tensor (steps, 2).
 
         indices: those of all frames of the clip.

@@ -1,9 +1,13 @@
 """Cuts: a tubelet whose two frames show two scenes means nothing."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
-def cuts_between(frames, pairs, numbers):
+def cuts_between(
+    frames: np.ndarray, pairs: np.ndarray, numbers: np.ndarray
+) -> list[tuple[int, int]]:
     """Which pairs of frames seem to show two scenes.
 
     Two frames of one scene share their colours and their layout, even when much moves. The distance

@@ -5,6 +5,8 @@ gives uint8 (n, height, width, 3); fewer than asked for where a file breaks, and
 the number of the first frame lost.
 """
 
+from __future__ import annotations
+
 import re
 from fractions import Fraction
 from threading import Lock
@@ -48,7 +50,7 @@ class ImageFolder:
         self.times = np.arange(len(files)) / FOLDER_RATE
         self.size = self._read(self.files[0]).shape[:2]
 
-    def read(self, indices):
+    def read(self, indices: np.ndarray) -> np.ndarray:
         frames = [self._read(self.files[i]) for i in indices]
         for i, frame in zip(indices, frames, strict=True):
             if frame.shape[:2] != self.size:
@@ -120,7 +122,7 @@ class VideoFile:
         turned = (height, width) != stored  # by 90 degrees: the stored width is the height now
         self.size = (round(height * aspect), width) if turned else (height, round(width * aspect))
 
-    def read(self, indices):
+    def read(self, indices: np.ndarray) -> np.ndarray:
         """The frames of these numbers; fewer if the file breaks among them, and then `broken` is
         the first one lost.
         """

@@ -6,8 +6,15 @@ is the part of the tokens to hide, between 0 and 1; `seed` a whole number or a n
 the same seed hides the same tokens.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from vjepa_utils.types import Grid, Seed
 
 # number of blocks, and the share of the picture that each hides
 MULTIBLOCK = {
@@ -16,7 +23,7 @@ MULTIBLOCK = {
 }
 
 
-def block(grid, share=0.6):
+def block(grid: Grid, share: float = 0.6) -> np.ndarray:
     """A centred block of the picture's aspect, through all steps.
 
     `mask.mean()` is off by at most half a column of the grid; by a whole one where else nothing
@@ -29,7 +36,7 @@ def block(grid, share=0.6):
     )
 
 
-def multiblock(grid, kind="short", seed=0):
+def multiblock(grid: Grid, kind: str = "short", seed: Seed = 0) -> np.ndarray:
     """The masks of pretraining: 8 "short" or 2 "long" range blocks at random places, through all
     steps.
 
@@ -53,17 +60,17 @@ def multiblock(grid, kind="short", seed=0):
     return _through_all_steps(grid, hidden)
 
 
-def tubes(grid, share=0.6, seed=0):
+def tubes(grid: Grid, share: float = 0.6, seed: Seed = 0) -> np.ndarray:
     """Random places (row, column), in all steps. `mask.mean()` is off by at most half a place."""
     return _through_all_steps(grid, _random(grid[1:], share, seed))
 
 
-def tokens(grid, share=0.6, seed=0):
+def tokens(grid: Grid, share: float = 0.6, seed: Seed = 0) -> np.ndarray:
     """Random tokens, each by itself. `mask.mean()` is off by at most half a token."""
     return _random(grid, share, seed)
 
 
-def future(grid, after):
+def future(grid: Grid, after: int) -> np.ndarray:
     """Every step after step `after`, counted from 0. `mask.mean()` is exactly the share of those
     steps.
     """
@@ -81,7 +88,7 @@ def future(grid, after):
     return hidden
 
 
-def window(grid, share=0.25):
+def window(grid: Grid, share: float = 0.25) -> np.ndarray:
     """A window of the picture's aspect that moves from its left edge in the first step to its right
     edge in the last.
 
@@ -95,7 +102,7 @@ def window(grid, share=0.25):
     )
 
 
-def region(grid, mask):
+def region(grid: Grid, mask: np.ndarray | torch.Tensor) -> np.ndarray:
     """Every patch that an object touches in a step.
 
     Args:
@@ -115,7 +122,7 @@ def region(grid, mask):
     return torch.nn.functional.adaptive_max_pool2d(mask.unsqueeze(1), grid[1:])[:, 0].numpy() > 0
 
 
-def pixels(hidden, height, width):
+def pixels(hidden: np.ndarray, height: int, width: int) -> np.ndarray:
     """The pixels of a picture (height, width) that hidden patches cover: bool (steps, height,
     width).
     """

@@ -5,8 +5,11 @@ and space, a cosine cost volume, a soft-argmax (`vjepa_utils.tracking`), and occ
 uncertainty from the cost volume. Weights and recipe: demo/track-head, demo/follow.py.
 """
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +19,11 @@ from torch import nn
 
 from vjepa_utils.encoders.pixels import resized
 from vjepa_utils.files import shipped
+
+if TYPE_CHECKING:
+    from vjepa_utils.features import Features
+    from vjepa_utils.types import File
+    from vjepa_utils.video import Video
 
 SHIPPED = {"track-head": shipped("track-head")}
 PARTS = "temporal", "upsampling", "stem"
@@ -55,12 +63,12 @@ class TrackHead(nn.Module):
             )
         self.judge = nn.Sequential(nn.Linear(5, 16), nn.GELU(), nn.Linear(16, 2))
 
-    def forward(self, values, pixels):
+    def forward(self, values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Features (frames, rows, columns, channels) and pixels (frames, 3, height, width) from 0
         to 1, to maps (frames, rows, columns, 128) at stride 4, L2-normalised."""
         return self.over_space(self.over_time(values), pixels)
 
-    def over_time(self, values):
+    def over_time(self, values: torch.Tensor) -> torch.Tensor:
         x = self.reduce(values)  # (frames, rows, columns, OUT)
         if "temporal" in self.config["parts"]:
             x = x + self.temporal(x.flatten(1, 2).permute(1, 2, 0)).permute(2, 0, 1).unflatten(
@@ -68,7 +76,7 @@ class TrackHead(nn.Module):
             )
         return x
 
-    def over_space(self, x, pixels):
+    def over_space(self, x: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         x = x.permute(0, 3, 1, 2)  # (frames, OUT, rows, columns)
         if "upsampling" in self.config["parts"]:
             x = F.interpolate(
@@ -83,7 +91,7 @@ class TrackHead(nn.Module):
             x = x + self.refine(fine)
         return F.normalize(x, dim=1).permute(0, 2, 3, 1)
 
-    def maps(self, features, video):
+    def maps(self, features: Features, video: Video) -> torch.Tensor:
         """The maps of a clip, from its `Features`; as `forward`, but few frames at a time."""
         x = self.over_time(features.values)
         size = [side // STRIDE * STRIDE for side in features.picture_size]
@@ -99,7 +107,7 @@ class TrackHead(nn.Module):
             maps[start : start + AT_ONCE] = found
         return maps
 
-    def doubts(self, evidence):
+    def doubts(self, evidence: torch.Tensor) -> torch.Tensor:
         """Logits (…, 2) of: it is occluded; it is more than 6 pixels wrong. From the evidence (…,
         5) of `tracking.match`.
         """
@@ -108,11 +116,11 @@ class TrackHead(nn.Module):
         )
         return self.judge(scaled)
 
-    def occluded(self, evidence):
+    def occluded(self, evidence: torch.Tensor) -> torch.Tensor:
         """(…,) bool: 1 - (1 - σ(occluded)) (1 - σ(wrong)) > 0.5."""
         return torch.sigmoid(-self.doubts(evidence)).prod(-1) < 0.5
 
-    def check(self, channels, encoder):
+    def check(self, channels: int, encoder: str) -> None:
         """ValueError if features of so many channels, of the encoder of that name, are not what the
         head was trained on.
         """
@@ -126,7 +134,7 @@ class TrackHead(nn.Module):
                 "(demo/follow.py)."
             )
 
-    def save(self, folder):
+    def save(self, folder: File) -> None:
         """Write config.json and model.safetensors."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +145,7 @@ class TrackHead(nn.Module):
         )
 
 
-def load_head(name="track-head"):
+def load_head(name: File = "track-head") -> TrackHead:
     """A shipped head by its name, or one from a folder; every weight accounted for.
 
     Raises:

@@ -1,11 +1,20 @@
 """The measures of TAP-Vid."""
 
+from __future__ import annotations
+
 import numpy as np
 
 THRESHOLDS = 1, 2, 4, 8, 16  # pixels of TAP-Vid's raster
 
 
-def tapvid_metrics(query_points, gt_occluded, gt_tracks, pred_occluded, pred_tracks, query_mode):
+def tapvid_metrics(
+    query_points: np.ndarray,
+    gt_occluded: np.ndarray,
+    gt_tracks: np.ndarray,
+    pred_occluded: np.ndarray,
+    pred_tracks: np.ndarray,
+    query_mode: str,
+) -> dict[str, np.ndarray]:
     """The measures of TAP-Vid (Doersch et al. 2022; google-deepmind/tapnet,
     tapnet/tapvid/evaluation_datasets.py).
 

@@ -8,8 +8,11 @@ compared with all cells of the frame (cosine), and the answer is a soft-argmax a
 No point knows of another.
 """
 
+from __future__ import annotations
+
 import csv
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +21,14 @@ import torch.nn.functional as F
 from vjepa_utils.files import replacing
 from vjepa_utils.tracking.head import TrackHead, load_head
 from vjepa_utils.video import as_video
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.features import Features
+    from vjepa_utils.types import Clip, Context, File, Size
+    from vjepa_utils.video import Video
 
 # softmax(40 × cosine) over the cells within 5 of the best. Chrono (Kim et al. 2025) has 20: the
 # demo encoder's features as they are reach a δ_avg of 33.3 with 40 and 29.0 with 20, on 12 rendered
@@ -56,7 +67,7 @@ class Tracks:
         text = f"{points} points, {frames} frames {self.frames[0]} to {self.frames[-1]}"
         return f"Tracks({text}, visible {self.visible.mean():.0%}, {self.encoder})"
 
-    def save(self, path):
+    def save(self, path: File) -> None:
         """Write an .npz of the fields, or a .csv with a row for every point and frame."""
         kind = str(path).lower()[-4:]
         if kind not in (".npz", ".csv"):
@@ -73,7 +84,15 @@ class Tracks:
                         table.writerow([point, frame, f"{x:.2f}", f"{y:.2f}", int(here)])
 
 
-def track(video, queries, encoder, head=None, size=None, layer=None, context="frame"):
+def track(
+    video: Clip,
+    queries: Sequence[tuple[int, float, float]] | np.ndarray,
+    encoder: Encoder,
+    head: TrackHead | File | None = None,
+    size: Size = None,
+    layer: int | None = None,
+    context: Context = "frame",
+) -> Tracks:
     """Follow points through a clip, forwards and backwards in time.
 
     Args:
@@ -110,7 +129,12 @@ def track(video, queries, encoder, head=None, size=None, layer=None, context="fr
 
 
 @torch.no_grad()
-def track_in(features, video, queries, head=None):
+def track_in(
+    features: Features,
+    video: Clip,
+    queries: Sequence[tuple[int, float, float]] | np.ndarray,
+    head: TrackHead | None = None,
+) -> Tracks:
     """As `track`, in features that are there already: one step for each frame of the clip. head: a
     `TrackHead`.
     """
@@ -155,7 +179,7 @@ def track_in(features, video, queries, head=None):
     )
 
 
-def grid_points(video, count=16):
+def grid_points(video: Video, count: int = 16) -> list[tuple[float, float]]:
     """Points (x, y) of a regular grid over the picture, `count` along its longer side, in cells of
     about the same sides.
     """
@@ -192,7 +216,13 @@ def _check_queries(queries, video):
     return queries.float(), torch.searchsorted(numbers, queries[:, 0].long())
 
 
-def frame_features(video, encoder, size=None, layer=None, context="frame"):
+def frame_features(
+    video: Video,
+    encoder: Encoder,
+    size: Size = None,
+    layer: int | None = None,
+    context: Context = "frame",
+) -> Features:
     """Features with one step for every frame.
 
     context: "frame", each by itself (a video encoder sees it twice); or "pair", frame t as the
@@ -207,7 +237,13 @@ def frame_features(video, encoder, size=None, layer=None, context="frame"):
     return replace(features, frames=torch.from_numpy(video.indices[pairs]))
 
 
-def match(maps, frame, points, part, raster):
+def match(
+    maps: torch.Tensor,
+    frame: int,
+    points: torch.Tensor,
+    part: torch.Tensor,
+    raster: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Points picked in one frame, found in others.
 
     Args:
@@ -243,7 +279,7 @@ def match(maps, frame, points, part, raster):
     return found, evidence, cosine
 
 
-def sample(maps, points):
+def sample(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Bilinear reading of maps (n, rows, columns, channels), of each at points (…, n, 2) as x, y in
     cells: (…, n, channels). The centre of cell i is i + 0.5.
     """
@@ -257,7 +293,7 @@ def sample(maps, points):
     return read[:, :, 0].permute(2, 0, 1).reshape(*points.shape[:-1], -1)
 
 
-def soft_argmax(cosine, shape):
+def soft_argmax(cosine: torch.Tensor, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean place, under softmax(40 × cosine), of the cells within a radius of 5 around the best.
 
     Args:

@@ -4,11 +4,14 @@ The data sets are pickles, and a pickle can run anything. This reader admits pla
 strings, bytes, numbers and numpy arrays, and says by name what it refused.
 """
 
+from __future__ import annotations
+
 import codecs
 import io
 import pickle
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +20,14 @@ from PIL import Image
 from vjepa_utils.encoders.pixels import resized
 from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
 from vjepa_utils.tracking.points import RASTER, track
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.tracking.head import TrackHead
+    from vjepa_utils.tracking.points import Tracks
+    from vjepa_utils.types import File, Size
 
 EVERY = 5  # frames between the queries of the strided mode
 COLUMNS = {
@@ -84,7 +95,7 @@ class _Restricted(pickle.Unpickler):
         raise Refused("an object outside the file")
 
 
-def load_pickle(path):
+def load_pickle(path: File) -> object:
     """What a pickle of arrays and plain containers holds. ValueError names what was refused, or
     says that it is cut off.
     """
@@ -105,7 +116,7 @@ def load_pickle(path):
         ) from None
 
 
-def clips(path):
+def clips(path: File) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """The clips of a TAP-Vid file (DAVIS, RGB-Stacking), or of a folder of such (Kinetics), one
     after another.
 
@@ -165,7 +176,7 @@ def _clip(clip):
     return np.stack(square), tracks * RASTER, occluded
 
 
-def queries(tracks, occluded, mode):
+def queries(tracks: np.ndarray, occluded: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Queries of a clip, and which point each is of.
 
     mode: "first", one a point, where it is first visible; "strided", every 5 frames where it is
@@ -185,7 +196,13 @@ def queries(tracks, occluded, mode):
     return np.concatenate([time[:, None], tracks[point, time]], 1).astype(np.float32), point
 
 
-def evaluate(frames, tracks, occluded, follow, mode="first"):
+def evaluate(
+    frames: np.ndarray,
+    tracks: np.ndarray,
+    occluded: np.ndarray,
+    follow: Callable[[np.ndarray, np.ndarray], Tracks],
+    mode: str = "first",
+) -> dict[str, float] | None:
     """Measures of one clip, or None if no point of it is ever visible where queries are made.
 
     Args:
@@ -205,7 +222,14 @@ def evaluate(frames, tracks, occluded, follow, mode="first"):
     return {name: float(share[0]) for name, share in metrics.items()}
 
 
-def table(path, encoder, head=None, size=RASTER, mode="first", count=None):
+def table(
+    path: File,
+    encoder: Encoder,
+    head: TrackHead | None = None,
+    size: Size = RASTER,
+    mode: str = "first",
+    count: int | None = None,
+) -> Iterator[str]:
     """Lines of the table of a data set, in per cent: one for each clip (at most `count`), and the
     mean over them.
     """
