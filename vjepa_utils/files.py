@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from vjepa_utils.types import File
+    from vjepa_utils.annotations import File
 
 
 def shipped(name: str) -> Path:

@@ -22,7 +22,7 @@ from vjepa_utils.reading.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoF
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vjepa_utils.types import Clip, File
+    from vjepa_utils.annotations import Clip, File
 
 DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are used
 

@@ -11,9 +11,9 @@ from vjepa_utils.video import as_video
 if TYPE_CHECKING:
     import numpy as np
 
+    from vjepa_utils.annotations import Clip, Size
     from vjepa_utils.encoders.encoder import Encoder
     from vjepa_utils.features import Features
-    from vjepa_utils.types import Clip, Size
 
 
 def on_one_grid(

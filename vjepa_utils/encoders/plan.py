@@ -11,7 +11,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vjepa_utils.types import Grid
+    from vjepa_utils.annotations import Grid
 
 
 @dataclass(frozen=True)

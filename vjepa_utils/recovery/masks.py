@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from vjepa_utils.types import Grid, Seed
+    from vjepa_utils.annotations import Grid, Seed
 
 # number of blocks, and the share of the picture that each hides
 MULTIBLOCK = {

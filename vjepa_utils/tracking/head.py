@@ -21,8 +21,8 @@ from vjepa_utils.encoders.pixels import resized
 from vjepa_utils.files import shipped
 
 if TYPE_CHECKING:
+    from vjepa_utils.annotations import File
     from vjepa_utils.features import Features
-    from vjepa_utils.types import File
     from vjepa_utils.video import Video
 
 SHIPPED = {"track-head": shipped("track-head")}

@@ -25,9 +25,9 @@ from vjepa_utils.video import as_video
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vjepa_utils.annotations import Clip, Context, File, Size
     from vjepa_utils.encoders.encoder import Encoder
     from vjepa_utils.features import Features
-    from vjepa_utils.types import Clip, Context, File, Size
     from vjepa_utils.video import Video
 
 # softmax(40 × cosine) over the cells within 5 of the best. Chrono (Kim et al. 2025) has 20: the
