@@ -217,6 +217,12 @@ def test_readings_that_do_not_fit(reading, sentence):
         vj.classify(noise(4, 64, 64), GOLDEN_HEADS / "ssv2", reading=Reading(**reading))
 
 
+@pytest.mark.parametrize("reading", ["facebook/vjepa2-vitl-fpc16-256-ssv2", 0, {}])
+def test_a_reading_is_a_reading(reading):
+    with pytest.raises(ValueError, match="reading must be a Reading, not"):
+        vj.classify(noise(4, 64, 64), GOLDEN_HEADS / "ssv2", reading=reading)
+
+
 @pytest.mark.parametrize(
     ("weights", "config", "sentence"),
     [

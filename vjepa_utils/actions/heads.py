@@ -116,9 +116,9 @@ def classify(video, checkpoint, top=5, reading=None):
         checkpoint: a Hugging Face id, such as "facebook/vjepa2-vitl-fpc16-256-ssv2", or a local
             folder.
         top: how many classes to tell.
-        reading: a `Reading`. None: by name that of a released head (`READINGS`), else that of a
-            head trained with transformers: the encoder's number of heads and epsilon, its last
-            level.
+        reading: an `actions.Reading`. None: by name, of an id or of a folder, that of a released
+            head (`READINGS`), else that of a head trained with transformers: the encoder's number
+            of heads and epsilon, its last level.
     Returns:
         Classification.
     Raises:
@@ -175,7 +175,8 @@ def load_head(folder, name, reading=None, dtype=None):
             f"{name} must name the classes 0 to {config.num_labels - 1} in id2label of its "
             f"config.json, and names {', '.join(map(str, sorted(config.id2label)))}."
         )
-    reading = reading or READINGS.get(name.split("/")[-1], Reading())
+    if reading is None:
+        reading = READINGS.get(name.split("/")[-1], Reading())
     _check_reading(name, config, reading)
     about = copy.deepcopy(config)
     about.num_attention_heads = reading.pooler_heads or config.num_attention_heads
