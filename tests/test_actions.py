@@ -1,12 +1,15 @@
-"""Classification against stock transformers, probes on cases with a known answer, and the truth of
-the rendered motions.
+"""Classification against the reference and stock transformers, probes on cases with a known answer,
+and the truth of the rendered motions.
 """
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
@@ -14,12 +17,21 @@ from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 import vjepa_utils as vj
 from demo.motions import BACKWARDS, SWEEPS, motion, motions
 from demo.scenes import HELD_OUT_PHOTOS, photographs, textures
-from tests.conftest import GOLDEN, grey_levels, write_video
+from tests.conftest import GOLDEN, GOLDEN_HEADS, grey_levels, write_video
 from vjepa_utils.__main__ import main
-from vjepa_utils.actions.heads import head_logits, segment_frames, square_views
+from vjepa_utils.actions.heads import (
+    READINGS,
+    Reading,
+    cost,
+    head_logits,
+    load_head,
+    segment_frames,
+    segment_tokens,
+    square_views,
+)
 from vjepa_utils.actions.probes import accuracy, folder_features, hold_out
-from vjepa_utils.encoders.checkpoints import load_whole
 from vjepa_utils.encoders.encoder import Encoder
+from vjepa_utils.encoders.vjepa2 import encode_tokens
 from vjepa_utils.features import Features
 
 NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
@@ -58,35 +70,230 @@ def normalised(frames):
     return (torch.from_numpy(frames).permute(0, 3, 1, 2) / 255 - mean) / std
 
 
+@pytest.fixture
+def exact(monkeypatch):
+    monkeypatch.setattr("vjepa_utils.actions.heads.fast_dtype", lambda device: torch.float32)
+
+
+GOLDEN_READINGS = {
+    "ssv2": Reading(2, 1, 16, 1e-5),
+    "diving48": Reading(4, 1, 16, 1e-5, (1, 2, 3, 4)),
+}
+
+
+def golden_clip(name):
+    """Frames whose segments and views are those of the reference's case, and what it gave: the
+    views side by side, the segments one after another, each with a fifth frame that is not taken.
+    """
+    case = load_file(GOLDEN_HEADS / f"{name}.safetensors")
+    beside = torch.cat([*case["clips"].transpose(0, 1)], 3)  # (segments, 4, 64, 3 × 64, 3)
+    frames = torch.cat([beside, torch.full_like(beside[:, :1], 99)], 1).flatten(0, 1)
+    return frames.numpy(), case
+
+
+@pytest.mark.parametrize("name", GOLDEN_READINGS)
+def test_heads_equal_the_reference(name, exact):
+    frames, case = golden_clip(name)
+    found = vj.classify(frames, GOLDEN_HEADS / name, top=7, reading=GOLDEN_READINGS[name])
+    assert found.logits.shape == case["logits"].shape == (3, 7)
+    assert (found.logits - case["logits"]).abs().max() < 1e-5 * case["logits"].abs().max()
+    expected, order = case["probabilities"].sort(descending=True)
+    assert found.labels == [f"LABEL_{i}" for i in order]
+    assert abs(found.probabilities - expected.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("ssv2", dict(pooler_heads=None)),
+        ("diving48", dict(pooler_heads=None)),
+        ("diving48", dict(levels=())),
+    ],
+)
+def test_without_a_part_of_the_reading_the_answer_is_another(name, without, exact):
+    frames, case = golden_clip(name)
+    reading = replace(GOLDEN_READINGS[name], **without)
+    found = vj.classify(frames, GOLDEN_HEADS / name, top=7, reading=reading)
+    assert (found.logits - case["logits"]).abs().max() > 0.1
+
+
+def test_the_epsilon_is_that_of_the_pooler_alone():
+    """On the golden cases it moves the logits by no more than rounding does."""
+    model, _ = load_head(GOLDEN_HEADS / "ssv2", "ssv2", Reading(pooler_eps=1e-5))
+    for part, eps in ((model.pooler, 1e-5), (model.vjepa2, 1e-6)):
+        norms = [each for each in part.modules() if isinstance(each, torch.nn.LayerNorm)]
+        assert len(norms) >= 8 and {each.eps for each in norms} == {eps}
+
+
 def test_logits_equal_stock_transformers(head):
+    """A head that transformers trained, on one segment and view: its own settings."""
     folder, stock = head
     pixels = normalised(noise(8, 64, 64))
     with torch.no_grad():
         expected = stock(pixels[None]).logits[0]
-    found = head_logits(load_whole(folder, torch.float32), pixels[None])[0]
+    model, reading = load_head(folder, "head", dtype=torch.float32)
+    found = head_logits(model, segment_tokens(model, pixels[None]))[0]
     assert (found - expected).norm() / expected.norm() < 1e-5 and expected.std() > 0.05
+    assert reading == Reading()
 
 
-def test_softmax_is_averaged_over_segments_and_views(head, monkeypatch):
-    """Frames, crops and averages worked out here, with the stock model."""
-    monkeypatch.setattr("vjepa_utils.actions.heads.fast_dtype", lambda device: torch.float32)
+def test_segments_are_joined_and_the_softmax_is_averaged_over_views(head, exact):
+    """Frames, crops, joining and averages worked out here, with the stock model."""
     folder, stock = head
     frames = noise(90, 64, 100)
     found = vj.classify(frames, folder, top=3)
     # 32 of each 45, in the middle
     chosen = np.array([[0, 4, 9, 13, 18, 22, 27, 31], [45, 49, 54, 58, 63, 67, 72, 76]]) + 6
     assert np.array_equal(found.frames, chosen)
-    views = [normalised(frames[part, :, x : x + 64]) for part in chosen for x in (0, 18, 36)]
     with torch.no_grad():
-        logits = stock(torch.stack(views)).logits
+        logits = torch.cat(
+            [
+                stock.classifier(stock.pooler(tokens.flatten(0, 1)[None]))
+                for tokens in (
+                    stock.vjepa2(
+                        torch.stack([normalised(frames[p, :, x : x + 64]) for p in chosen]),
+                        skip_predictor=True,
+                    ).last_hidden_state
+                    for x in (0, 18, 36)
+                )
+            ]
+        )
     assert torch.allclose(found.logits, logits, atol=1e-5 * logits[0].norm().item())
     mean = logits.softmax(1).mean(0)
     assert found.labels == [NAMES[i] for i in mean.argsort(descending=True)]
     assert found.probabilities == pytest.approx(mean.sort(descending=True).values.numpy(), abs=1e-5)
     assert (
-        found.table().splitlines()[-1]
-        == "head, 3 classes; frames 6 to 37 and 51 to 82, 3 views of each."
+        found.table().splitlines()[-1] == "head, 3 classes; frames 6 to 37 and 51 to 82, 3 views."
     )
+
+
+def test_levels_are_read_in_one_pass_through_the_final_norm(tiny):
+    pixels = tiny.pixels(noise(4, 32, 48), (32, 48))[None]
+    norm = tiny.model.encoder.layernorm
+    with torch.no_grad():
+        apart = [norm(encode_tokens(tiny.model, pixels, layer=k)) for k in (1, 3)]
+        joined = encode_tokens(tiny.model, pixels, levels=(1, 3))
+        last = encode_tokens(tiny.model, pixels)
+    assert torch.equal(joined, torch.cat(apart, 1)) and torch.equal(apart[1], last)
+
+
+def test_readings_of_the_released_heads():
+    """Frames × segments and 16 heads of the reference's configs/inference, its four levels."""
+    assert READINGS.keys() == {
+        each.split("/")[1] for each in vj.CHECKPOINTS if each.endswith(("ssv2", "diving48"))
+    }
+    for name, reading in READINGS.items():
+        diving, giant = name.endswith("diving48"), "vitg" in name
+        assert (reading.pooler_heads, reading.pooler_eps) == (16, 1e-5)
+        assert reading.segments == (4 if diving else 2)
+        levels = (25, 30, 35, 40) if giant else (18, 20, 22, 24)
+        assert reading.levels == (levels if diving else ())
+
+
+def test_a_released_head_is_read_by_its_name(tmp_path, exact, monkeypatch):
+    monkeypatch.setitem(READINGS, "vjepa2-vitl-fpc16-256-ssv2", GOLDEN_READINGS["ssv2"])
+    folder = tmp_path / "vjepa2-vitl-fpc16-256-ssv2"
+    shutil.copytree(GOLDEN_HEADS / "ssv2", folder)
+    frames, case = golden_clip("ssv2")
+    found = vj.classify(frames, folder)
+    assert (found.logits - case["logits"]).abs().max() < 1e-5 * case["logits"].abs().max()
+
+
+@pytest.mark.parametrize(
+    ("reading", "sentence"),
+    [
+        (dict(pooler_heads=7), "pooler_heads must divide the 96 channels of ssv2, not 7"),
+        (dict(pooler_heads=0), "pooler_heads must be a whole number of at least 1, not 0"),
+        (dict(pooler_eps=0.0), "pooler_eps must be above 0"),
+        (dict(levels=(3, 5)), r"levels must be different numbers from 1 to 4, .*, not \(3, 5\)"),
+        (dict(levels=(2, 2)), "levels must be different numbers"),
+        (dict(levels=4), "levels must be different numbers"),
+        (dict(segments=0), "segments must be a whole number of at least 1"),
+        (dict(step=1.5), "step must be a whole number of at least 1"),
+    ],
+)
+def test_readings_that_do_not_fit(reading, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        vj.classify(noise(4, 64, 64), GOLDEN_HEADS / "ssv2", reading=Reading(**reading))
+
+
+@pytest.mark.parametrize("reading", ["facebook/vjepa2-vitl-fpc16-256-ssv2", 0, {}])
+def test_a_reading_is_a_reading(reading):
+    with pytest.raises(ValueError, match="reading must be a Reading, not"):
+        vj.classify(noise(4, 64, 64), GOLDEN_HEADS / "ssv2", reading=reading)
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "sentence"),
+    [
+        (
+            {"classifier.weight": (5, 96), "classifier.bias": (5,)},
+            {},
+            "such as classifier.bias: its classifier does not fit the 7 classes of config.json",
+        ),
+        ({}, {"num_pooler_layers": 2}, "pooler does not fit config.json, which has 2 blocks of"),
+        ({}, {"num_pooler_layers": 4}, "16 missing weights, .*: its pooler does not fit"),
+        ({"pooler.query_tokens": (1, 1, 64)}, {}, "pooler does not fit .* and 96 channels"),
+        (
+            {},
+            {"id2label": {str(i): "abcdefg"[i - 1] for i in range(1, 8)}},
+            "must name the classes 0 to 6 in id2label of its config.json, and names 1, 2",
+        ),
+    ],
+)
+def test_heads_that_do_not_fit_their_configuration(weights, config, sentence, tmp_path):
+    shutil.copytree(GOLDEN_HEADS / "ssv2", tmp_path / "head")
+    file, about = tmp_path / "head" / "model.safetensors", tmp_path / "head" / "config.json"
+    changed = {name: torch.zeros(shape) for name, shape in weights.items()}
+    save_file(load_file(file) | changed, file, {"format": "pt"})
+    about.write_text(json.dumps(json.loads(about.read_text()) | config))
+    with pytest.raises(ValueError, match=sentence) as error:
+        vj.classify(noise(4, 64, 64), tmp_path / "head")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_cost_of_a_head_is_told_before_it_starts(monkeypatch, exact):
+    """ViT-g on Diving48 by hand: 16 × 24² tokens a segment of four levels; 3 views of 4 segments of
+    40 blocks, and 3 blocks of the pooler."""
+    giant = VJEPA2Config(
+        hidden_size=1408, num_hidden_layers=40, mlp_ratio=48 / 11, crop_size=384, frames_per_clip=32
+    )
+    pooled, encoding, pooling = cost(giant, READINGS["vjepa2-vitg-fpc32-384-diving48"])
+    assert pooled == 147_456
+    assert pooling == pytest.approx(3 * (24 * 1408**2 * 147_456 + 4 * 147_456**2 * 1408))
+    assert encoding == pytest.approx(
+        40 * (2 * 9216 * (4 * 1408**2 + 2 * 1408 * 6144) + 4 * 9216**2 * 1408)
+    )
+    assert 3 * (4 * encoding + pooling) == pytest.approx(1.6e15, rel=0.05)
+    frames, _ = golden_clip("ssv2")
+    monkeypatch.setattr("vjepa_utils.actions.heads.operations_per_second", lambda *_: 1e3)
+    with pytest.warns(UserWarning, match=r"ssv2 pools 64 tokens of a view .* operations, \d+ min"):
+        vj.classify(frames, GOLDEN_HEADS / "ssv2")
+    monkeypatch.setattr("vjepa_utils.actions.heads.free_memory", lambda _: 1e5)
+    with pytest.raises(MemoryError, match="ssv2 pools 64 tokens .* 0.0 GiB are free: take a head"):
+        vj.classify(frames, GOLDEN_HEADS / "ssv2")
+
+
+def test_progress_counts_every_segment_and_view(monkeypatch, exact):
+    seen = []
+
+    class Bar:
+        def __init__(self, total, **about):
+            seen.append(total)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, done):
+            seen.append(done)
+
+    monkeypatch.setattr("vjepa_utils.actions.heads.tqdm", Bar)
+    frames, _ = golden_clip("diving48")
+    vj.classify(frames, GOLDEN_HEADS / "diving48", reading=GOLDEN_READINGS["diving48"])
+    assert len(seen) == 1 + 3 * (4 + 1) and sum(seen[1:]) == pytest.approx(seen[0])
 
 
 @pytest.mark.parametrize(

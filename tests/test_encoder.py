@@ -168,7 +168,7 @@ def test_a_clip_that_cannot_fit_names_the_context_that_can(tiny, monkeypatch):
     class Little:
         available = 2_000_000
 
-    monkeypatch.setattr("vjepa_utils.encoders.encoder.psutil.virtual_memory", lambda: Little)
+    monkeypatch.setattr("vjepa_utils.encoders.devices.psutil.virtual_memory", lambda: Little)
     video = np.zeros((400, 32, 32, 3), np.uint8)
     with pytest.raises(MemoryError, match=r"400 frames .* context=\d+ fits") as error:
         tiny.encode(video, context="clip", size=32)

@@ -357,7 +357,7 @@ def test_an_encoder_without_a_predictor(tiny):
 
 def test_a_clip_that_cannot_fit_names_how_many_frames_can(tiny, monkeypatch):
     monkeypatch.setattr(
-        "vjepa_utils.encoders.encoder.psutil.virtual_memory",
+        "vjepa_utils.encoders.devices.psutil.virtual_memory",
         lambda: SimpleNamespace(available=2_000_000),
     )
     frames = np.zeros((400, 32, 32, 3), np.uint8)

@@ -3,7 +3,9 @@ from . import heads as heads
 from . import probes as probes
 from .figures import action_bars as action_bars
 from .figures import confusion as confusion
+from .heads import READINGS as READINGS
 from .heads import Classification as Classification
+from .heads import Reading as Reading
 from .heads import classify as classify
 from .probes import Probe as Probe
 from .probes import train_probe as train_probe

@@ -44,7 +44,7 @@ def action_bars(video, found, most=6):
 
 
 def _used(found):
-    segments, views = len(found.frames), len(found.logits) // len(found.frames)
+    segments, views = len(found.frames), len(found.logits)
     return (
         f"{found.frames.size} frames"
         + f" in {segments} segments" * (segments > 1)

@@ -5,6 +5,8 @@ learnt query that looks at all tokens) and a linear layer (Assran et al. 2025). 
 own classes, see `probes`.
 """
 
+import copy
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,20 +15,47 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.checks import is_whole
 from vjepa_utils.encoders.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
-from vjepa_utils.encoders.devices import best_device, fast_dtype
+from vjepa_utils.encoders.devices import (
+    best_device,
+    fast_dtype,
+    free_memory,
+    operations_per_second,
+)
 from vjepa_utils.encoders.encoder import Encoder
 from vjepa_utils.encoders.vjepa2 import encode_tokens
 from vjepa_utils.video import as_video
 
-# Segments of the clip and the step between frames in each, as the reference's configs/inference has
-# them.
-SAMPLING = {
-    "vjepa2-vitl-fpc16-256-ssv2": (2, 4),
-    "vjepa2-vitg-fpc64-384-ssv2": (2, 2),
-    "vjepa2-vitl-fpc32-256-diving48": (4, 2),
-    "vjepa2-vitg-fpc32-384-diving48": (4, 2),
+
+@dataclass(frozen=True)
+class Reading:
+    """What a head reads of a clip, and how its pooler reads the tokens: none of it is in the files
+    of a checkpoint.
+
+    segments: of the clip.  step: between the frames of a segment.
+    pooler_heads, pooler_eps: heads of the pooler's attention, which must divide the channels, and
+        epsilon of its layer norms; None for the encoder's, as transformers has them.
+    levels: numbers of the blocks that are read, from 1 on, each through the final norm; () for the
+        last.
+    """
+
+    segments: int = 2
+    step: int = 4
+    pooler_heads: int | None = None
+    pooler_eps: float | None = None
+    levels: tuple = ()
+
+
+# The released heads, as the reference's configs/inference and src/models/attentive_pooler.py have
+# them. Heads that are not listed were trained with transformers, or are told by hand.
+READINGS = {
+    "vjepa2-vitl-fpc16-256-ssv2": Reading(2, 4, 16, 1e-5),
+    "vjepa2-vitg-fpc64-384-ssv2": Reading(2, 2, 16, 1e-5),
+    "vjepa2-vitl-fpc32-256-diving48": Reading(4, 2, 16, 1e-5, (18, 20, 22, 24)),
+    "vjepa2-vitg-fpc32-384-diving48": Reading(4, 2, 16, 1e-5, (25, 30, 35, 40)),
 }
-OTHER_SAMPLING, VIEWS = (2, 4), 3  # of heads that are not listed; square crops along the long side
+VIEWS = 3  # square crops along the long side
+POOLER_COPIES = 12  # of its tokens in memory at the widest moment, the MLP (measured)
+PATIENCE = 600  # seconds; what takes longer says so first
 
 
 @dataclass
@@ -34,10 +63,10 @@ class Classification:
     """What a head or a probe says of a clip.
 
     labels: the likeliest class names, best first.  probabilities: theirs, float array (top,): the
-        mean of the passes' softmax.
-    logits: float32 tensor (passes, classes), a pass for each view of each segment.  frames: int
-        array (segments, frames), file
-    numbers of the frames used.  name: of the head.  remark: why not to believe it, or "".
+        mean of the views' softmax.
+    logits: float32 tensor (views, classes); a probe has one view.  frames: int array (segments,
+        frames), file numbers of the frames used.
+    name: of the head.  remark: why not to believe it, or "".
     """
 
     labels: list
@@ -49,8 +78,7 @@ class Classification:
 
     @classmethod
     def of(cls, logits, names, top, frames, name, remark=""):
-        if not is_whole(top, 1):
-            raise ValueError(f"top must be a whole number of at least 1, not {top!r}.")
+        _check_whole_number("top", top)
         mean = logits.softmax(1).mean(0)
         best = mean.argsort(descending=True, stable=True)[:top]
         return cls([names[i] for i in best], mean[best].numpy(), logits, frames, name, remark)
@@ -62,76 +90,159 @@ class Classification:
             f"{name:{width}}  {share:6.1%}"
             for name, share in zip(self.labels, self.probabilities, strict=True)
         ]
-        parts, views = (
-            " and ".join(f"{part[0]} to {part[-1]}" for part in self.frames),
-            len(self.logits) // len(self.frames),
-        )
-        about = f"{self.name}, {self.logits.shape[1]} classes; frames {parts}" + (
-            f", {views} views of each." if views > 1 else "."
-        )
+        parts = " and ".join(f"{part[0]} to {part[-1]}" for part in self.frames)
+        views = f", {len(self.logits)} views" * (len(self.logits) > 1)
+        about = f"{self.name}, {self.logits.shape[1]} classes; frames {parts}{views}."
         return "\n".join([*lines, about, *filter(None, [self.remark])])
 
 
-def classify(video, checkpoint, top=5):
-    """The likeliest actions by a checkpoint with a classification head.
+def classify(video, checkpoint, top=5, reading=None):
+    """The likeliest actions by a checkpoint with a classification head, as the reference evaluates
+    it (facebookresearch/vjepa2, evals/video_classification_frozen).
 
-    Each segment of the clip gives some frames, of these three square views along the long side are
-    classified, and the softmax is averaged over segments and views. Where the reference
-    (facebookresearch/vjepa2, evals/video_classification_frozen) draws a window within a segment at
-    random, the middle one is taken. Its Diving48 heads read four layers of the encoder; here, as in
-    transformers, they read the last.
+    Each segment of the clip gives some frames, and of these three square views along the long side
+    are encoded. The tokens of all segments of a view are joined before the pooler, and the softmax
+    is averaged over the views. Where the reference draws a window within a segment at random, the
+    middle one is taken.
+
+    The poolers of the released heads have 16 heads and epsilon 1e-5, and those of Diving48 read
+    four levels of the encoder. None of this is in the files, and stock transformers gives other
+    answers without an error: on the reference's outputs for random weights, with another number of
+    heads in the pooler than in the encoder, as ViT-g has, the probabilities are off by 0.12 (SSv2)
+    and 0.45 (Diving48) in L1, here by less than 1e-6 (`benchmarks/stock_heads.py`).
 
     Args:
         video: Video, path, array or tensor (see `as_video`).
         checkpoint: a Hugging Face id, such as "facebook/vjepa2-vitl-fpc16-256-ssv2", or a local
             folder.
         top: how many classes to tell.
+        reading: an `actions.Reading`. None: by name, of an id or of a folder, that of a released
+            head (`READINGS`), else that of a head trained with transformers: the encoder's number
+            of heads and epsilon, its last level.
     Returns:
         Classification.
     Raises:
-        ValueError: no head, or weights are missing.  ConnectionError: as `load_encoder`.
+        ValueError: no head, weights are missing or do not fit their configuration, or the reading
+            does not fit them.  MemoryError: the tokens of a view cannot fit.  ConnectionError: as
+            `load_encoder`.
     """
+    _check_whole_number("top", top)
     video, name, folder = as_video(video), label(str(checkpoint)), find(str(checkpoint))
-    device = torch.device(best_device())
-    model = load_whole(folder, fast_dtype(device)).to(device)
-    if not hasattr(model, "pooler"):
-        heads = " or ".join(
-            each for each in CHECKPOINTS if each.split("/")[1] in SAMPLING and "vitl" in each
-        )
-        raise ValueError(
-            f"{name} has no classification head: take one that has, such as {heads}, or train a "
-            "probe on its features."
-        )
+    model, reading = load_head(folder, name, reading)
     config, encoder = model.config, Encoder(model.vjepa2, name, *pixel_statistics(folder))
     side = config.crop_size
-    chosen = segment_frames(
-        len(video), config.frames_per_clip, *SAMPLING.get(name.split("/")[-1], OTHER_SAMPLING)
-    )
+    chosen = segment_frames(len(video), config.frames_per_clip, reading.segments, reading.step)
     size, corners = square_views(video.height, video.width, side)
+    tokens, encoding, pooling = cost(config, reading)
+    total = len(corners) * (len(chosen) * encoding + pooling)
+    _check_cost(name, model, tokens, total)
+    # of each segment (frames, 3, height, width)
+    segments = [encoder.pixels(video.at(part), size) for part in chosen]
+    about = dict(desc=f"classifying with {name}", unit="op", unit_scale=True)
     logits = []
-    for part in tqdm(chosen, desc=f"classifying with {name}", unit="segment", delay=2, leave=False):
-        pixels = encoder.pixels(video.at(part), size)  # (frames, 3, height, width)
-        logits += [
-            head_logits(model, pixels[None, :, :, y : y + side, x : x + side]) for y, x in corners
-        ]
+    with tqdm(total=total, **about, delay=2, leave=False) as progress:
+        for y, x in corners:
+            found = []
+            for pixels in segments:
+                view = pixels[None, :, :, y : y + side, x : x + side]
+                found.append(segment_tokens(model, view, reading.levels))
+                progress.update(encoding)
+            logits.append(head_logits(model, torch.cat(found, 1)))
+            progress.update(pooling)
     names = [config.id2label[i] for i in range(config.num_labels)]
     return Classification.of(
         torch.cat(logits), names, top, video.indices[chosen], name, _remark(model, names)
     )
 
 
-@torch.no_grad()
-def head_logits(model, pixels):
-    """Logits, float32 (batch, classes), of normalised pixels (batch, frames, 3, height, width),
-    with true positions.
-
-    model: a `VJEPA2ForVideoClassification` of `load_whole`.
+def load_head(folder, name, reading=None, dtype=None):
+    """A `VJEPA2ForVideoClassification` of `load_whole` whose pooler is set up by a reading, and the
+    reading; None as for `classify`. dtype as for `load_encoder`.
     """
-    return (
-        model.classifier(model.pooler(encode_tokens(model.vjepa2, pixels.to(model.device))))
-        .float()
-        .cpu()
+    device = torch.device(best_device())
+    model = load_whole(folder, dtype or fast_dtype(device)).to(device)
+    if not hasattr(model, "pooler"):
+        heads = " or ".join(
+            each for each in CHECKPOINTS if each.split("/")[1] in READINGS and "vitl" in each
+        )
+        raise ValueError(
+            f"{name} has no classification head: take one that has, such as {heads}, or train a "
+            "probe on its features."
+        )
+    config = model.config
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise ValueError(
+            f"{name} must name the classes 0 to {config.num_labels - 1} in id2label of its "
+            f"config.json, and names {', '.join(map(str, sorted(config.id2label)))}."
+        )
+    if reading is None:
+        reading = READINGS.get(name.split("/")[-1], Reading())
+    _check_reading(name, config, reading)
+    about = copy.deepcopy(config)
+    about.num_attention_heads = reading.pooler_heads or config.num_attention_heads
+    about.layer_norm_eps = reading.pooler_eps or config.layer_norm_eps
+    with torch.device("meta"):
+        pooler = type(model.pooler)(about)
+    pooler.load_state_dict(model.pooler.state_dict(), assign=True)
+    model.pooler = pooler.eval().requires_grad_(False)
+    return model, reading
+
+
+@torch.no_grad()
+def segment_tokens(model, pixels, levels=()):
+    """Tokens (batch, levels × tokens, channels) of normalised pixels (batch, frames, 3, height,
+    width), with true positions; levels as in `Reading`.
+    """
+    return encode_tokens(model.vjepa2, pixels.to(model.device), levels=levels)
+
+
+@torch.no_grad()
+def head_logits(model, tokens):
+    """Logits, float32 (batch, classes) on the CPU, of all tokens of a view (batch, tokens,
+    channels).
+    """
+    return model.classifier(model.pooler(tokens)).float().cpu()
+
+
+def cost(config, reading):
+    """Tokens that the pooler takes of a view, operations of encoding a segment and of pooling a
+    view. A multiplication and its addition are two.
+    """
+    steps, rows = (
+        config.frames_per_clip // config.tubelet_size,
+        config.crop_size // config.patch_size,
     )
+    width, tokens = config.hidden_size, steps * rows**2
+
+    def block(n, mlp_ratio):  # linear layers, then queries by keys and scores by values
+        return 2 * n * width**2 * (4 + 2 * mlp_ratio) + 4 * n**2 * width
+
+    pooled = tokens * reading.segments * max(1, len(reading.levels))
+    depth = max(reading.levels, default=config.num_hidden_layers)
+    return (
+        pooled,
+        depth * block(tokens, config.mlp_ratio),
+        config.num_pooler_layers * block(pooled, 4),  # and a query, of which there is only one
+    )
+
+
+def _check_cost(name, model, tokens, operations):
+    """Fail or warn before hours are spent."""
+    memory = POOLER_COPIES * tokens * model.config.hidden_size * model.dtype.itemsize
+    free = free_memory(model.device)
+    needs = f"{name} pools {tokens:,} tokens of a view jointly, which takes about"
+    if memory > free:
+        raise MemoryError(
+            f"{needs} {memory / 2**30:.1f} GiB, where {free / 2**30:.1f} GiB are free: take a head "
+            "with fewer segments or on a smaller encoder."
+        )
+    minutes = operations / operations_per_second(model.device, model.dtype) / 60
+    if minutes * 60 > PATIENCE:
+        warnings.warn(
+            f"{needs} {memory / 2**30:.1f} GiB; all views are {operations:.1e} operations, "
+            f"{minutes:.0f} minutes or more on this {model.device.type}.",
+            stacklevel=3,
+        )
 
 
 def segment_frames(total, frames, segments, step):
@@ -178,3 +289,31 @@ def _remark(model, names):
     )
     text = "; ".join(signs)
     return text and f"{text[0].upper()}{text[1:]}."
+
+
+def _check_whole_number(what, value):
+    if not is_whole(value, 1):
+        raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}.")
+
+
+def _check_reading(name, config, reading):
+    if not isinstance(reading, Reading):
+        raise ValueError(f"reading must be a Reading, not {reading!r}.")
+    for what in ("segments", "step"):
+        _check_whole_number(what, getattr(reading, what))
+    heads, eps, levels = reading.pooler_heads, reading.pooler_eps, reading.levels
+    depth, width = config.num_hidden_layers, config.hidden_size
+    if heads is not None:
+        _check_whole_number("pooler_heads", heads)
+        if width % heads:
+            raise ValueError(
+                f"pooler_heads must divide the {width} channels of {name}, not {heads}."
+            )
+    if eps is not None and not eps > 0:
+        raise ValueError(f"pooler_eps must be above 0, not {eps!r}.")
+    listed = isinstance(levels, (tuple, list)) and len(set(levels)) == len(levels)
+    if not listed or not set(levels) <= set(range(1, depth + 1)):
+        raise ValueError(
+            f"levels must be different numbers from 1 to {depth}, the blocks of {name}, not "
+            f"{levels!r}."
+        )

@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from safetensors.torch import load_file
 
+from vjepa_utils.encoders import attention
 from vjepa_utils.encoders.vjepa2 import VJEPA2
 from vjepa_utils.files import shipped
 
@@ -72,10 +73,14 @@ def find(name):
     # None, the newest, for an id that is not listed: nothing is known of it
     revision = CHECKPOINTS.get(name)
     cached = _cached(name, revision)
-    if cached:
+    if cached and not missing_files(cached):
         return cached
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
+        if missing_files(folder):  # where the hub is out of reach its client gives what it has
+            cached = folder
+            raise ConnectionError
+        return folder
     except GatedRepoError:
         how = (
             f"ask for access at https://huggingface.co/{name} (it is given to those who agree "
@@ -88,14 +93,14 @@ def find(name):
             "auth login"
         ) from None
     except (OSError, ValueError) as error:
-        cached = _cached(name, None)
-        if cached:
+        newest = _cached(name, None)
+        if newest and not missing_files(newest):
             warnings.warn(
-                f"{name} is loaded as cached, at revision {cached.name}: the pinned {revision} "
+                f"{name} is loaded as cached, at revision {newest.name}: the pinned {revision} "
                 "cannot be fetched.",
                 stacklevel=3,
             )
-            return cached
+            return newest
         command = " ".join(
             [
                 "hf download",
@@ -105,25 +110,34 @@ def find(name):
             ]
         )
         why = (
-            f"{name} is no folder here, not in the Hugging Face cache, and the hub cannot be "
-            f"reached ({type(error).__name__})"
+            f"{name} is no folder here, not in the Hugging Face cache, and the hub is out of reach"
         )
+        if cached:
+            lost = missing_files(cached)[0]
+            why = f"{name} is in the Hugging Face cache without {lost}, which the hub did not give"
+        why += f" ({type(error).__name__})"
         raise ConnectionError(f"{why}; where there is internet run: {command}") from None
 
 
 def _cached(name, revision):
-    """The folder of a revision in the Hugging Face cache, or None."""
+    """The folder of a revision in the Hugging Face cache, whole or not, or None."""
     try:
-        folder = Path(
+        return Path(
             snapshot_download(
                 name, revision=revision, allow_patterns=PATTERNS, local_files_only=True
             )
         )
     except (OSError, ValueError):
         return None
-    return (
-        folder if (folder / "config.json").exists() and any(folder.glob("*.safetensors")) else None
-    )
+
+
+def missing_files(folder):
+    """Names of the files that a checkpoint needs and its folder lacks, as one fetched in part does;
+    a link to nothing, as a stopped download leaves it, is no file.
+    """
+    return [
+        name for name in ("config.json", *_weight_files(folder)) if not (folder / name).exists()
+    ]
 
 
 def load_model(folder, dtype):
@@ -148,7 +162,7 @@ def load_model(folder, dtype):
     wrong = {name for name in shapes.keys() & found.keys() if shapes[name] != found[name]}
     _check_whole(
         folder,
-        kind,
+        f"it is not a whole {kind}",
         missing=shapes.keys() - found,
         unexpected=found.keys() - shapes,
         mismatched=wrong,
@@ -177,6 +191,8 @@ def load_whole(folder, dtype):
             dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
+            attn_implementation=attention.register(),
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
             output_loading_info=True,
         )
         if kind == HEAD:
@@ -187,14 +203,21 @@ def load_whole(folder, dtype):
         transformers.logging.set_verbosity(level)
         if bar:
             transformers.logging.enable_progress_bar()
-    _check_whole(
-        folder,
-        kind,
-        **{
-            problem: report[f"{problem}_keys"]
-            for problem in ("missing", "unexpected", "mismatched")
-        },
-    )
+    problems = {
+        # a name, or one with two shapes
+        problem: {each if isinstance(each, str) else each[0] for each in report[f"{problem}_keys"]}
+        for problem in ("missing", "unexpected", "mismatched")
+    }
+    config, wrong = model.config, {name.split(".")[0] for name in set().union(*problems.values())}
+    reason = f"it is not a whole {kind}"
+    if wrong == {"classifier"}:
+        reason = f"its classifier does not fit the {config.num_labels} classes of config.json"
+    if wrong == {"pooler"}:
+        reason = (
+            f"its pooler does not fit config.json, which has {config.num_pooler_layers} blocks of "
+            f"self-attention and {config.hidden_size} channels"
+        )
+    _check_whole(folder, reason, **problems)
     return model.eval().requires_grad_(False)
 
 
@@ -210,6 +233,8 @@ def _config(folder):
             f"{folder} holds a model of type {config.get('model_type')!r}, not one of "
             f"{', '.join(KINDS)}."
         )
+    if missing := missing_files(folder):
+        raise ValueError(f"{folder} lacks {' and '.join(missing)}: fetch it again.")
     return config, HEAD if HEAD in (config.get("architectures") or []) else KINDS[
         config["model_type"]
     ]
@@ -223,21 +248,29 @@ def _unreadable(folder, error):
 
 def _safetensors(folder):
     """{name: tensor} of a checkpoint in one file or in several with an index; memory-mapped."""
+    return {
+        name: value
+        for file in _weight_files(folder)
+        for name, value in load_file(folder / file).items()
+    }
+
+
+def _weight_files(folder):
+    """Names of the files of weights: all that the index names, or the only one."""
     index = folder / "model.safetensors.index.json"
-    files = (
-        set(json.loads(index.read_text())["weight_map"].values())
-        if index.exists()
-        else ["model.safetensors"]
-    )
-    return {name: value for file in files for name, value in load_file(folder / file).items()}
+    if not index.exists():
+        return ["model.safetensors"]
+    try:
+        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ValueError(f"{index} is damaged: delete it, or fetch it again.") from None
 
 
-def _check_whole(folder, kind, **problems):
+def _check_whole(folder, reason, **problems):
     for problem, names in problems.items():
         if names:
             raise ValueError(
-                f"{folder} has {len(names)} {problem} weights, such as {min(map(str, names))}: "
-                f"it is not a whole {kind}."
+                f"{folder} has {len(names)} {problem} weights, such as {min(names)}: {reason}."
             )
 
 

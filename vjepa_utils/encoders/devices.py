@@ -1,5 +1,8 @@
 """Where to compute, and in which precision."""
 
+import time
+
+import psutil
 import torch
 
 
@@ -17,3 +20,23 @@ def fast_dtype(device):
     if device.type == "cpu" and (abilities.get("amx_bf16") or abilities.get("avx512_bf16")):
         return torch.bfloat16
     return torch.float32
+
+
+def free_memory(device):
+    """Bytes that a torch.device can still give, what torch's own cache would give back included."""
+    if device.type != "cuda":
+        return psutil.virtual_memory().available
+    reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + reusable
+
+
+def operations_per_second(device, dtype):
+    """What a matrix product reaches on a torch.device, measured in a moment: an upper bound for
+    what a model will.
+    """
+    side = 1024
+    matrix = torch.zeros(side, side, device=device, dtype=dtype)
+    for _ in range(2):  # the first time a library may set itself up
+        start = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # waits for the result
+    return 2 * side**3 / (time.perf_counter() - start)

@@ -6,11 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import is_whole
+from vjepa_utils.encoders.devices import free_memory
 from vjepa_utils.encoders.feature_file import FeatureFile, FeatureList
 from vjepa_utils.encoders.pixels import resized
 from vjepa_utils.encoders.plan import Plan
@@ -263,11 +263,7 @@ class Encoder:
         """Fail before the machine does: the activations of one context against the memory that is
         free.
         """
-        free = (
-            torch.cuda.mem_get_info(self.device)[0]
-            if self.device.type == "cuda"
-            else psutil.virtual_memory().available
-        )
+        free = free_memory(self.device)
         # The widest moment is the MLP: the residual, its norm, the hidden layer and what it gives;
         # the pixels in float32.
         config = self.model.config

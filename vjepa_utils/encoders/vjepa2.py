@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vjepa_utils.encoders.attention import attend
 from vjepa_utils.encoders.positions import even_channels_first, grid_positions, rotary_tables
 
 
@@ -33,7 +34,7 @@ class RotaryAttention(nn.Module):
     def forward(self, x, tables):
         q, k = (self._rotated(self._heads(linear(x)), *tables) for linear in (self.query, self.key))
         v = self._heads(self.value(x))
-        x = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        x = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.proj(x.transpose(1, 2).flatten(2))
 
     def _heads(self, x):
@@ -171,7 +172,7 @@ def _tubelets(pixels, depth, height, width):
     return x.flatten(4).flatten(1, 3), x.shape[1:4]
 
 
-def encode_tokens(model, pixels, visible=None, layer=None, square=None):
+def encode_tokens(model, pixels, visible=None, layer=None, square=None, levels=()):
     """The encoder, with the true grid; hidden tokens are dropped before its first layer.
 
     Args:
@@ -183,8 +184,10 @@ def encode_tokens(model, pixels, visible=None, layer=None, square=None):
             norm.
         square: None, or the side of the square grid to number positions by, as stock transformers
             does on any grid.
+        levels: numbers of blocks, from 1 on, that are read instead of the last, each through the
+            final norm, in one forward pass; their tokens are joined, level after level.
     Returns:
-        (batch, tokens or n, channels).
+        (batch, tokens or n, channels); with levels (batch, levels × tokens, channels).
     """
     encoder = model.encoder
     # a 3D convolution whose stride is its kernel: a linear map
@@ -198,8 +201,13 @@ def encode_tokens(model, pixels, visible=None, layer=None, square=None):
         x, positions = _gather(x, visible), positions[visible]
     x = F.linear(x, embedding.weight.flatten(1), embedding.bias)  # (batch, tokens, channels)
     tables = rotary_tables(positions, encoder.layer[0].attention.head_size, x.dtype)
-    for block in encoder.layer[:layer]:
+    read = []
+    for number, block in enumerate(encoder.layer[: max(levels, default=layer)], 1):
         x = block(x, tables)
+        if number in levels:
+            read.append(encoder.layernorm(x))
+    if read:
+        return torch.cat(read, 1)
     return encoder.layernorm(x) if layer is None else x
 
 
