@@ -36,8 +36,8 @@ def draw(arguments):
     """
     torch.set_num_threads(1)  # with more, sums are taken in an order that changes from run to run
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
-    has_predictor = hasattr(encoder.model, "predictor")
-    beside = vj.load_encoder("dino-demo" if has_predictor else "vjepa2-demo", dtype=torch.float32)
+    other = "dino-demo" if encoder.training_size else "vjepa2-demo"
+    beside, recovers = vj.load_encoder(other, dtype=torch.float32), _recovers(encoder)
     assets = ROOT / "assets"
     folder = Path(
         arguments.output
@@ -82,12 +82,12 @@ def draw(arguments):
                 video, both, _on_largest_thing(name, frame), frame
             ),
         }
-        if has_predictor:
+        if recovers:
             hidden = {"block": vj.masks.block(encoder.grid(video, None, "clip"))}
             drawn[f"{name}-recovery"] = vj.recovery.recovery_strip(
                 video, encoder.recover(video, hidden)
             )
-    if has_predictor:
+    if recovers:
         scenes = [scene.frames for scene in unseen_scenes(8, 12, 160, 160)]
         grid = encoder.grid(scenes[0], (160, 160), "clip")
         hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {
@@ -109,6 +109,14 @@ def draw(arguments):
     for name, figure in drawn.items():
         vj.figures.save(figure, folder / f"{name}.png")
     print(f"{folder}: {len(drawn)} figures with {encoder.name}")
+
+
+def _recovers(encoder):
+    """Whether the checkpoint has a predictor, and one of its own features."""
+    try:
+        return bool(vj.recovery.prediction.predictor_of(encoder))
+    except ValueError:
+        return False
 
 
 def _on_largest_thing(name, frame):

@@ -1,11 +1,12 @@
 """How near the encoder comes to the machine's limit: python -m benchmarks.encoder_speed [--models
-vitl demo] [--json FILE]
+vitl vitb-2.1 demo] [--json FILE]
 
 In one run and in turns: the matrix products of one block alone (the machine's peak for these very
 shapes, dtype and threads), stock transformers, and this project; on CUDA, or with --compile, this
 project through torch.compile as well. Multiplications are counted for the model as published, so
 that nobody is paid for extra work; the share of the peak is their number by the time. ViT-L has
-random weights: speed does not depend on them. Medians, and in brackets the range; peak memory is
+random weights: speed does not depend on them; so has the ViT-B of V-JEPA 2.1, which transformers
+does not have. Medians, and in brackets the range; peak memory is
 what one call needs beside the weights.
 """
 
@@ -26,6 +27,7 @@ from transformers import VJEPA2Config, VJEPA2Model
 from vjepa_utils.encoders.checkpoints import SHIPPED
 from vjepa_utils.encoders.devices import fast_dtype
 from vjepa_utils.encoders.vjepa2 import VJEPA2, encode_tokens
+from vjepa_utils.encoders.vjepa2_1 import VJEPA21, Config
 
 SHAPES = {  # (batch, frames, height, width) on the CPU
     "pairs 256×256": (8, 2, 256, 256),
@@ -46,9 +48,29 @@ PARTS = {  # of the forward pass, by what the profiler calls their operations; t
 }
 
 
+VITB_2_1 = Config(  # with the predictor's sizes; it does not run here
+    hidden_size=768,
+    num_hidden_layers=12,
+    intermediate_size=3072,
+    pred_hidden_size=384,
+    pred_num_hidden_layers=1,
+    pred_intermediate_size=1536,
+    pred_num_mask_tokens=8,
+    pred_levels=1,
+    pred_out_size=1664,
+)
+
+
 def models(name, dtype, device):
-    """Stock and ours, with the same weights."""
+    """Stock and ours, with the same weights; None and ours for V-JEPA 2.1."""
     torch.manual_seed(0)
+    if name == "vitb-2.1":
+        ours = VJEPA21(VITB_2_1)
+        random = {
+            key: (torch.randn(value.shape) / value[0].numel() ** 0.5).to(dtype).to(device)
+            for key, value in ours.state_dict().items()
+        }
+        return None, ours.take_weights(random).eval().requires_grad_(False)
     config = (
         VJEPA2Config(pred_num_hidden_layers=1)
         if name == "vitl"
@@ -63,7 +85,7 @@ def multiplications(config, batch, frames, height, width):
     addition.
     """
     tokens, d = frames // 2 * (height // 16) * (width // 16), config.hidden_size
-    linear = 2 * d * d * (4 + 2 * config.mlp_ratio)
+    linear = 2 * d * d * (4 + 2 * float(config.mlp_ratio))
     return (
         batch
         * tokens
@@ -140,10 +162,9 @@ def measure(name, shape, dtype, threads, repeats, device, compiled):
     peak, work = products(
         ours.config, batch * frames // 2 * (height // 16) * (width // 16), dtype, device
     )
-    contestants = {
-        "stock": lambda: stock(pixels, skip_predictor=True),
-        "ours": lambda: encode_tokens(ours, pixels),
-    }
+    contestants = {"ours": lambda: encode_tokens(ours, pixels)}
+    if stock:
+        contestants = {"stock": lambda: stock(pixels, skip_predictor=True), **contestants}
     if compiled:
         faster = torch.compile(encode_tokens)
         contestants["compiled"] = lambda: faster(ours, pixels)
@@ -153,7 +174,8 @@ def measure(name, shape, dtype, threads, repeats, device, compiled):
     ) as fresh:  # an allocator that holds nothing yet
         memory = {
             key: fresh.submit(peak_memory, name, shape, dtype, key).result()
-            for key in ("stock", "ours")
+            for key in contestants
+            if key != "compiled"
         }
     times = {key: [] for key in ("products", *contestants)}
     for turn in range(repeats + 1):
@@ -194,7 +216,8 @@ def main():
     parser = argparse.ArgumentParser(
         description="Speed beside stock transformers and the machine's matrix products"
     )
-    parser.add_argument("--models", nargs="+", choices=["vitl", "demo"], default=["vitl", "demo"])
+    names = ["vitl", "vitb-2.1", "demo"]
+    parser.add_argument("--models", nargs="+", choices=names, default=names)
     shapes = f"of {', '.join(SHAPES)} (default: the first three)"
     parser.add_argument(
         "--shapes",
@@ -270,33 +293,34 @@ def main():
 
 
 def heading():
-    left = f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}{'products':>12}"
+    left = f"{'model':9}{'shape':19}{'dtype':6}{'threads':>8}{'products':>12}"
     return f"{left}   {'':9}{'seconds':>24}{'of stock':>10}{'of peak':>9}{'memory':>10}"
 
 
 def lines(case):
     """A line of the table for each contestant."""
-    left = f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}"
+    left = f"{case['model']:9}{case['shape']:19}{case['dtype']:6}{case['threads']:8}"
     left += f"{case['peak'] / 1e9:7.0f} GF/s   "
-    stock = statistics.median(case["results"]["stock"]["seconds"])
+    stock = case["results"].get("stock")
     for key, result in case["results"].items():
         middle = statistics.median(result["seconds"])
         spread = f"{middle:.3f} ({min(result['seconds']):.3f} to {max(result['seconds']):.3f})"
         memory = "" if result["memory"] is None else f"{result['memory'] / 2**20:.0f} MiB"
-        numbers = f"{spread:>24}{stock / middle:>9.2f}×{result['share']:>9.0%}{memory:>10}"
+        faster = f"{statistics.median(stock['seconds']) / middle:.2f}×" if stock else "–"
+        numbers = f"{spread:>24}{faster:>10}{result['share']:>9.0%}{memory:>10}"
         yield f"{left:{len(left)}}{key:9}{numbers}"
         left = " " * len(left)
 
 
 def profile_heading():
-    return f"{'model':6}{'shape':19}{'dtype':6}{'threads':>8}" + "".join(
+    return f"{'model':9}{'shape':19}{'dtype':6}{'threads':>8}" + "".join(
         f"{part:>15}" for part in [*PARTS, "the rest"]
     )
 
 
 def profile_line(case):
     shares = "".join(f"{case['parts'][part]:>15.0%}" for part in [*PARTS, "the rest"])
-    return f"{case['model']:6}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{shares}"
+    return f"{case['model']:9}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{shares}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on a network
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_HEADS = Path(__file__).parent / "golden_heads"
+GOLDEN21 = Path(__file__).parent / "golden21"
 SHARED = ROOT.parent / "shared" / "clips"
 
 

@@ -10,7 +10,10 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "vjepa_utils"
-UPWARDS = {("encoders.encoder", "recovery.prediction")}  # methods that hand on to a study
+UPWARDS = {  # methods that hand on to a study
+    ("encoders.encoder", "recovery.prediction"),
+    ("encoders.vjepa2_1", "recovery.prediction"),
+}
 MODULES = sorted(
     str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".")
     for path in PACKAGE.rglob("*.py")

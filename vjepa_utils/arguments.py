@@ -20,7 +20,10 @@ def add_frames(parser, every=1):
 
 
 def add_encoder(parser, default="vjepa2-demo"):
-    text = "a shipped encoder, a Hugging Face id or a local folder (default: %(default)s)"
+    text = (
+        "a shipped encoder, a Hugging Face id, a local folder, or a V-JEPA 2.1 by name or .pt file "
+        "(default: %(default)s)"
+    )
     parser.add_argument("--encoder", default=default, help=text)
 
 

@@ -24,6 +24,14 @@ def shipped(name: str) -> Path:
     return installed if installed.exists() else Path(__file__).parents[1] / "demo" / name
 
 
+def user_cache() -> Path:
+    """Where this package keeps what it need not make twice; made if it is not there."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "vjepa_utils"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def check_writable(path: File) -> None:
     """OSError, in one sentence, if `path` cannot become a file."""
     path = Path(path)

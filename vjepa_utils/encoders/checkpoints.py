@@ -7,16 +7,21 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from vjepa_utils.encoders import attention
+from vjepa_utils.encoders.released_2_1 import RELEASED, pt_folder, released_folder
 from vjepa_utils.encoders.vjepa2 import VJEPA2
+from vjepa_utils.encoders.vjepa2_1 import VJEPA21, Config
+from vjepa_utils.encoders.whole import check_weights, check_whole, unreadable
 from vjepa_utils.files import shipped
 
 SHIPPED = {name: shipped(name) for name in ("vjepa2-demo", "dino-demo")}
 
 KINDS = {  # the model of each model_type
     "vjepa2": "VJEPA2Model",
+    "vjepa2_1": "V-JEPA 2.1",
     "dinov2": "Dinov2Model",
     "dinov2_with_registers": "Dinov2WithRegistersModel",
     "dinov3_vit": "DINOv3ViTModel",
@@ -54,20 +59,29 @@ CHECKPOINTS = {
 
 
 def label(name):
-    """What figures call the encoder: an id or shipped name as it is, a folder by its own name."""
-    return Path(name).resolve().name if Path(name).is_dir() else name
+    """What figures call the encoder: an id or shipped name as it is, a folder or file by its own
+    name.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path.stem
+    return path.resolve().name if path.is_dir() else name
 
 
 def find(name):
     """The folder of a shipped, local or cached checkpoint, or of one fetched from the hub."""
     if name in SHIPPED:
         return SHIPPED[name]
+    if name in RELEASED:
+        return released_folder(name)
     if name and Path(name).is_dir():
         return Path(name)
+    if Path(name).is_file():
+        return pt_folder(name)
     if name.count("/") != 1 or name[0] in "./~":
         known = (
-            f"a shipped one ({', '.join(SHIPPED)}), a local folder, or a Hugging Face id "
-            f"such as {next(iter(CHECKPOINTS))}"
+            f"a shipped one ({', '.join(SHIPPED)}), a V-JEPA 2.1 ({', '.join(RELEASED)}, or such "
+            f"a .pt file), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
         )
         raise ValueError(f"There is no encoder {name!r}: give {known}.")
     # None, the newest, for an id that is not listed: nothing is known of it
@@ -141,32 +155,24 @@ def missing_files(folder):
 
 
 def load_model(folder, dtype):
-    """The encoder in a folder, every weight accounted for: a `VJEPA2`, or a transformers model of
-    images.
+    """The encoder in a folder, every weight accounted for: a `VJEPA2`, a `VJEPA21`, or a
+    transformers model of images.
     """
     config, kind = _config(folder)
-    if kind != KINDS["vjepa2"]:
+    if kind not in (KINDS["vjepa2"], KINDS["vjepa2_1"]):
         model = load_whole(folder, dtype)
         return getattr(model, "vjepa2", model)
-    from transformers import VJEPA2Config
-
     try:
-        model = VJEPA2(VJEPA2Config.from_dict(config))
-        weights = {name: value.to(dtype) for name, value in _safetensors(folder).items()}
+        if kind == KINDS["vjepa2_1"]:
+            model = VJEPA21(Config(**config))
+        else:
+            from transformers import VJEPA2Config
+
+            model = VJEPA2(VJEPA2Config.from_dict(config))
+        weights = _safetensors(folder, dtype)
     except Exception as error:  # whatever a damaged file makes of itself
-        raise _unreadable(folder, error) from None
-    shapes, found = (
-        {name: value.shape for name, value in each.items()}
-        for each in (model.state_dict(), weights)
-    )
-    wrong = {name for name in shapes.keys() & found.keys() if shapes[name] != found[name]}
-    _check_whole(
-        folder,
-        f"it is not a whole {kind}",
-        missing=shapes.keys() - found,
-        unexpected=found.keys() - shapes,
-        mismatched=wrong,
-    )
+        raise unreadable(folder, error) from None
+    check_weights(folder, kind, model, weights)
     return model.take_weights(weights).eval().requires_grad_(False)
 
 
@@ -177,6 +183,8 @@ def load_whole(folder, dtype):
     positions.
     """
     _, kind = _config(folder)
+    if kind == KINDS["vjepa2_1"]:  # transformers has none, and there are no heads of it
+        return load_model(folder, dtype)
     import transformers
 
     level, bar = (
@@ -198,7 +206,7 @@ def load_whole(folder, dtype):
         if kind == HEAD:
             model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
     except Exception as error:  # whatever a damaged file makes of itself
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
     finally:
         transformers.logging.set_verbosity(level)
         if bar:
@@ -217,7 +225,7 @@ def load_whole(folder, dtype):
             f"its pooler does not fit config.json, which has {config.num_pooler_layers} blocks of "
             f"self-attention and {config.hidden_size} channels"
         )
-    _check_whole(folder, reason, **problems)
+    check_whole(folder, reason, **problems)
     return model.eval().requires_grad_(False)
 
 
@@ -240,19 +248,24 @@ def _config(folder):
     ]
 
 
-def _unreadable(folder, error):
-    return ValueError(
-        f"{folder} cannot be loaded: {(str(error) or type(error).__name__).splitlines()[0]}"
-    )
-
-
-def _safetensors(folder):
-    """{name: tensor} of a checkpoint in one file or in several with an index; memory-mapped."""
+def _safetensors(folder, dtype):
+    """{name: tensor} of a checkpoint in one file or in several with an index."""
     return {
         name: value
         for file in _weight_files(folder)
-        for name, value in load_file(folder / file).items()
+        for name, value in _read(folder / file, dtype).items()
     }
+
+
+def _read(file, dtype):
+    """{name: tensor} of a file: memory-mapped, or converted one by one, so that no more is held
+    than is kept.
+    """
+    weights = load_file(file)
+    if all(value.dtype == dtype for value in weights.values()):
+        return weights
+    with safe_open(file, "pt", backend="pread") as unmapped:
+        return {name: unmapped.get_tensor(name).to(dtype) for name in weights}
 
 
 def _weight_files(folder):
@@ -264,14 +277,6 @@ def _weight_files(folder):
         return sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
         raise ValueError(f"{index} is damaged: delete it, or fetch it again.") from None
-
-
-def _check_whole(folder, reason, **problems):
-    for problem, names in problems.items():
-        if names:
-            raise ValueError(
-                f"{folder} has {len(names)} {problem} weights, such as {min(names)}: {reason}."
-            )
 
 
 def pixel_statistics(folder):

@@ -61,8 +61,8 @@ class Encoder:
         Args:
             video: Video, path, array or tensor (see `as_video`).
             context: the frames that see each other. "pair" (the default): 0+1, 2+3, …; "clip": all;
-                an even number: so many at a time; "frame": each by itself, seen twice. An odd last
-                frame is paired with itself.
+                an even number: so many at a time; "frame": each by itself, seen twice (V-JEPA 2.1
+                sees it once: `VJEPA21Encoder`). An odd last frame is paired with itself.
             size: of the encoded picture. None: aspect kept, short side 256, or the training size if
                 larger. An int: aspect kept, that short side. (height, width): exactly, multiples of
                 the patch. Never a crop.
@@ -83,11 +83,7 @@ class Encoder:
             OSError: `out` cannot be written.
         """
         video = as_video(video)
-        if layer is not None and not (is_whole(layer, 1) and layer <= self.depth):
-            raise ValueError(
-                f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, "
-                f"not {layer!r}."
-            )
+        self._check_layer(layer)
         square, plan = self._square(positions), self.plan(video, context, size)
         self.check_memory(plan.tokens, plan.context, plan.tokens // plan.steps)
         batch = max(1, BATCH_TOKENS[self.device.type] // plan.tokens)  # contexts
@@ -103,7 +99,7 @@ class Encoder:
             if video.path and Path(out).resolve() == video.path.resolve():
                 raise ValueError(f"out names the clip itself, {out}: give another file.")
             run = self._run(video, plan, layer, positions)
-            shape = *plan.grid, self.channels
+            shape = *plan.grid, self._width(layer)
             store = FeatureFile(out, run, about, shape, batch * plan.steps)
         start = len(video) if store.steps == plan.grid[0] else plan.first_frame(store.steps)
         with tqdm(
@@ -120,7 +116,7 @@ class Encoder:
                 for group in plan.groups(len(pixels)):  # (groups, length) positions in `pixels`
                     # (groups, tokens, channels)
                     x = self._tokens(pixels[group].to(self.device), layer, square)
-                    store.append(x.float().cpu().view(-1, *plan.picture_grid, self.channels))
+                    store.append(x.float().cpu().view(-1, *plan.picture_grid, x.shape[-1]))
                 progress.update(len(pixels))
         return store.finish(plan.covered(video.indices))
 
@@ -132,6 +128,17 @@ class Encoder:
             self._picture_size(video.height, video.width, size),
             self.patch_size,
         )
+
+    def _check_layer(self, layer):
+        if layer is not None and not (is_whole(layer, 1) and layer <= self.depth):
+            raise ValueError(
+                f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, "
+                f"not {layer!r}."
+            )
+
+    def _width(self, layer):
+        """Channels of a layer's output."""
+        return self.channels
 
     def _square(self, positions):
         """Side of the square grid that stock transformers counts on; None for true positions."""
@@ -224,9 +231,8 @@ class Encoder:
             return named[context]
         if is_whole(context) and context >= 2 and context % 2 == 0:
             return int(context)
-        raise ValueError(
-            f'context must be "pair", "clip", "frame" or an even number of frames, not {context!r}.'
-        )
+        names = ", ".join(f'"{name}"' for name in named if name)
+        raise ValueError(f"context must be {names} or an even number of frames, not {context!r}.")
 
     def _picture_size(self, height, width, size):
         patch = self.patch_size

@@ -6,6 +6,7 @@ from vjepa_utils.encoders.checkpoints import find, label, load_model, pixel_stat
 from vjepa_utils.encoders.devices import best_device, fast_dtype
 from vjepa_utils.encoders.encoder import Encoder
 from vjepa_utils.encoders.image import ImageEncoder
+from vjepa_utils.encoders.vjepa2_1 import VJEPA21Encoder
 
 
 def load_encoder(name="vjepa2-demo", device=None, dtype=None):
@@ -14,11 +15,13 @@ def load_encoder(name="vjepa2-demo", device=None, dtype=None):
     Args:
         name: "vjepa2-demo" or "dino-demo", a Hugging Face id (see `checkpoints.CHECKPOINTS`), or a
             local folder in Hugging Face format: V-JEPA 2 (with a classification head it gives its
-            encoder), DINOv2 (with registers or without), DINOv3.
+            encoder), DINOv2 (with registers or without), DINOv3. V-JEPA 2.1: a name (see
+            `released_2_1.RELEASED`, such as "vjepa2_1_vitb_dist_vitG_384"), fetched once into
+            ~/.cache/vjepa_utils or $XDG_CACHE_HOME/vjepa_utils, or the path of such a .pt file.
         device: None takes CUDA, else MPS, else the CPU.
         dtype: None takes bfloat16 where the device is fast at it, else float32.
     Returns:
-        Encoder; for DINOv2 and DINOv3 an `ImageEncoder`.
+        Encoder; for DINOv2 and DINOv3 an `ImageEncoder`, for V-JEPA 2.1 a `VJEPA21Encoder`.
     Raises:
         ValueError: unknown name, another kind of model, missing or unexpected weights, no access to
             a gated one.
@@ -27,5 +30,6 @@ def load_encoder(name="vjepa2-demo", device=None, dtype=None):
     folder = find(str(name))
     device = torch.device(device or best_device())
     model = load_model(folder, dtype or fast_dtype(device)).to(device)
-    kind = Encoder if model.config.model_type == "vjepa2" else ImageEncoder
+    kinds = {"vjepa2": Encoder, "vjepa2_1": VJEPA21Encoder}
+    kind = kinds.get(model.config.model_type, ImageEncoder)
     return kind(model, label(str(name)), *pixel_statistics(folder))

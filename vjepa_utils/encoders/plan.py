@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +20,15 @@ class Plan:
 
     frames: how many the clip has.  context: how many are encoded jointly; the last ones may be
     fewer, and an odd last frame is paired with itself.  size: (height, width) that is encoded, in
-    pixels.  patch_size: side of a patch.
+    pixels.  patch_size: side of a patch.  once: a frame that is a context by itself is encoded
+    once, through an image branch, and not twice as a pair.
     """
 
     frames: int
     context: int
     size: tuple
     patch_size: int
+    once: bool = False
 
     @property
     def grid(self) -> Grid:
@@ -59,7 +61,9 @@ class Plan:
         return min(step // self.steps * self.context, self.frames)
 
     def groups(self, count: int) -> Iterator[np.ndarray]:
-        """Positions of `count` frames in contexts: one or two arrays (groups, even length)."""
+        """Positions of `count` frames in contexts: one or two arrays (groups, even length), or
+        (groups, 1) with `once`.
+        """
         full = count // self.context * self.context
         for positions, length in (
             (np.arange(full), self.context),
@@ -67,12 +71,14 @@ class Plan:
         ):
             if len(positions):
                 group = positions.reshape(-1, length)
-                yield np.concatenate([group, group[:, -1:]], 1) if length % 2 else group
+                odd = length % 2 and not (self.once and self.context == 1)
+                yield np.concatenate([group, group[:, -1:]], 1) if odd else group
 
     def covered(self, indices: np.ndarray) -> torch.Tensor:
         """File numbers of the frames that each step covers: int64 tensor (steps, 2).
 
         indices: those of all frames of the clip.
         """
-        pairs = [indices[group].reshape(-1, 2) for group in self.groups(len(indices))]
+        plan = replace(self, once=False)  # a frame that was seen once is named twice too
+        pairs = [indices[group].reshape(-1, 2) for group in plan.groups(len(indices))]
         return torch.from_numpy(np.concatenate(pairs).astype(np.int64))

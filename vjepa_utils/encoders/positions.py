@@ -12,26 +12,40 @@ def grid_positions(grid, device=None):
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
 
-def rotary_tables(positions, head_size, dtype=torch.float32):
+def stretched_positions(grid, device=None):
+    """`grid_positions` with rows and columns stretched to 0…15 whatever the grid: row · 15 / (rows
+    − 1); a single row or column stands at 0. Steps are not stretched.
+
+    facebookresearch/vjepa2, `app/vjepa_2_1/models/utils/modules.py`, `interpolate_rope`: 15 is the
+    last row of a picture of 256 pixels.
+    """
+    last = torch.tensor([1, *(max(side - 1, 1) for side in grid[1:])], device=device)
+    to = torch.tensor([1, 15, 15], device=device)
+    return grid_positions(grid, device) * to / last
+
+
+def rotary_tables(positions, head_size, dtype=torch.float32, interleaved=False):
     """Cosines and sines that rotate queries and keys; made once per forward pass.
 
     A head's channels are three equal groups for step, row and column, and a rest that is not
     turned. Channel c of a group of d turns by position / 10000**((c mod d/2) / (d/2)), although it
     is paired with its neighbour c ^ 1: frequencies tiled, pairs interleaved, as the pretrained
-    weights expect (facebookresearch/vjepa2, `rotate_queries_or_keys`). The tables are in the
-    channel order of `model.RotaryAttention`: even channels first.
+    weights expect (facebookresearch/vjepa2, `rotate_queries_or_keys`). In V-JEPA 2.1 frequencies
+    are interleaved too: c // 2 in place of c mod d/2, the same for both of a pair. The tables are
+    in the channel order of `vjepa2.RotaryAttention`: even channels first.
 
     Args:
-        positions: (..., tokens, 3) integers.
+        positions: (..., tokens, 3), whole or not.
         head_size: channels of one attention head, even.
+        interleaved: whether the frequencies are, as in V-JEPA 2.1.
     Returns:
         cos, sin: (..., tokens, 1, head_size); sin carries the sign of the rotation.
     """
     half = head_size // 3 // 2  # pairs per axis
     omega = 1.0 / 10000 ** (torch.arange(half, dtype=torch.float32, device=positions.device) / half)
     angles = positions.to(torch.float32).unsqueeze(-1) * omega  # (..., tokens, 3, d/2)
-    # (..., tokens, head_size)
-    angles = F.pad(angles.repeat_interleave(2, -2).flatten(-2), (0, head_size - 6 * half))
+    angles = angles.repeat_interleave(2, -1 if interleaved else -2).flatten(-2)
+    angles = F.pad(angles, (0, head_size - 6 * half))  # (..., tokens, head_size)
     even, odd = angles[..., 0::2], angles[..., 1::2]
     cos = torch.cat([even.cos(), odd.cos()], -1)
     sin = torch.cat([-even.sin(), odd.sin()], -1)

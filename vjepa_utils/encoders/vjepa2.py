@@ -88,10 +88,13 @@ class Transformer(nn.Module):
 
 class VJEPA2(nn.Module):
     """Encoder and predictor, without weights until `take_weights`; to be used by `encode_tokens`
-    and `predict_tokens`.
+    and `predict_tokens`. `vjepa2_1.VJEPA21` says in what V-JEPA 2.1 differs.
 
     config: a transformers `VJEPA2Config`; ValueError for another activation than GELU.
     """
+
+    interleaved = False  # frequencies of the rotation: see `rotary_tables`
+    predictor_layer = None  # the `layer` of the encoder that the predictor reads and predicts
 
     def __init__(self, config):
         super().__init__()
@@ -117,6 +120,32 @@ class VJEPA2(nn.Module):
                 torch.zeros(config.pred_num_mask_tokens, 1, 1, narrow)
             )
             self.predictor.proj = nn.Linear(narrow, width)
+
+    def patch_embedding(self, frames):
+        """Weight (channels, 3, tubelet, patch, patch) and bias of the linear map from tubelets to
+        tokens, for contexts of so many frames.
+        """
+        proj = self.encoder.embeddings.patch_embeddings.proj
+        return proj.weight, proj.bias
+
+    def positions(self, grid, device=None):
+        """Position of each token of a (steps, rows, columns) grid: (tokens, 3)."""
+        return grid_positions(grid, device)
+
+    def outputs(self, layer):
+        """What `encode_tokens` gives for a layer: [(block, the norm after it), …]."""
+        if layer is None:
+            return [(len(self.encoder.layer), self.encoder.layernorm)]
+        return [(layer, nn.Identity())]
+
+    def predictor_input(self, context, hidden, mask_token, image=False):
+        """Embedded tokens: the visible ones, `context`, then mask tokens for `hidden` others:
+        (batch, tokens, channels of the predictor).
+        """
+        embeddings = self.predictor.embeddings
+        x = embeddings.predictor_embeddings(context)
+        token = embeddings.mask_tokens[mask_token].to(x.dtype)  # (1, 1, channels)
+        return torch.cat([x, token.expand(len(x), hidden, -1)], 1)
 
     @property
     def device(self):
@@ -177,11 +206,11 @@ def encode_tokens(model, pixels, visible=None, layer=None, square=None, levels=(
 
     Args:
         model: a `VJEPA2`.
-        pixels: (batch, frames, 3, height, width), normalised; frames even, sides multiples of the
-            patch.
+        pixels: (batch, frames, 3, height, width), normalised; frames even, or in V-JEPA 2.1 one,
+            for the image branch; sides multiples of the patch.
         visible: None for all tokens, or (batch or 1, n) token numbers in step, row, column order.
         layer: None for the output of the final norm; k in 1…depth for that of block k, before the
-            norm.
+            norm; more in V-JEPA 2.1, see `VJEPA21`.
         square: None, or the side of the square grid to number positions by, as stock transformers
             does on any grid.
         levels: numbers of blocks, from 1 on, that are read instead of the last, each through the
@@ -190,48 +219,53 @@ def encode_tokens(model, pixels, visible=None, layer=None, square=None, levels=(
         (batch, tokens or n, channels); with levels (batch, levels × tokens, channels).
     """
     encoder = model.encoder
+    outputs = [(number, encoder.layernorm) for number in levels] or model.outputs(layer)
     # a 3D convolution whose stride is its kernel: a linear map
-    embedding = encoder.embeddings.patch_embeddings.proj
-    x, grid = _tubelets(pixels.to(embedding.weight.dtype), *embedding.kernel_size)
+    weight, bias = model.patch_embedding(pixels.shape[1])
+    x, grid = _tubelets(pixels.to(weight.dtype), *weight.shape[2:])
     # (tokens, 3)
-    positions = grid_positions(grid if square is None else (x.shape[1], square, square), x.device)[
+    positions = model.positions(grid if square is None else (x.shape[1], square, square), x.device)[
         : x.shape[1]
     ]
     if visible is not None:
         x, positions = _gather(x, visible), positions[visible]
-    x = F.linear(x, embedding.weight.flatten(1), embedding.bias)  # (batch, tokens, channels)
-    tables = rotary_tables(positions, encoder.layer[0].attention.head_size, x.dtype)
-    read = []
-    for number, block in enumerate(encoder.layer[: max(levels, default=layer)], 1):
+    x = F.linear(x, weight.flatten(1), bias)  # (batch, tokens, channels)
+    head_size = encoder.layer[0].attention.head_size
+    tables, found = rotary_tables(positions, head_size, x.dtype, model.interleaved), []
+    for number, block in enumerate(encoder.layer[: max(after for after, _ in outputs)], 1):
         x = block(x, tables)
-        if number in levels:
-            read.append(encoder.layernorm(x))
-    if read:
-        return torch.cat(read, 1)
-    return encoder.layernorm(x) if layer is None else x
+        found += [norm(x) for after, norm in outputs if after == number]
+    return found[0] if len(found) == 1 else torch.cat(found, 1 if levels else -1)
 
 
-def predict_tokens(model, context, visible, hidden, grid, mask_token=0):
+def predict_tokens(
+    model, context, visible, hidden, grid, mask_token=0, image=False, positions=None, of="hidden"
+):
     """The predictor, with the true grid: features of the hidden tokens from those of the visible
     ones.
 
     Args:
-        context: (batch, n visible, channels), `encode_tokens` of the visible tokens only.
+        context: (batch, n visible, channels), `encode_tokens` of the visible tokens only, at
+            `model.predictor_layer`.
         visible, hidden: (batch or 1, n) token numbers.
         grid: (steps, rows, columns).
         mask_token: which of the checkpoint's mask tokens stands for a hidden token.
+        image: V-JEPA 2.1 only: the tokens are of the image branch.
+        positions: None for those of `model.positions`, or others, (tokens of the grid, 3).
+        of: "hidden", or in V-JEPA 2.1 "visible", for the prediction of the visible tokens.
     Returns:
         (batch, n hidden, channels) in the order of `hidden`. It approximates the features of the
         whole clip after a layer norm without scale or shift, not the encoder's output itself.
     """
     predictor = model.predictor
-    embeddings = predictor.embeddings
-    x = embeddings.predictor_embeddings(context)
-    token = embeddings.mask_tokens[mask_token].to(x.dtype)  # (1, 1, channels)
-    x = torch.cat([x, token.expand(len(x), hidden.shape[1], -1)], 1)
-    # (batch or 1, tokens, 3)
-    positions = grid_positions(grid, x.device)[torch.cat([visible, hidden], 1)]
-    tables = rotary_tables(positions, predictor.layer[0].attention.head_size, x.dtype)
+    x = model.predictor_input(context, hidden.shape[1], mask_token, image)
+    positions = model.positions(grid, x.device) if positions is None else positions.to(x.device)
+    positions = positions[torch.cat([visible, hidden], 1)]  # (batch or 1, tokens, 3)
+    head_size = predictor.layer[0].attention.head_size
+    tables = rotary_tables(positions, head_size, x.dtype, model.interleaved)
     for block in predictor.layer:
         x = block(x, tables)
-    return predictor.proj(predictor.layernorm(x)[:, visible.shape[1] :])
+    x = predictor.layernorm(x)
+    if of == "visible":
+        return predictor.visible_proj(x[:, : visible.shape[1]])
+    return predictor.proj(x[:, visible.shape[1] :])

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import is_whole
+from vjepa_utils.encoders.positions import grid_positions
 from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.features import Features
 from vjepa_utils.video import as_video
@@ -28,7 +29,8 @@ class Recovery:
     column).
 
     whole: Features of the whole clip, layer-normalised.  target: its values, (steps, rows, columns,
-        channels).
+        channels). V-JEPA 2.1 predicts four levels: they are layer-normalised one by one, and
+        `channels` are those of level 1, then of level 2, 3 and 4.
     hidden: bool array (steps, rows, columns).
     context: float32 tensor (n visible, channels), the encoder's output on the visible tokens alone,
         layer-normalised.
@@ -145,24 +147,22 @@ class Recovery:
         )
 
 
-def recover(encoder, video, hidden, mask_token=None, size=None):
-    """What `Encoder.recover` does."""
-    predictor = getattr(encoder.model, "predictor", None)
-    if predictor is None:
-        raise ValueError(
-            f"{encoder.name} has no predictor, so it recovers nothing: take a V-JEPA 2 checkpoint."
-        )
+def recover(encoder, video, hidden, mask_token=None, size=None, stretched=True):
+    """What `Encoder.recover` does; stretched: of `VJEPA21Encoder.recover`."""
+    model, predictor = encoder.model, predictor_of(encoder)
     mask_token = _mask_token(predictor.embeddings.mask_tokens, mask_token, encoder.name)
     video = as_video(video)
-    frames, grid = video.frames, encoder.grid(video, size, "clip")
+    frames, plan = video.frames, encoder.plan(video, "clip", size)
+    grid = plan.grid
     masks = hidden if isinstance(hidden, dict) else {"": hidden}
     masks = {name: _checked(mask, grid) for name, mask in masks.items()}
     encoder.check_memory(np.prod(grid), len(video), grid[1] * grid[2], remedy="count={}")
-    whole = encoder.encode(video, "clip", size)
-    whole.values = _normalised(whole.values)
-    pixels = encoder.pixels(frames, whole.picture_size)
-    # an odd last frame is paired with itself
-    pixels = torch.cat([pixels, pixels[-1:]])[: 2 * grid[0]].unsqueeze(0).to(encoder.device)
+    whole = encoder.encode(video, "clip", size, model.predictor_layer)
+    whole.values = _normalised(whole.values, encoder.channels)
+    (all_frames,) = plan.groups(len(frames))
+    # (1, frames, 3, height, width)
+    pixels = encoder.pixels(frames, plan.size)[all_frames].to(encoder.device)
+    positions = None if stretched else grid_positions(grid)
     found = {}
     for name, mask in tqdm(
         masks.items(), desc=f"recovering with {encoder.name}", unit="mask", delay=2, leave=False
@@ -172,24 +172,47 @@ def recover(encoder, video, hidden, mask_token=None, size=None):
             torch.from_numpy(np.flatnonzero(m)).unsqueeze(0).to(encoder.device)
             for m in (~mask, mask)
         )
-        context = encode_tokens(encoder.model, pixels, visible)  # (1, n visible, channels)
+        # (1, n visible, channels)
+        context = encode_tokens(model, pixels, visible, model.predictor_layer)
         # (1, n hidden, channels)
-        predicted = predict_tokens(encoder.model, context, visible, masked, grid, mask_token)
+        predicted = predict_tokens(
+            model, context, visible, masked, grid, mask_token, plan.once, positions
+        )
         found[name] = Recovery(
             whole,
             mask,
-            _normalised(context[0].float().cpu()),
+            _normalised(context[0].float().cpu(), encoder.channels),
             predicted[0].float().cpu(),
             mask_token,
         )
     return found if isinstance(hidden, dict) else found[""]
 
 
-def _normalised(x):
-    """Layer norm without scale or shift, as in training (facebookresearch/vjepa2
-    `app/vjepa/train.py`; eps 1e-5).
+def predictor_of(encoder):
+    """The encoder's predictor; ValueError if it has none, or one that predicts another encoder's
+    features.
     """
-    return F.layer_norm(x, x.shape[-1:])
+    predictor = getattr(encoder.model, "predictor", None)
+    if predictor is None:
+        raise ValueError(
+            f"{encoder.name} has no predictor, so it recovers nothing: take a V-JEPA 2 checkpoint."
+        )
+    channels = getattr(encoder.model.config, "pred_out_size", encoder.channels)
+    if channels != encoder.channels:
+        raise ValueError(
+            f"{encoder.name} was distilled: its predictor predicts the {channels} channels of its "
+            f"teacher, not its own {encoder.channels}, so there is nothing to compare it with; "
+            "vjepa2_1_vitg_384 and vjepa2_1_vitG_384 predict their own."
+        )
+    return predictor
+
+
+def _normalised(x, channels=None):
+    """Layer norm of each level, `channels` wide (None: all are one), without scale or shift, as in
+    training (facebookresearch/vjepa2 `app/vjepa/train.py`, `app/vjepa_2_1/train.py`; eps 1e-5).
+    """
+    channels = channels or x.shape[-1]
+    return F.layer_norm(x.unflatten(-1, (-1, channels)), (channels,)).flatten(-2)
 
 
 def _mask_token(rows, wanted, name):
