@@ -700,12 +700,6 @@ def test_a_motion_as_a_file(tmp_path, bank):
     assert np.abs(vj.read_video(tmp_path / "m.mp4").frames.astype(int) - frames).mean() < 4
 
 
-def test_bars_of_a_single_frame(head):
-    folder, _ = head
-    found = vj.classify(noise(1, 64, 64), folder)
-    assert vj.actions.action_bars(noise(1, 64, 64), found).axes
-
-
 def test_a_clip_that_breaks_between_the_frames_taken(clips, tiny, monkeypatch):
     monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
     video = vj.read_video(clips / "formats" / "corrupted_midstream.mp4")
@@ -714,3 +708,16 @@ def test_a_clip_that_breaks_between_the_frames_taken(clips, tiny, monkeypatch):
         pytest.raises(ValueError, match="count=28"),
     ):
         vj.actions.probes.clip_features(video, tiny, 64)
+
+
+def test_released_heads_are_sampled_as_the_reference_samples_them():
+    """Segments of the clip and frame step, from configs/inference of facebookresearch/vjepa2."""
+    from vjepa_utils.actions.heads import OTHER_SAMPLING, SAMPLING, VIEWS
+
+    assert SAMPLING == {
+        "vjepa2-vitl-fpc16-256-ssv2": (2, 4),
+        "vjepa2-vitg-fpc64-384-ssv2": (2, 2),
+        "vjepa2-vitl-fpc32-256-diving48": (4, 2),
+        "vjepa2-vitg-fpc32-384-diving48": (4, 2),
+    }
+    assert (OTHER_SAMPLING, VIEWS) == ((2, 4), 3)

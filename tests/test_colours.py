@@ -1,6 +1,7 @@
 """Features and their colours, against scikit-learn's full solver and hand-worked cases."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,15 @@ def test_a_large_clip_is_fitted_on_a_seeded_subsample(monkeypatch, random):
     assert np.array_equal(first, second)
     monkeypatch.undo()
     assert np.abs(vj.PCAColours().fit(random).colours(random) - first).mean() < 0.2
+
+
+def test_a_subsample_comes_from_the_whole_clip(monkeypatch, random):
+    """The second half lies elsewhere: a basis of the first tokens alone would not know of it."""
+    values = random.values.clone()
+    values[values.shape[0] // 2 :] += 100
+    monkeypatch.setattr("vjepa_utils.colours.MOST_TOKENS", 40)
+    moved = vj.PCAColours().fit(replace(random, values=values))
+    assert moved.explained_variance_ratio[0] > 0.9
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 12), (1, 1, 1, 12), (1, 1, 2, 12)])

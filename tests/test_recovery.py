@@ -225,55 +225,6 @@ def test_constant_features_are_recovered_by_every_copy():
     assert found.beaten["all"] == 0
 
 
-# Figures
-
-
-def test_the_strip_shows_what_is_hidden_filled_in_and_how_alike():
-    target = torch.randn(3, 4, 6, 8, generator=torch.Generator().manual_seed(0))
-    hidden = vj.masks.block((3, 4, 6), 0.5)
-    found = recovery(target, hidden)
-    video = np.full((6, 64, 96, 3), 60, np.uint8)
-    figure = vj.recovery.recovery_strip(video, {"block": found})
-    shown = [axis.get_images()[0].get_array() for axis in figure.axes]
-    assert len(shown) == 12 and (shown[0][0, 0] == 60).all() and (shown[0][32, 48] > 150).all()
-    assert np.allclose(shown[3], shown[6])  # the prediction is the truth, in the same basis
-    yellow = shown[9][hidden[0]]
-    assert np.ptp(yellow, axis=0).max() < 1e-6 and yellow[0, 0] > 0.9 > yellow[0, 2]
-    heading = " ".join(text.get_text().replace("\n", " ") for text in figure.texts)
-    assert (
-        "none" in heading
-        and f"block {100 * hidden.mean():.0f} %: mean cosine of prediction 1.00, mean" in heading
-    )
-    assert "same place" not in heading
-
-
-def test_curves_are_means_over_tokens_and_seeds():
-    grid = (4, 3, 3)
-    masks = {
-        0.25: vj.masks.block(grid, 0.25),
-        0.6: vj.masks.block(grid, 0.6),
-        "future": vj.masks.future(grid, 1),
-    }
-    targets = [
-        torch.randn(*grid, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3)
-    ]
-    many = [
-        {name: recovery(target, mask, target[mask] + seed) for name, mask in masks.items()}
-        for seed, target in enumerate(targets)
-    ]
-    left, right = vj.recovery.recovery_curves(many, "three seeds").axes
-    lines = lambda axis: [line.get_ydata() for line in axis.get_lines()]
-    expected = [np.mean([found[share].cosine.mean() for found in many]) for share in (0.25, 0.6)]
-    assert lines(left)[0] == pytest.approx(expected) and np.isnan(lines(left)[3]).all()
-    expected = [
-        np.mean([found["future"].on_grid(found["future"].cosine)[step].mean() for found in many])
-        for step in (2, 3)
-    ]
-    assert lines(right)[0] == pytest.approx(expected) and lines(right)[2] == pytest.approx(
-        lines(right)[3]
-    )
-
-
 # Arguments
 
 

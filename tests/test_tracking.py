@@ -19,6 +19,7 @@ from vjepa_utils.tracking.head import PARTS, TrackHead, load_head
 from vjepa_utils.tracking.metrics import tapvid_metrics
 from vjepa_utils.tracking.points import soft_argmax, track
 from vjepa_utils.tracking.tapvid import clips, evaluate, load_pickle, queries
+from vjepa_utils.video import as_video
 
 
 @pytest.fixture(scope="module")
@@ -479,3 +480,32 @@ def test_points_that_are_none(words, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["track", "clip.mp4", "-o", "out.mp4", *words])
     assert stopped.value.code == 2 and "--points" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 160), (160, 90), (64, 64)])
+def test_grid_points_are_x_and_y_row_by_row(height, width):
+    points = vj.tracking.grid_points(as_video(np.zeros((1, height, width, 3), np.uint8)), 16)
+    across, down = (round(16 * side / max(height, width)) for side in (width, height))
+    y, x = np.mgrid[:down, :across] + 0.5
+    expected = np.stack([x * width / across, y * height / down], -1).reshape(-1, 2)
+    assert np.allclose(points, expected)
+
+
+def test_zero_shot_a_point_is_visible_if_the_way_back_ends_within_24_pixels(tiny, monkeypatch):
+    """One frame for each distance of the way back, in pixels of the 256×256 raster."""
+    distances = [0, 12, 23, 25, 48, 239]
+    place = lambda maps, frame, points, part, raster: (
+        points[:, None].expand(-1, len(part), -1),
+        torch.tensor(distances)[part].float()[None, :, None].expand(len(points), -1, 5),
+        None,
+    )
+    monkeypatch.setattr("vjepa_utils.tracking.points.match", place)
+    found = track(panning(), [(0, 20, 30)], tiny, size=32)
+    assert found.visible[0].tolist() == [True, True, True, False, False, False]
+
+
+def test_a_head_says_hidden_where_either_doubt_is_strong(monkeypatch):
+    head = load_head()
+    doubts = torch.tensor([[-5.0, -5], [5, -5], [-5, 5], [5, 5], [-0.5, -1.5], [-0.5, -0.5]])
+    monkeypatch.setattr(head, "doubts", lambda evidence: doubts)
+    assert head.occluded(torch.zeros(6, 5)).tolist() == [False, True, True, True, False, True]

@@ -1,57 +1,130 @@
-"""What every figure needs: rows of pictures with titles, frames by their numbers, and files."""
+"""What every figure needs: rows of pictures under their titles, heat maps, films and files."""
 
-import textwrap
 from fractions import Fraction
+from typing import NamedTuple
 
 import av
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.font_manager import findfont
+from PIL import Image, ImageDraw, ImageFont
 
 from vjepa_utils.files import replacing
 
+WIDTH = 9.6  # inches, at most: 960 pixels in a notebook, 1248 in a file
+NARROW = 3  # inches, at least: a heading in few lines
+SCREEN, FILE = 100, 130  # dots per inch
+GREY = 205  # of 255: where a heat map has no value, and what is hidden in a frame
+HEAT = colormaps["inferno"].with_extremes(bad=[GREY / 255] * 3)
 
-def picture_rows(pictures, titles, heading, height=2.2, labels=None):
-    """Rows of pictures of one shape, each with its title; `labels` name the rows."""
-    rows, columns = len(pictures), len(pictures[0])
-    tall, wide = pictures[0][0].shape[:2]
-    height = min(height, 24 / columns * tall / wide)  # at most 24 inches wide
-    inset, gap, above = 0.25 if labels else 0.05, 0.08, 0.24  # inches
-    width = inset + columns * (height * wide / tall + gap)
-    lines = textwrap.wrap(heading, max(20, int(width / 0.077)))
-    head = 0.12 + 0.15 * len(lines)
-    size = width, head + rows * (height + above)
-    figure = Figure(figsize=size, dpi=110)
-    for i in range(rows):
-        for j in range(columns):
-            left, top = (
-                inset + j * (height * wide / tall + gap),
-                head + i * (height + above) + above,
-            )
-            box = (
-                left / size[0],
-                1 - (top + height) / size[1],
-                height * wide / tall / size[0],
-                height / size[1],
-            )
-            axis = figure.add_axes(box, xticks=[], yticks=[], frame_on=False)
-            # a patch stays a patch; a frame is made smaller smoothly
-            enlarged = pictures[i][j].shape[0] < height * figure.dpi
-            axis.imshow(
-                pictures[i][j],
-                interpolation="nearest" if enlarged else "antialiased",
-                aspect="auto",
-            )
-            axis.set_title(titles[i][j], fontsize=8, pad=2)
-            if labels and j == 0:
-                axis.set_ylabel(labels[i], fontsize=8)
-    figure.text(0.05 / size[0], 1 - 0.08 / size[1], "\n".join(lines), fontsize=9, va="top")
+
+class Heat(NamedTuple):
+    """Values to draw as heat maps beside a colour bar: black `low`, yellow `high`, grey NaN.
+
+    values: float (pictures, rows, columns).  name: of the quantity, written at the bar.
+    """
+
+    values: np.ndarray
+    low: float
+    high: float
+    name: str
+
+    def __getitem__(self, chosen):
+        """The heat maps of some pictures, on the same scale."""
+        return self._replace(values=self.values[chosen])
+
+
+def new_figure(height):
+    """An empty figure of full width whose parts make room for each other."""
+    return Figure(figsize=(WIDTH, height), dpi=SCREEN, layout="compressed")
+
+
+def picture_rows(rows, titles, heading, height=2.2):
+    """Rows of pictures, a title over each column; all take the shape of the first row's.
+
+    Args:
+        rows: [(label, pictures)], each a picture for every title: frames uint8 (n, height, width,
+            3), patches float (n, rows, columns, 3) from 0 to 1, or a `Heat`.
+        height: of a picture in inches, at most; all are made smaller where the width runs out.
+    """
+    size = rows[0][1][0].shape[:2]
+    figure = new_figure(len(rows) * height + 0.5)
+    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    for line, (label, pictures) in zip(axes, rows, strict=True):
+        if isinstance(pictures, Heat):
+            heat_maps(line, pictures, size)
+        else:
+            for axis, picture in zip(line, pictures, strict=True):
+                show(axis, picture, size)
+        line[0].set_ylabel(label, fontsize=8)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=8, pad=3)
+    return with_heading(figure, heading)
+
+
+def gallery(pictures, titles, heading, height=2.2):
+    """Pictures in reading order, each under its title, all in the shape of the first, over as many
+    rows as it takes to draw them about `height` inches high."""
+    wide = height * pictures[0].shape[1] / pictures[0].shape[0]
+    beside = max(1, round(WIDTH / wide))
+    rows = -(-len(pictures) // beside)
+    beside = -(-len(pictures) // rows)  # 6 pictures that need two rows: 3 in each, not 4 and 2
+    figure = new_figure(rows * height + 0.5)
+    axes = figure.subplots(rows, beside, squeeze=False).flat
+    for axis in axes[len(pictures) :]:
+        axis.set_axis_off()
+    for axis, picture, title in zip(axes, pictures, titles, strict=False):
+        show(axis, picture, pictures[0].shape[:2])
+        axis.set_title(title, fontsize=8, pad=3)
+    return with_heading(figure, heading)
+
+
+def show(axis, picture, size=None, **how):
+    """A picture without ticks, over the place of one of `size` (height, width), by default its own:
+    a patch stays a patch, a frame is made smaller smoothly."""
+    height, width = size or picture.shape[:2]
+    place = (-0.5, width - 0.5, height - 0.5, -0.5)
+    smooth = "antialiased" if picture.dtype == np.uint8 else "nearest"
+    axis.set(xticks=[], yticks=[], frame_on=False)
+    return axis.imshow(picture, interpolation=smooth, extent=place, **how)
+
+
+def heat_maps(axes, heat, size=None, colours=HEAT):
+    """A `Heat` on axes side by side, and one colour bar; its ends are pointed where values lie
+    beyond them."""
+    scale = {"vmin": heat.low, "vmax": heat.high, "cmap": colours}
+    for axis, values in zip(axes, heat.values, strict=True):
+        image = show(axis, np.asarray(values, float), size, **scale)
+    beyond = (heat.values < heat.low).any(), (heat.values > heat.high).any()
+    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
+    bar = axes[0].figure.colorbar(image, ax=axes, extend=extend, aspect=15, pad=0.01)
+    ends = [heat.low, heat.high]
+    bar.set_ticks(ends, labels=[f"{end:.3g}".replace("-", "−") for end in ends])
+    bar.ax.tick_params(labelsize=8, length=2)
+    bar.set_label(heat.name, fontsize=8)
+    bar.outline.set_visible(False)
+
+
+def with_heading(figure, heading):
+    """The figure cut down to what is drawn, with a heading over it that is as wide."""
+    figure.draw_without_rendering()
+    width, height = figure.get_tightbbox().size
+    width = max(width + 0.1, NARROW)
+    figure.set_size_inches(width, height)
+    text = figure.suptitle(heading, fontsize=9, x=0.05 / width, ha="left", wrap=True)
+    figure.set_size_inches(width, height + text.get_window_extent().height / SCREEN + 0.15)
     return figure
 
 
 def evenly(count, most):
     """At most `most` of `count` positions, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def columns(video, most):
+    """How many pictures of a clip to draw side by side: `most`, or as many as can be read."""
+    return most or max(1, int(WIDTH / max(1.1, 1.25 * video.width / video.height)))
 
 
 def frames_numbered(video, numbers):
@@ -74,6 +147,11 @@ def checked_step(step, features):
 def covered_frames(pair):
     first, second = (int(n) for n in pair)
     return f"frame {first}" if first == second else f"frames {first}+{second}"
+
+
+def first_of(features):
+    """The label of a row that shows the first frame of each step."""
+    return "first frame" if (features.frames[:, 0] != features.frames[:, 1]).any() else "frame"
 
 
 def clip_name(video):
@@ -112,3 +190,26 @@ def write_film(pictures, path, rate):
                     stream.height, stream.width = picture.shape[:2]
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
             container.mux(stream.encode())
+
+
+def captioned(pictures, captions):
+    """Pictures uint8 (height, width, 3) of one size below lines of text, the same room for all;
+    even sides.
+
+    Args:
+        captions: the text of each picture, broken into lines where it is wider than that.
+    """
+    font, bar = ImageFont.truetype(findfont("DejaVu Sans"), 13), None
+    for picture, caption in zip(pictures, captions, strict=True):
+        height, width = (side // 2 * 2 for side in picture.shape[:2])
+        lines = [""]
+        for word in caption.split():
+            longer = f"{lines[-1]} {word}".strip()
+            fits = not lines[-1] or font.getlength(longer) <= width - 16
+            lines = [*lines[:-1], longer] if fits else [*lines, word]
+        # room for one line more than the first caption has, if that was broken
+        bar = bar or 12 + 16 * (len(lines) + (len(lines) > 1))
+        canvas = Image.new("RGB", (width, height + bar), "white")
+        canvas.paste(Image.fromarray(picture[:height, :width]), (0, bar))
+        ImageDraw.Draw(canvas).multiline_text((8, 5), "\n".join(lines), "black", font, spacing=2)
+        yield np.asarray(canvas)

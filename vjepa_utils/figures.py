@@ -6,20 +6,25 @@ A patch is drawn as a patch, frames carry their true numbers, and every figure n
 
 import numpy as np
 import torch
-from matplotlib import colormaps
-from matplotlib.font_manager import findfont
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from tqdm.auto import tqdm
 
 from vjepa_utils.drawing import (
+    FILE,
+    Heat,
     basis_caption,
+    captioned,
     checked_step,
     clip_name,
+    columns,
     covered_frames,
     evenly,
+    first_of,
     frame_rate,
     frames_numbered,
+    gallery,
     picture_rows,
+    show,
     write_film,
 )
 from vjepa_utils.files import replacing
@@ -27,12 +32,12 @@ from vjepa_utils.video import as_video
 
 
 def frame_strip(video, most=8):
-    """Frames of a clip side by side, with their numbers and times."""
+    """Frames of a clip in their order, with their numbers and times."""
     video = as_video(video)
     chosen = evenly(len(video), most)
     titles = [f"frame {video.indices[i]}, {video.times[i]:.2f} s" for i in chosen]
-    heading = f"{clip_name(video)}: {len(video)} frames, {video.width}×{video.height}"
-    return picture_rows([frames_numbered(video, video.indices[chosen])], [titles], heading)
+    heading = f"{clip_name(video)} · {len(video)} frames of {video.width}×{video.height} pixels"
+    return gallery(frames_numbered(video, video.indices[chosen]), titles, heading, height=1.7)
 
 
 def pair_panel(video, features, colours, step=0):
@@ -44,46 +49,34 @@ def pair_panel(video, features, colours, step=0):
     """
     video = as_video(video)
     first, second = frames_numbered(video, features.frames[checked_step(step, features)])
-    blended = (first.astype(float) + second) / 2 / 255
+    blended = ((first.astype(int) + second) // 2).astype(np.uint8)
     i, j = (int(n) for n in features.frames[step])
     titles = [f"frame {i}", f"frame {j}", "both blended", "their features"]
     heading = f"{clip_name(video)} · {basis_caption(features, colours)}"
-    return picture_rows(
-        [[first, second, blended, colours.colours(features)[step]]], [titles], heading, height=3.2
-    )
+    pictures = [first, second, blended, colours.colours(features)[step]]
+    return gallery(pictures, titles, heading, height=2.5)
 
 
-def pca_strip(video, features, colours, most=8):
+def pca_strip(video, features, colours, most=None):
     """Steps of a clip: first frames above the colours of their features, in one basis."""
-    return compare_strips(
-        video,
-        features,
-        {"features": colours.colours(features)},
-        most,
-        basis_caption(features, colours),
-    )
+    rows = {"features": colours.colours(features)}
+    return compare_strips(video, features, rows, most, basis_caption(features, colours))
 
 
-def compare_strips(video, features, rows, most=8, about=None):
-    """Several colourings of the same steps below their frames.
+def compare_strips(video, features, rows, most=None, about=None):
+    """Several colourings of the same steps below the first frame of each.
 
     Args:
-        rows: {label: colours}, each (steps, rows, columns, 3), from 0 to 1.  about: ends the
-            heading; None names the encoder.
+        rows: {label: colours}, each (steps, rows, columns, 3), from 0 to 1, or a `Heat`.  most:
+            steps; None takes as many as can be read.  about: ends the heading; None names the
+            encoder.
     """
     video = as_video(video)
-    chosen = evenly(len(features.frames), most)
-    pictures = [frames_numbered(video, features.frames[chosen, 0])] + [
-        painted[chosen] for painted in rows.values()
-    ]
-    titles = [[f"frame {int(features.frames[s, 0])}" for s in chosen]]
-    titles += [[covered_frames(features.frames[s]) for s in chosen]] * len(rows)
-    return picture_rows(
-        pictures,
-        titles,
-        f"{clip_name(video)} · {about or features.encoder}",
-        labels=["clip", *rows],
-    )
+    chosen = evenly(len(features.frames), columns(video, most))
+    strips = [(first_of(features), frames_numbered(video, features.frames[chosen, 0]))]
+    strips += [(label, painted[chosen]) for label, painted in rows.items()]
+    titles = [covered_frames(features.frames[s]) for s in chosen]
+    return picture_rows(strips, titles, f"{clip_name(video)} · {about or features.encoder}")
 
 
 def overlay(video, features, colours, step=0, opacity=0.55):
@@ -91,15 +84,9 @@ def overlay(video, features, colours, step=0, opacity=0.55):
     video = as_video(video)
     frame = frames_numbered(video, features.frames[[checked_step(step, features)], 0])[0]
     heading = f"{clip_name(video)} · {basis_caption(features, colours)}"
-    figure = picture_rows([[frame]], [[covered_frames(features.frames[step])]], heading, height=5)
-    whole = (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
-    figure.axes[0].imshow(
-        colours.colours(features)[step],
-        alpha=opacity,
-        interpolation="nearest",
-        extent=whole,
-        aspect="auto",
-    )
+    figure = gallery([frame], [covered_frames(features.frames[step])], heading, height=4.5)
+    patches = colours.colours(features)[step]
+    show(figure.axes[0], patches, frame.shape[:2], alpha=opacity)
     return figure
 
 
@@ -113,30 +100,26 @@ def changes(features):
     return (1 - (x[1:] * x[:-1]).sum(-1)).numpy()
 
 
-def change_strip(video, features, most=8):
+def change_strip(video, features, most=None):
     """Frames above the change of their features since the step before (`changes`), on one scale."""
     video = as_video(video)
     moved = changes(features)
-    chosen = evenly(len(moved), most)
     top = max(float(np.percentile(moved, 99)), 1e-6)
-    frames = frames_numbered(video, features.frames[chosen + 1, 0])
-    titles = [
-        [f"frame {int(features.frames[s + 1, 0])}" for s in chosen],
-        [f"steps {s} to {s + 1}" for s in chosen],
-    ]
-    heading = (
-        f"{clip_name(video)} · {features.encoder} · 1 - cosine of successive steps, black "
-        f"0, yellow {top:.2f}"
+    since = features[1:]
+    heading = f"{features.encoder} · change of each patch since the step before"
+    return compare_strips(
+        video, since, {"change": Heat(moved, 0, top, "1 − cosine")}, most, heading
     )
-    heat = colormaps["inferno"](np.clip(moved[chosen] / top, 0, 1))[..., :3]
-    return picture_rows([frames, heat], titles, heading, labels=["clip", "change"])
 
 
 def save(figure, path):
-    """Write a figure; the file holds no date or version, so the same figure gives the same file."""
+    """Write a figure, at most 1300 pixels wide; the file holds no date or version, so the same
+    figure gives the same file.
+    """
+    png = str(path).lower().endswith(".png")
     with replacing(path) as temporary:
         figure.savefig(
-            temporary, metadata={"Software": None} if str(path).lower().endswith(".png") else None
+            temporary, dpi=FILE, bbox_inches="tight", metadata={"Software": None} if png else None
         )
 
 
@@ -148,29 +131,20 @@ def animate(video, features, colours, path, rate=None):
         rate: frames a second; None takes that of the clip's times.
     """
     video = as_video(video)
-    write_film(_side_by_side(video, features, colours), path, rate or frame_rate(video))
-
-
-def _side_by_side(video, features, colours):
-    """Each frame beside its colours below a line of text: uint8 (height, width, 3), even sides."""
     step_of = {int(number): step for step, pair in enumerate(features.frames) for number in pair}
-    painted = (colours.colours(features) * 255).round().astype(np.uint8)
-    rows, columns = features.grid[1:]
+    numbers = sorted(step_of)
+    about = basis_caption(features, colours)
+    captions = [f"{clip_name(video)}, frame {number} · {about}" for number in numbers]
+    pictures = _side_by_side(video, [(n, step_of[n]) for n in numbers], colours.colours(features))
+    write_film(captioned(pictures, captions), path, rate or frame_rate(video))
+
+
+def _side_by_side(video, shown, painted):
+    """Frames beside the colours of their step, [(frame, step)]: uint8 (height, width, 3)."""
+    rows, columns = painted.shape[1:3]
     # of a patch as drawn, whole and even: a patch stays a patch
     side = max(2, 2 * round(min(360 / rows, 1920 / columns) / 2))
-    size, bar, font = (
-        (columns * side, rows * side),
-        28,
-        ImageFont.truetype(findfont("DejaVu Sans"), 13),
-    )
-    for number in tqdm(sorted(step_of), desc="drawing", delay=2, leave=False):
-        frame = frames_numbered(video, [number])[0]
-        picture = Image.new("RGB", (2 * size[0], size[1] + bar), "white")
-        picture.paste(Image.fromarray(frame).resize(size), (0, bar))
-        picture.paste(
-            Image.fromarray(painted[step_of[number]]).resize(size, Image.Resampling.NEAREST),
-            (size[0], bar),
-        )
-        text = f"{clip_name(video)}, frame {number} · {basis_caption(features, colours)}"
-        ImageDraw.Draw(picture).text((8, 5), text, "black", font)
-        yield np.asarray(picture)
+    for number, step in tqdm(shown, desc="drawing", delay=2, leave=False):
+        frame = Image.fromarray(frames_numbered(video, [number])[0])
+        patches = (painted[step] * 255).round().astype(np.uint8).repeat(side, 0).repeat(side, 1)
+        yield np.concatenate([frame.resize((columns * side, rows * side)), patches], 1)

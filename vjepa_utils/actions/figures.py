@@ -3,9 +3,19 @@
 import textwrap
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib import colormaps
 
-from vjepa_utils.drawing import clip_name, evenly, frames_numbered
+from vjepa_utils.drawing import (
+    WIDTH,
+    Heat,
+    clip_name,
+    evenly,
+    frames_numbered,
+    heat_maps,
+    new_figure,
+    show,
+    with_heading,
+)
 from vjepa_utils.video import as_video
 
 
@@ -14,21 +24,14 @@ def action_bars(video, found, most=6):
     video = as_video(video)
     numbers = np.unique(found.frames)
     numbers = numbers[evenly(len(numbers), most)]
-    aspect, count = video.height / video.width, len(found.labels)
-    width, below = 9.5, 0.34 + 0.27 * count  # inches
-    tall = min(width / len(numbers) * aspect, 3.2)
-    lines = textwrap.wrap(
-        " · ".join(filter(None, [clip_name(video), found.name, _used(found), found.remark])), 130
-    )
-    figure = Figure(
-        figsize=(width, tall + below + 0.55 + 0.17 * len(lines)), dpi=110, layout="constrained"
-    )
+    count = len(found.labels)
+    tall, below = min(WIDTH / len(numbers) * video.height / video.width, 3), 0.3 * count + 0.1
+    figure = new_figure(tall + below)
     rows = figure.add_gridspec(2, 1, height_ratios=[tall, below])
     axes = rows[0].subgridspec(1, len(numbers)).subplots(squeeze=False).flat
     for axis, number, frame in zip(axes, numbers, frames_numbered(video, numbers), strict=True):
-        axis.imshow(frame)
-        axis.set_axis_off()
-        axis.set_title(f"frame {number}", fontsize=8, pad=2)
+        show(axis, frame)
+        axis.set_title(f"frame {number}", fontsize=8, pad=3)
     axis = figure.add_subplot(rows[1])
     places = np.arange(count)[::-1]
     bars = axis.barh(
@@ -39,8 +42,8 @@ def action_bars(video, found, most=6):
     axis.set(xlim=(0, 1.08), xticks=[])
     axis.spines[["top", "right", "bottom"]].set_visible(False)
     axis.tick_params(left=False)
-    figure.suptitle("\n".join(lines), fontsize=9, x=0.01, ha="left")
-    return figure
+    about = filter(None, [clip_name(video), found.name, _used(found), found.remark])
+    return with_heading(figure, " · ".join(about))
 
 
 def _used(found):
@@ -63,34 +66,17 @@ def confusion(truth, predicted, heading):
     np.add.at(
         counts, tuple([classes.index(name) for name in names] for names in (truth, predicted)), 1
     )
-    share = counts / counts.sum(1, keepdims=True).clip(1)
-    side = 1.9 + 0.42 * len(classes)
-    figure = Figure(figsize=(side + 0.4, side), dpi=110, layout="constrained")
+    share = 100 * counts / counts.sum(1, keepdims=True).clip(1)
+    figure = new_figure(min(WIDTH, 1.4 + 0.42 * len(classes)))
+    small = min(8, 200 / len(classes))  # points
     axis = figure.subplots()
-    axis.imshow(share, cmap="Reds", vmin=0, vmax=1)
+    heat_maps([axis], Heat(share[None], 0, 100, "% of the row"), colours=colormaps["Reds"])
     for row, column in zip(*np.nonzero(counts), strict=True):
-        colour = "white" if share[row, column] > 0.6 else "black"
-        axis.text(
-            column,
-            row,
-            f"{100 * share[row, column]:.0f}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color=colour,
-        )
-    axis.set_xticks(
-        range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8
-    )
-    axis.set_yticks(
-        range(len(classes)),
-        [f"{name} ({n})" for name, n in zip(classes, counts.sum(1), strict=True)],
-        fontsize=8,
-    )
+        text, colour = f"{share[row, column]:.0f}", "white" if share[row, column] > 60 else "black"
+        axis.text(column, row, text, ha="center", va="center", fontsize=small, color=colour)
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
+    sizes = [f"{name} ({n})" for name, n in zip(classes, counts.sum(1), strict=True)]
+    axis.set_yticks(range(len(classes)), sizes)
     axis.set(xlabel="predicted", ylabel="true (clips)")
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
-    figure.suptitle(
-        "\n".join(textwrap.wrap(heading, int(side / 0.075))), fontsize=9, x=0.01, ha="left"
-    )
-    return figure
+    axis.tick_params(length=0, labelsize=small)
+    return with_heading(figure, heading)

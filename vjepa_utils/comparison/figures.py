@@ -1,16 +1,24 @@
 """Figures of several encoders on one clip."""
 
 import numpy as np
-from matplotlib import colormaps
 
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.comparison.one_grid import similarity, step_of
-from vjepa_utils.drawing import clip_name, covered_frames, evenly, frames_numbered, picture_rows
+from vjepa_utils.drawing import (
+    Heat,
+    clip_name,
+    columns,
+    covered_frames,
+    evenly,
+    first_of,
+    frames_numbered,
+    picture_rows,
+)
 from vjepa_utils.figures import compare_strips
 from vjepa_utils.video import as_video
 
 
-def encoders_strip(video, features, most=6):
+def encoders_strip(video, features, most=None):
     """What several encoders make of the same pairs of frames: a row for each, in its own basis over
     all its steps.
 
@@ -38,55 +46,39 @@ def encoders_strip(video, features, most=6):
     )
 
 
-def similarity_strip(video, features, point, frame, most=6):
+def similarity_strip(video, features, point, frame, most=None):
     """Cosine of every token with the one under a point, over the clip, a row for each encoder.
 
-    Each row has its own scale, as encoders differ in how alike all their tokens are: black is its
-    5th percentile, yellow 1.
+    Each row has its own scale, as encoders differ in how similar all their tokens are: from its
+    5th percentile to 1.
 
     Args:
         features: {name: Features} on one grid.  point: (x, y) in pixels of the clip.  frame: its
             file frame number.
     """
     video, base = as_video(video), next(iter(features.values()))
-    asked, rows, about = step_of(base, frame), {}, []
+    asked, most = step_of(base, frame), columns(video, most)
     chosen = np.union1d(evenly(len(base.frames), most), asked)
     if len(chosen) > most:  # in place of its nearest neighbour
         others = chosen[chosen != asked]
         chosen = np.setdiff1d(chosen, others[np.abs(others - asked).argmin()])
+    place = int(np.flatnonzero(chosen == asked)[0])
+    shown, titles = (
+        base.frames[chosen, 0].tolist(),
+        [covered_frames(base.frames[s]) for s in chosen],
+    )
+    if shown[place] != frame:
+        shown[place], titles[place] = frame, f"frame {frame} of {titles[place]}"
+    rows = [(first_of(base), frames_numbered(video, shown))]
     for name, each in features.items():
-        alike = similarity(each, point, frame)
-        low = float(np.percentile(alike, 5))
-        rows[name.split("/")[-1]] = colormaps["inferno"](
-            np.clip((alike - low) / max(1 - low, 1e-6), 0, 1)
-        )[chosen, ..., :3]
-        about.append(f"{name} {low:.2f}")
-    shown = [frame if s == asked else int(base.frames[s, 0]) for s in chosen]
-    titles = [[f"frame {n}" for n in shown]] + [
-        [covered_frames(base.frames[s]) for s in chosen]
-    ] * len(rows)
-    asked_for = f"cosine with the token at ({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
-    heading = f"{clip_name(video)} · {asked_for}, yellow 1, black: {', '.join(about)}"
-    figure = picture_rows(
-        [frames_numbered(video, shown), *rows.values()], titles, heading, labels=["clip", *rows]
-    )
-    mark = figure.axes[int(np.flatnonzero(chosen == asked)[0])]
-    mark.plot(
-        point[0] - 0.5,
-        point[1] - 0.5,
-        "o",
-        markersize=9,
-        markerfacecolor="none",
-        markeredgecolor="white",
-        markeredgewidth=3,
-    )
-    mark.plot(
-        point[0] - 0.5,
-        point[1] - 0.5,
-        "o",
-        markersize=9,
-        markerfacecolor="none",
-        markeredgecolor="black",
-        markeredgewidth=1.2,
-    )
+        similar = similarity(each, point, frame)
+        low = min(float(np.percentile(similar, 5)), 1 - 1e-6)
+        rows.append((name.split("/")[-1], Heat(similar, low, 1, "cosine")[chosen]))
+    where = f"the token at ({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
+    names = " and ".join(features)
+    figure = picture_rows(rows, titles, f"{clip_name(video)} · {names} · cosine with {where}")
+    for colour, width in (("white", 3), ("black", 1.2)):
+        x, y = (value - 0.5 for value in point)  # pixel centres are whole numbers here
+        ring = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": width}
+        figure.axes[place].plot(x, y, "o", markersize=9, **ring)
     return figure

@@ -1,22 +1,24 @@
 """Figures of what the predictor recovers."""
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
 
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.drawing import (
+    GREY,
+    Heat,
     basis_caption,
     clip_name,
+    columns,
     covered_frames,
     evenly,
     frames_numbered,
+    new_figure,
     picture_rows,
+    with_heading,
 )
 from vjepa_utils.recovery.masks import pixels
 from vjepa_utils.video import as_video
 
-GREY = 205  # of 255: what is hidden in a frame, and what is visible in a map of errors
 CURVES = {
     "prediction": ("#c1272d", "o-"),
     "mean": ("#777777", "s--"),
@@ -25,7 +27,7 @@ CURVES = {
 }
 
 
-def recovery_strip(video, recovery, most=6):
+def recovery_strip(video, recovery, most=None):
     """Hidden region, features of the whole clip, those of the visible tokens with the prediction
     filled in, and its cosine.
 
@@ -33,48 +35,32 @@ def recovery_strip(video, recovery, most=6):
 
     Args:
         video: the clip that was encoded.  recovery: what `Encoder.recover` gave, a `Recovery` or
-            {name of the mask: Recovery}.
+            {name of the mask: Recovery}.  most: steps; None takes as many as can be read.
     """
     video, every = as_video(video), recovery if isinstance(recovery, dict) else {"hidden": recovery}
     whole = next(iter(every.values())).whole
-    chosen, colours = evenly(len(whole.frames), most), PCAColours().fit(whole)
+    chosen = evenly(len(whole.frames), columns(video, most))
+    colours = PCAColours().fit(whole)
     frames = frames_numbered(video, whole.frames[chosen, 0])
     veiled = (0.85 * GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)
-    rows, about = [], []
+    rows, about = [], [clip_name(video), basis_caption(whole, colours)]
     for name, found in every.items():
-        share = f"{name} {100 * found.hidden.mean():.0f} %"
         where = pixels(found.hidden[chosen], video.height, video.width)[..., None]
+        share = f"{name} {100 * found.hidden.mean():.0f} %"
         rows.append((share, np.where(where, veiled, frames)))
         if len(rows) == 1:
             rows.append(("whole clip", colours.colours(whole)[chosen]))
         rows.append(("filled in", colours.colours(found.filled)[chosen]))
-        cosine = found.on_grid(found.cosine)[chosen, ..., None]
-        heat = colormaps["inferno"](np.clip(np.nan_to_num(cosine[..., 0]), 0, 1))[..., :3]
-        rows.append(("cosine", np.where(np.isnan(cosine), GREY / 255, heat)))
-        means = ", ".join(
-            f"{guess} {mean:.2f}" for guess, mean in found.means().items() if mean == mean
-        )
-        about.append(f"{share}: mean cosine of {means}")
-    titles = [[covered_frames(whole.frames[s]) for s in chosen]] * len(rows)
-    heading = [
-        clip_name(video),
-        basis_caption(whole, colours),
-        *about,
-        "cosine from black, 0 or less, to yellow, 1; grey where visible",
-    ]
-    height = 2.2 if len(every) == 1 else 1.6
-    return picture_rows(
-        [pictures for _, pictures in rows],
-        titles,
-        " · ".join(heading),
-        height,
-        [label for label, _ in rows],
-    )
+        rows.append(("prediction", Heat(found.on_grid(found.cosine), 0, 1, "cosine")[chosen]))
+        means = [f"{what} {mean:.2f}" for what, mean in found.means().items() if mean == mean]
+        about.append(f"{share}: mean cosine of {', '.join(means)}")
+    titles = [covered_frames(whole.frames[s]) for s in chosen]
+    return picture_rows(rows, titles, " · ".join(about), 2.2 if len(every) == 1 else 1.6)
 
 
 def recovery_curves(recoveries, about):
-    """Mean cosine against how much is hidden and how far ahead; bars show the spread (standard
-    deviation) over the list.
+    """Mean cosine against how much is hidden and how far ahead; bars show the standard deviation
+    over the list.
 
     Args:
         recoveries: one for each seed or clip, what `Encoder.recover` gave for {share: mask, …,
@@ -93,7 +79,7 @@ def recovery_curves(recoveries, about):
         ahead: [found.means(where=steps == last + ahead) for found in futures]
         for ahead in range(1, len(steps) - last)
     }
-    figure = Figure(figsize=(10, 4), dpi=110, layout="constrained")
+    figure = new_figure(3.8)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, table in zip(axes, (by_share, by_step), strict=True):
         apart = (max(table) - min(table) or 1) / 80  # so that bars do not cover each other
@@ -126,5 +112,4 @@ def recovery_curves(recoveries, about):
     heading = (
         f"{futures[0].whole.encoder} · {about} · baselines copy features that saw the whole clip"
     )
-    figure.suptitle(heading, fontsize=9, x=0.01, ha="left")
-    return figure
+    return with_heading(figure, heading)

@@ -10,15 +10,15 @@ from vjepa_utils.drawing import (
     evenly,
     frame_rate,
     frames_numbered,
-    picture_rows,
+    gallery,
     write_film,
 )
 from vjepa_utils.video import as_video
 
 
 def track_strip(video, tracks, most=6, tail=8):
-    """Frames of a clip with its tracks drawn in: a dot where a point is seen, a ring where it is
-    hidden, a tail of where it was.
+    """Frames of a clip with its tracks drawn in: a dot where a point is visible, a ring where it
+    is hidden, a tail of where it was.
 
     Args:
         video: the clip.  tracks: of it, what `track` gave.  most: frames.  tail: its length in
@@ -32,10 +32,10 @@ def track_strip(video, tracks, most=6, tail=8):
     ]
     titles = [f"frame {tracks.frames[i]}" for i in chosen]
     heading = (
-        f"{clip_name(video)} · {len(tracks.xy)} points followed · {tracks.encoder} · dot: "
-        "seen, ring: hidden"
+        f"{clip_name(video)} · {len(tracks.xy)} points tracked independently · {tracks.encoder} "
+        "· dot: visible, ring: hidden"
     )
-    return picture_rows([drawn], [titles], heading, height=3.2)
+    return gallery(drawn, titles, heading, height=2.4)
 
 
 def animate_tracks(video, tracks, path, tail=8, rate=None):
@@ -56,7 +56,7 @@ def _draw_tracks(frame, tracks, place, tail):
     (height, width, 3).
 
     A point has the colour of where it was picked: hue by its angle from the middle of all points,
-    so that neighbours are alike and a track that went astray stands out.
+    so that neighbours look similar and a track that went astray stands out.
     """
     longer = max(frame.shape[:2])
     scale = min(1280, max(640, longer)) / longer
