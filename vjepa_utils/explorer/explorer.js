@@ -373,6 +373,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   let state = start ? { ...initialState(), ...start } : fromAddress(address ? address.read() : "", page);
   state.step = Math.min(state.step, steps - 1);
   let tool = "point", playing = null, pointer = null, frozen = null, drag = null, theme = null, destroyed = false;
+  const told = { step: state.step, point: null };
   let painted = null, paintThrough = true, outdated = false;  // hidden patches of a notebook: Uint8Array (count)
   const maps = new Map();  // "view/token" → {map, best}
   const changes = views.map(() => null);
@@ -745,7 +746,15 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   function change(part, quiet = false) {
     state = { ...state, ...part };
     draw();
+    tell();
     if (!quiet) remember();
+  }
+  /** Step and chosen point to Python, where they changed. */
+  function tell() {
+    if (!kernel) return;
+    const pin = state.pins[state.active], point = pin ? [pin.x, pin.y] : null;
+    if (told.step !== state.step) kernel.set("step", (told.step = state.step));
+    if (JSON.stringify(told.point) !== JSON.stringify(point)) kernel.set("point", (told.point = point));
   }
   function setMode(mode) {
     if (mode === "prediction" && !predictions.length) return say(kernel ? "Hide some patches first: the tool at the right of these." : "This page was made without masks.");
@@ -761,7 +770,6 @@ export async function explore(root, page, { buffers = [], kernel = null, address
     const to = Math.min(steps - 1, Math.max(0, step));
     if (to === state.step) return;
     change({ step: to });
-    if (kernel) kernel.set("step", to);
     if (kernel && painted && !playing && state.mode === "prediction") kernel.ask({ ask: "recover" });
   }
   function setPlaying(on) {
@@ -773,7 +781,6 @@ export async function explore(root, page, { buffers = [], kernel = null, address
         const lasts = to ? page.steps[to].time - page.steps[at].time : 0.6;
         playing = setTimeout(() => {
           change({ step: to }, true);
-          if (kernel) kernel.set("step", to);
           next();
         }, 1000 * Math.min(1.5, Math.max(0.06, lasts)));
       };
@@ -793,13 +800,11 @@ export async function explore(root, page, { buffers = [], kernel = null, address
     else { pins = pins.map((old, i) => (i === active ? pin : old)); }
     const mode = state.mode === "colours" || state.mode === "change" ? "similarity" : state.mode;
     change({ pins, active, mode });
-    if (kernel) kernel.set("point", [pin.x, pin.y]);
   }
   function removePin(index) {
     const pins = state.pins.filter((_, i) => i !== index);
     const active = Math.max(0, Math.min(pins.length - 1, index <= state.active ? state.active - (index < state.active ? 1 : 0) : state.active));
     change({ pins, active });
-    if (kernel) kernel.set("point", pins[active] ? [pins[active].x, pins[active].y] : null);
   }
   function say(text, keep = false) {
     status.textContent = text;
@@ -1062,7 +1067,6 @@ export async function explore(root, page, { buffers = [], kernel = null, address
     const key = JSON.stringify([state.pins, state.active]);
     if (drawPins.last === key) return;
     drawPins.last = key;
-    if (!state.pins.length) return pinList.replaceChildren();
     return pinList.replaceChildren(
       ...state.pins.map((pin, i) => {
         const [row, column] = patchAt(pin.x, pin.y, clip, rows, columns);
@@ -1072,7 +1076,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
         chip.style.setProperty("--pin", PIN_COLOURS[i % PIN_COLOURS.length]);
         return chip;
       }),
-      state.pins.length > 1 ? button("remove all", "remove all pins (Shift+X)", () => change({ pins: [], active: 0 }), { class: "remove all" }) : null,
+      ...(state.pins.length > 1 ? [button("remove all", "remove all pins (Shift+X)", () => change({ pins: [], active: 0 }), { class: "all" })] : []),
     );
   }
 
@@ -1088,7 +1092,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
     for (let i = 0; i <= 4; i++) {
       const value = low + ((1 - low) * i) / 4;
       out.push(h("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "grid" }),
-        h("text", { x: left - 6, y: y(value) + 3.5, "text-anchor": "end" }, fixed(value)));
+        h("text", { x: left - 6, y: y(value) + 3.5, "text-anchor": "end" }, fixed(value, 1 - low < 0.4 ? 3 : 2)));
     }
     const every = Math.max(1, Math.ceil(steps / 8));
     for (let s = 0; s < steps; s += every) out.push(h("text", { x: x(s), y: height - 8, "text-anchor": "middle" }, String(page.steps[s].frames[0])));
@@ -1115,6 +1119,11 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   // -------------------------------------------------------------- the scatter
 
   let scatterRange = null;
+  const MARGIN = 22;  // at the left and at the bottom, for the names of the components
+  const scatterScale = (xs, ys, width, height) => ({
+    px: (v) => MARGIN + ((v - xs[0]) / (xs[1] - xs[0])) * (width - MARGIN),
+    py: (v) => (height - MARGIN) * (1 - (v - ys[0]) / (ys[1] - ys[0])),
+  });
   function rangeOf(view, component) {
     const { values, count, scale } = view;
     let low = 127, high = -128;
@@ -1139,10 +1148,10 @@ export async function explore(root, page, { buffers = [], kernel = null, address
       context.scale(ratio, ratio);
       const [xs, ys] = [rangeOf(view, cx), rangeOf(view, cy)];
       scatterRange = { xs, ys, width, height };
-      const px = (v) => ((v - xs[0]) / (xs[1] - xs[0])) * width, py = (v) => height - ((v - ys[0]) / (ys[1] - ys[0])) * height;
+      const { px, py } = scatterScale(xs, ys, width, height);
       context.strokeStyle = style.getPropertyValue("--line");
       context.beginPath();
-      context.moveTo(px(0), 0); context.lineTo(px(0), height); context.moveTo(0, py(0)); context.lineTo(width, py(0));
+      context.moveTo(px(0), 0); context.lineTo(px(0), height - MARGIN); context.moveTo(MARGIN, py(0)); context.lineTo(width, py(0));
       context.stroke();
       const chosen = selection(), colours = new Uint8ClampedArray(4 * view.count);
       paintColours(view, state.rgb, 0, view.count, colours);
@@ -1157,15 +1166,14 @@ export async function explore(root, page, { buffers = [], kernel = null, address
       }
       context.fillStyle = style.getPropertyValue("--quiet");
       context.font = "11px system-ui, sans-serif";
-      context.fillText(`component ${cx + 1} (${percent(view.explained[cx], 1)}) →`, 8, height - 8);
+      context.fillText(`component ${cx + 1} (${percent(view.explained[cx], 1)}) →`, MARGIN + 2, height - 7);
       context.save();
-      context.translate(16, height - 24);
+      context.translate(14, height - MARGIN - 2);
       context.rotate(-Math.PI / 2);
       context.fillText(`component ${cy + 1} (${percent(view.explained[cy], 1)}) →`, 0, 0);
       context.restore();
     }
-    const { xs, ys } = scatterRange;
-    const px = (v) => ((v - xs[0]) / (xs[1] - xs[0])) * width, py = (v) => height - ((v - ys[0]) / (ys[1] - ys[0])) * height;
+    const { xs, ys } = scatterRange, { px, py } = scatterScale(xs, ys, width, height);
     if (scatterCanvas.width !== width * ratio) scatterCanvas.width = width * ratio;
     if (scatterCanvas.height !== height * ratio) scatterCanvas.height = height * ratio;
     const context = scatterCanvas.getContext("2d");
@@ -1196,8 +1204,9 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   }
   let scatterDrag = null;
   const scatterPlace = (event) => {
-    const [x, y] = fraction(event), { xs, ys } = scatterRange;
-    return [xs[0] + x * (xs[1] - xs[0]), ys[1] - y * (ys[1] - ys[0])];
+    const [x, y] = fraction(event), { xs, ys, width, height } = scatterRange;
+    const across = (x * width - MARGIN) / (width - MARGIN), down = (y * height) / (height - MARGIN);
+    return [xs[0] + across * (xs[1] - xs[0]), ys[1] - down * (ys[1] - ys[0])];
   };
   scatterCanvas.addEventListener("pointerdown", (event) => {
     if (event.button) return;
@@ -1303,7 +1312,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
       },
       p: () => { if (at) choose(at, true); },
       n: () => { if (state.pins.length) change({ active: (state.active + 1) % state.pins.length }); },
-      x: () => { if (back) { change({ pins: [], active: 0 }); if (kernel) kernel.set("point", null); } else if (state.pins.length) removePin(state.active); },
+      x: () => { if (back) change({ pins: [], active: 0 }); else if (state.pins.length) removePin(state.active); },
       1: () => setMode("colours"), 2: () => setMode("similarity"), 3: () => setMode("change"), 4: () => setMode("prediction"),
       r: () => cycle(0), g: () => cycle(1), b: () => cycle(2),
       "+": () => change({ overlay: Math.min(1, state.overlay + 0.1) }), "=": () => change({ overlay: Math.min(1, state.overlay + 0.1) }),
@@ -1374,8 +1383,12 @@ export async function explore(root, page, { buffers = [], kernel = null, address
     },
     /** What Python chose. */
     taken(name, value) {
-      if (name === "step" && value !== state.step) change({ step: Math.min(steps - 1, Math.max(0, value)) });
+      if (name === "step" && value !== state.step) {
+        told.step = value;
+        change({ step: Math.min(steps - 1, Math.max(0, value)) });
+      }
       if (name === "point") {
+        told.point = value;
         const pin = state.pins[state.active];
         if (!value) { if (pin) removePin(state.active); }
         else if (!pin || Math.abs(pin.x - value[0]) + Math.abs(pin.y - value[1]) > 0.1) choose({ x: value[0], y: value[1] });
@@ -1438,7 +1451,10 @@ export async function openPage(root, data) {
   window.explorer = explorer;
 }
 
-/** The notebook: anywidget calls this. Data comes when asked for; without a kernel, the stored page is drawn. */
+/**
+ * The notebook: anywidget calls this. Data comes when asked for; until then, and without a kernel, the
+ * page that was stored in the cell is there, and is hidden once this one lives.
+ */
 async function render({ model, el }) {
   let explorer = null, queue = Promise.resolve(), gone = false;
   const kernel = {
@@ -1451,14 +1467,20 @@ async function render({ model, el }) {
   };
   const show = async (page, buffers) => {
     if (gone) return;
-    const { step = 0, pins = [], active = 0, overlay, mode } = explorer ? explorer.state : {};
-    const start = { step: explorer ? step : model.get("step") || 0, pins, active, ...(explorer ? { overlay, mode: mode === "prediction" ? "colours" : mode } : {}) };
-    if (explorer) explorer.destroy();
-    start.pins = start.pins.filter((pin) => pin.step < page.steps.length);
-    explorer = await explore(el, page, { buffers, kernel: kernel.live ? kernel : null, state: start });
-    if (!start.pins.length && model.get("point")) explorer.taken("point", model.get("point"));
-    if (kernel.live) explorer.taken("mask", model.get("mask"));
-    el.dataset.ready = kernel.live ? "kernel" : "stored";
+    let state = { step: model.get("step") };
+    if (explorer) {
+      state = { ...explorer.state, step: model.get("step"), brush: null, view: 0, mask: 0, rgb: [0, 1, 2], axes: [0, 1] };
+      state.pins = state.pins.filter((pin) => pin.step < page.steps.length);
+      state.active = 0;
+      if (state.mode === "prediction") state.mode = "colours";
+      explorer.destroy();
+    }
+    explorer = await explore(el, page, { buffers, kernel, state });
+    if (!state.pins && model.get("point")) explorer.taken("point", model.get("point"));
+    explorer.taken("mask", model.get("mask"));
+    const stored = document.getElementById(model.get("_fallback"));
+    if (stored) (stored.closest(".jp-OutputArea-child") || stored).style.display = "none";
+    el.dataset.ready = "1";
   };
   const onMessage = (message, buffers) => {
     queue = queue.then(async () => {
@@ -1467,7 +1489,7 @@ async function render({ model, el }) {
         await show(message.page, buffers);
       } else if (message.kind === "prediction" && explorer) await explorer.predicted(message.prediction, buffers);
       else if (message.kind === "say" && explorer) explorer.say(message.text, message.keep);
-    });
+    }).catch((error) => console.error(error));
   };
   model.on("msg:custom", onMessage);
   const watchers = ["point", "step", "mask"].map((name) => {
@@ -1475,9 +1497,6 @@ async function render({ model, el }) {
     model.on(`change:${name}`, watcher);
     return [name, watcher];
   });
-  const stored = model.get("_stored");
-  queue = queue.then(() => (stored ? show(JSON.parse(stored), []) : undefined));
-  await queue;
   model.send({ ask: "page" });
   return () => {
     gone = true;
