@@ -762,6 +762,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   }
   function setTool(value) {
     if (value === "hide" && !kernel.live.predicts) return say("These encoders have no predictor: take a V-JEPA 2 checkpoint.");
+    if (value === "hide" && tool !== value) kernel.ask({ ask: "prepare" });
     tool = value;
     body.dataset.tool = tool;
     draw();

@@ -106,7 +106,7 @@ class Explorer(anywidget.AnyWidget):
 
     def _asked(self, widget, message, buffers):
         """A message from the browser."""
-        answers = {"page": self._send_page, "recover": self._recover}
+        answers = {"page": self._send_page, "prepare": self._prepare, "recover": self._recover}
         answers["encode"] = lambda: self._encode(message)
         if message.get("ask") in answers:
             self._guarded(answers[message["ask"]])
@@ -155,35 +155,39 @@ class Explorer(anywidget.AnyWidget):
         self.recovery = None
         if self.mask is None:
             return
-        encoder = next(filter(predicts, self._encoders), None)
-        if encoder is None:
-            raise ValueError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
         began = time.perf_counter()
-        views = self.exploration.views
-        view = next(view for view in views if view.features.encoder == encoder.name)
-        part, pairs, hidden = self._around(self.step)
+        encoder, view, frames, pairs, near = self._around()
+        hidden = near(self.mask)
         if hidden.all() or not hidden.any():
             what = "Everything" if hidden.all() else "Nothing"
             raise ValueError(f"{what} is hidden around this step: hide some patches, not all.")
-        remembering = _Remembering(encoder, self._targets, part)
-        frames, size = self.exploration.video[part], view.features.picture_size
-        self.recovery = recover(remembering, frames, hidden, size=size)
+        self.recovery = recover(encoder, frames, hidden, size=view.features.picture_size)
         self.recovery.whole.frames = torch.from_numpy(pairs)
         found = prediction("painted", self.recovery, view)
         found["seconds"] = time.perf_counter() - began
         found, buffers = to_buffers(found)
         self.send({"kind": "prediction", "prediction": found}, buffers)
 
-    def _around(self, step):
-        """The frames around a step that are encoded jointly.
+    def _prepare(self):
+        """Encode the target before anything is hidden, so that the first answer is quick too."""
+        encoder, view, frames, *_ = self._around()
+        encoder.encode(frames, "clip", view.features.picture_size)
 
-        Returns a slice of the clip, the file numbers of its pairs of frames (pairs, 2), and what
-        the mask hides of them: bool (pairs, rows, columns).
+    def _around(self):
+        """What `recover` takes, of the frames around the step, which are encoded jointly.
+
+        Returns the encoder, remembering its target; its View; the frames (n, height, width, 3); the
+        file numbers of their pairs (pairs, 2); and a function that cuts a mask of the explorer's
+        grid to those pairs, (pairs, rows, columns).
         """
         found = self.exploration
+        encoder = next(filter(predicts, self._encoders), None)
+        if encoder is None:
+            raise ValueError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
+        view = next(view for view in found.views if view.features.encoder == encoder.name)
         steps, rows, columns = found.grid
         count = min(steps, max(1, AT_ONCE // (rows * columns)))
-        first = min(max(0, step - count // 2), steps - count)
+        first = min(max(0, self.step - count // 2), steps - count)
         covered = found.frames[first : first + count]  # (steps, 2)
         start, last = np.searchsorted(found.video.indices, [covered[0, 0], covered[-1, 1]])
         numbers = found.video.indices[start : last + 1].astype(np.int64)
@@ -192,15 +196,20 @@ class Explorer(anywidget.AnyWidget):
         touches = (covered[:, 0] <= pairs[:, 1:]) & (
             covered[:, 1] >= pairs[:, :1]
         )  # (pairs, steps)
-        near = self.mask[first : first + count]
-        return slice(start, last + 1), pairs, np.stack([near[some].any(0) for some in touches])
+
+        def near(mask):
+            return np.stack([mask[first : first + count][some].any(0) for some in touches])
+
+        part = slice(start, last + 1)
+        encoder = _Remembering(encoder, self._targets, (part.start, part.stop))
+        return encoder, view, found.video[part], pairs, near
 
 
 class _Remembering:
     """An encoder that keeps what it encoded: a region is painted many times over one target."""
 
     def __init__(self, encoder, kept, part):
-        self._encoder, self._kept, self._part = encoder, kept, (part.start, part.stop)
+        self._encoder, self._kept, self._part = encoder, kept, part
 
     def __getattr__(self, name):
         return getattr(self._encoder, name)
