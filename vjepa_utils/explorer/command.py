@@ -9,7 +9,6 @@ from vjepa_utils.arguments import (
     check_output,
     clip,
 )
-from vjepa_utils.recovery.command import MASKS
 
 
 def register(commands):
@@ -39,8 +38,8 @@ def register(commands):
     parser.add_argument(
         "--masks",
         nargs="+",
-        choices=MASKS,
-        help="what to hide, to show what the predictor recovers (default: nothing)",
+        metavar="MASK",
+        help="what to hide, as for recover --mask, to show what the predictor makes of it",
     )
     add_output(parser, "an .html file")
     parser.set_defaults(run=explore)

@@ -885,7 +885,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
         image.data.set([12, 14, 20, 190], o - 3);
       }
       const own = panel.rows === rows && panel.columns === columns;
-      if (painted && own && painted[state.step * perStep + i] && (tool === "hide" || panel.veiled)) image.data.set([...GREY, 215], o - 3);
+      if (painted && own && painted[state.step * perStep + i] && (panel.veiled || (panel.view !== null && tool === "hide"))) image.data.set([...GREY, 215], o - 3);
     }
     return image;
   }

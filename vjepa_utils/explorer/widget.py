@@ -9,8 +9,6 @@ import numpy as np
 import torch
 import traitlets
 
-from vjepa_utils.arguments import size as parsed_size
-from vjepa_utils.arguments import whole
 from vjepa_utils.explorer.exploration import look, prediction, predicts
 from vjepa_utils.explorer.page import to_buffers
 from vjepa_utils.recovery.prediction import recover
@@ -134,10 +132,11 @@ class Explorer(anywidget.AnyWidget):
         from vjepa_utils.encoders.load import load_encoder
 
         names = str(message["encoders"]).split()
-        words = str(message["layers"]).split() or ["last"]
-        size = _parsed(parsed_size, message["size"])
-        layers = tuple(None if word == "last" else _parsed(int, word) for word in words)
-        context = whole(str(message["context"]).strip()) or "pair"
+        layers = tuple(_number(word) for word in str(message["layers"]).split() if word) or (None,)
+        sides = [_number(word) for word in str(message["size"] or "").lower().split("x") if word]
+        size = tuple(sides) if len(sides) > 1 else sides[0] if sides else None
+        context = str(message["context"]).strip() or "pair"
+        context = int(context) if context.isdigit() else context
         for name in names:
             self._known[name] = self._known.get(name) or load_encoder(name)
         encoders = [self._known[name] for name in names]
@@ -221,9 +220,10 @@ class _Remembering:
         return replace(self._kept[key])  # `recover` normalises the values of what it is given
 
 
-def _parsed(kind, text):
-    text = str("" if text is None else text).strip()
-    try:
-        return kind(text) if text else None
-    except Exception:
-        raise ValueError(f"{text!r} is no number that can stand here.") from None
+def _number(word):
+    """A whole number as typed; None for "last"."""
+    if word == "last":
+        return None
+    if not word.strip().isdigit():
+        raise ValueError(f"A whole number is needed, not {word!r}.")
+    return int(word)
