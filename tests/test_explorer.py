@@ -258,25 +258,27 @@ def test_without_anywidget_the_page_is_still_written(monkeypatch, tmp_path):
     assert "<iframe" in found._repr_html_()
 
 
-def test_the_command_writes_a_page(tmp_path):
+def test_the_command_writes_a_page(command, tmp_path):
     y, x = np.mgrid[:96, :128]
     frames = np.stack([np.stack([x + 8 * t, y * 2, x * 0 + 90], -1) % 256 for t in range(6)])
     clip = write_video(tmp_path / "a <b>.mp4", frames.astype(np.uint8))
-    words = [sys.executable, "-m", "vjepa_utils", "explore", clip, "--encoders", GOLDEN / "model"]
-    words += ["--size", "64", "--layers", "1", "last", "--masks", "future"]
-    run = lambda *more: subprocess.run([*words, *more], capture_output=True, text=True, cwd=ROOT)
-    done = run("-o", tmp_path / "page.html")
+    words = ["explore", clip, "--encoders", GOLDEN / "model", "--size", "64"]
+    more = ["--layers", "1", "last", "--masks", "future"]
+    done = command(*words, *more, "-o", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr
     assert "3 steps of 4×5 patches, model" in done.stdout and "model block 1" in done.stdout
     text = (tmp_path / "page.html").read_text()
     assert "<b>" not in text and "a &lt;b&gt;.mp4 · model" in text
-    for more, sentence in (
+    for wrong, sentence in (
         (["-o", tmp_path / "a.png"], "must end in .html"),
-        (["-o", clip], "must end"),
+        (["-o", clip], "must end in .html"),
+        (["--masks", "hole", "-o", tmp_path / "b.html"], "There is no mask 'hole'"),
+        (["--layers", "7", "-o", tmp_path / "b.html"], "layer must be None or a whole number"),
     ):
-        done = run(*more)
+        done = command(*words, *wrong)
         assert done.returncode == 1 and sentence in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a <b>.mp4", "page.html"]
 
 
 def test_python_reads_back_and_sets_what_is_chosen():

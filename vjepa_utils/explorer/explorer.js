@@ -606,7 +606,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
     body.classList.toggle("side", aspect * count < 2.6);
     body.style.setProperty("--aspect", aspect);
     body.style.setProperty("--panels", count);
-    body.classList.toggle("upright", aspect < 1);
+    body.classList.toggle("upright", aspect < 1 || count > 3);  // two beside each other on a telephone
     drawn = { key: list.map((p) => p.key + p.rows + p.columns + p.title).join("|"), stages: [], strips: [], frames: null };
     stages.replaceChildren(...list.map((panel, index) => {
       const frame = h("canvas", { class: "frame", width: pictures[0].width, height: pictures[0].height });
@@ -1013,7 +1013,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
     play.textContent = playing ? "❚❚" : "▶";
     play.setAttribute("aria-pressed", !!playing);
     const step = page.steps[state.step];
-    stepLabel.textContent = `step ${state.step} of ${steps - 1} · ${framesOf(step.frames)} · ${step.time.toFixed(2)} s`;
+    stepLabel.textContent = `step ${state.step} of 0–${steps - 1} · ${framesOf(step.frames)} · ${step.time.toFixed(2)} s`;
     let text = HINTS[state.mode];
     if (tool === "select") text = "Drag over the picture to select patches; the scatter shows them, and a brush there selects them here.";
     if (tool === "hide") text = "Drag over the picture to hide patches; when you let go, the predictor recovers them.";
@@ -1082,7 +1082,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   }
 
   function drawCurve() {
-    const width = 420, height = 190, left = 40, right = 8, top = 10, bottom = 26;
+    const width = 420, height = 220, left = 40, right = 8, top = 10, bottom = 26;
     const lines = [];
     views.forEach((_, v) => found(v).forEach((one) => lines.push({ ...one, view: v })));
     const lowest = lines.length ? Math.min(...lines.map((one) => Math.min(...one.best.cosines))) : 0;
