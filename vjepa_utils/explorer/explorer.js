@@ -823,6 +823,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   }
   function setTheme() {
     const dark = getComputedStyle(body).getPropertyValue("--dark").trim() === "1";
+    ink.at = -1e9;
     theme = dark ? "light" : "dark";
     body.dataset.theme = theme;
     document.documentElement.dataset.explorerTheme = theme;
@@ -972,11 +973,11 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   function drawFrameMarks() {
     const unit = columns + 1;
     drawn.frames.marks.replaceChildren(h("rect", { x: state.step * unit, y: 0, width: columns, height: rows, class: "here" }));
-    const inner = strip.firstChild, wide = inner.scrollWidth / steps;
-    if (strip.scrollWidth > strip.clientWidth + 4 && drawFrameMarks.last !== state.step) {
-      strip.scrollLeft = Math.max(0, wide * (state.step + 0.5) - strip.clientWidth / 2);
-    }
+    if (drawFrameMarks.last === state.step) return;
     drawFrameMarks.last = state.step;
+    if (strip.scrollWidth > strip.clientWidth + 4) {
+      strip.scrollLeft = (strip.firstChild.scrollWidth / steps) * (state.step + 0.5) - strip.clientWidth / 2;
+    }
   }
 
   function drawBar(bar, about) {
@@ -1119,7 +1120,13 @@ export async function explore(root, page, { buffers = [], kernel = null, address
 
   // -------------------------------------------------------------- the scatter
 
-  let scatterRange = null;
+  let scatterRange = null, ink = { at: -1e9, colour: "" };
+  /** The text's colour, looked up once a second at most: that makes the browser lay out the page. */
+  const inkNow = () => {
+    const at = performance.now();
+    if (at - ink.at > 1000) ink = { at, colour: getComputedStyle(body).getPropertyValue("--ink") };
+    return ink.colour;
+  };
   const MARGIN = 22;  // at the left and at the bottom, for the names of the components
   const scatterScale = (xs, ys, width, height) => ({
     px: (v) => MARGIN + ((v - xs[0]) / (xs[1] - xs[0])) * (width - MARGIN),
@@ -1138,8 +1145,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   function drawScatter() {
     const view = views[state.view], [cx, cy] = state.axes, ratio = window.devicePixelRatio || 1;
     const width = Math.max(160, scatterCanvas.clientWidth || 360), height = Math.max(160, scatterCanvas.clientHeight || 240);
-    const key = JSON.stringify([state.view, state.axes, state.rgb, state.allSteps, state.allSteps ? 0 : state.step, state.brush, width, height, ratio, theme,
-      getComputedStyle(body).getPropertyValue("--ink")]);
+    const key = JSON.stringify([state.view, state.axes, state.rgb, state.allSteps, state.allSteps ? 0 : state.step, state.brush, width, height, ratio, theme, inkNow()]);
     if (drawScatter.key !== key) {
       drawScatter.key = key;
       const canvas = (drawScatter.base = drawScatter.base || document.createElement("canvas"));
@@ -1196,7 +1202,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
     if (pointer) circle(tokenAt(pointer, pointer.step ?? state.step), "#fff", 6);
     const box = state.brush && state.brush.box && state.brush.axes[0] === cx && state.brush.axes[1] === cy ? state.brush.box : null;
     if (box) {
-      context.strokeStyle = getComputedStyle(body).getPropertyValue("--ink");
+      context.strokeStyle = inkNow();
       context.lineWidth = 1;
       context.setLineDash([4, 3]);
       context.strokeRect(px(box[0]), py(box[3]), px(box[1]) - px(box[0]), py(box[2]) - py(box[3]));
@@ -1364,7 +1370,11 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   });
   resized.observe(root);
   const scheme = window.matchMedia("(prefers-color-scheme: dark)");
-  scheme.addEventListener("change", draw);
+  const schemeChanged = () => {
+    ink.at = -1e9;
+    draw();
+  };
+  scheme.addEventListener("change", schemeChanged);
   setTool("point");
   drawNow();
 
@@ -1404,7 +1414,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
       destroyed = true;
       clearTimeout(playing);
       resized.disconnect();
-      scheme.removeEventListener("change", draw);
+      scheme.removeEventListener("change", schemeChanged);
       listenTo.removeEventListener("keydown", onKey);
     },
   };
