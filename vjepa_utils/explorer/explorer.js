@@ -990,7 +990,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
       const k = 3 * Math.round((255 * i) / 16);
       return `rgb(${INFERNO[k]},${INFERNO[k + 1]},${INFERNO[k + 2]})`;
     });
-    const fill = about.plain ? "#000, var(--soft)" : gradient.join(",");
+    const fill = about.plain ? "#000, #fff" : gradient.join(",");
     return bar.replaceChildren(
       h("span", {}, fixed(low, digits)), h("i", { style: `background:linear-gradient(90deg,${fill})` }),
       h("span", {}, fixed(high, digits)), h("span", { class: "bartext" }, about.label));
