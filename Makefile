@@ -5,7 +5,7 @@ ENCODER ?= vjepa2-demo
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: figures test lint notebook clips
+.PHONY: figures test lint notebook clips page
 figures: $(READY)  ## the figures of the README
 	$(BIN)/python -m vjepa_utils figures --encoder $(ENCODER)
 
@@ -21,6 +21,10 @@ notebook: $(READY)
 
 clips: $(READY)  ## render videos/ anew
 	$(BIN)/python -m demo.clips
+
+page: $(READY)  ## docs/kitesurfing.html and docs/monkey.html, to look around in
+	for clip in kitesurfing monkey; do $(BIN)/python -m vjepa_utils explore videos/$$clip.mp4 \
+		--every 2 --encoders $(ENCODER) dino-demo --masks block future -o docs/$$clip.html || exit 1; done
 
 $(READY): requirements.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or later is needed; set PYTHON=python3.11')"

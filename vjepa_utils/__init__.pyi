@@ -3,6 +3,7 @@ from . import colours as colours
 from . import comparison as comparison
 from . import drawing as drawing
 from . import encoders as encoders
+from . import explorer as explorer
 from . import features as features
 from . import figures as figures
 from . import files as files
@@ -17,6 +18,7 @@ from .colours import PCAColours as PCAColours
 from .encoders.checkpoints import CHECKPOINTS as CHECKPOINTS
 from .encoders.encoder import Encoder as Encoder
 from .encoders.load import load_encoder as load_encoder
+from .explorer.exploration import explore as explore
 from .features import Features as Features
 from .recovery import masks as masks
 from .recovery.prediction import Recovery as Recovery

@@ -1,0 +1,321 @@
+"""The explorer's data and page; pure functions of its JavaScript against numbers from Python."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+import vjepa_utils as vj
+from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
+from vjepa_utils.explorer import components, exploration
+from vjepa_utils.explorer.page import document, framed, to_buffers, to_json
+
+SCRIPT = ROOT / "vjepa_utils" / "explorer" / "explorer.js"
+needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed here")
+
+
+@pytest.fixture(scope="module")
+def looked():
+    """Two encoders on some frames of the kite, with a mask."""
+    video = vj.read_video(ROOT / "videos" / "kitesurfing.mp4", every=8)
+    encoders = [vj.load_encoder(name, dtype=torch.float32) for name in ("vjepa2-demo", "dino-demo")]
+    return exploration.look(video, encoders, 256, masks=["block"])
+
+
+@pytest.fixture(scope="module")
+def run_node(tmp_path_factory, looked):
+    """Run JavaScript that prints JSON; `E` are the explorer's functions, `page` its data."""
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copy(SCRIPT, folder / "explorer.mjs")
+    (folder / "page.json").write_text(to_json(looked.page()))
+
+    def run(code):
+        start = 'import * as E from "./explorer.mjs"; import fs from "fs";'
+        start += 'const page = JSON.parse(fs.readFileSync("page.json"));'
+        start += "const views = await Promise.all(page.views.map((v) => E.decodeView(v)));"
+        (folder / "run.mjs").write_text(f"{start}\n{code}")
+        done = subprocess.run(["node", "run.mjs"], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def true_cosine(features, tokens):
+    """Cosine of some tokens with all: float64 (tokens, all)."""
+    x = torch.nn.functional.normalize(features.values.flatten(0, 2).double(), dim=-1)
+    return (x[tokens] @ x.T).numpy()
+
+
+@needs_node
+def test_cosine_maps_are_those_of_the_whole_features(looked, run_node):
+    tokens = list(range(5, 1300, 61))
+    code = f"""const maps = views.map((v) => {tokens}.map((t) => [...E.cosineMap(v, t)]));
+    const best = E.bestMatches(E.cosineMap(views[0], 5), views[0].perStep);
+    console.log(JSON.stringify({{maps, best: [...best.tokens]}}));"""
+    found = run_node(code)
+    for view, maps in zip(looked.views, np.array(found["maps"]), strict=True):
+        true = true_cosine(view.features, tokens)
+        assert np.abs(maps - true).max() < 0.02
+        assert np.abs(maps - true).mean() < 0.01
+        assert min(spearmanr(a, b)[0] for a, b in zip(maps, true, strict=True)) > 0.99
+        assert maps[range(len(tokens)), tokens] == pytest.approx(1, abs=1e-5)
+    steps = np.array(found["maps"])[0, 0].reshape(looked.grid[0], -1)
+    each = steps.shape[1] * np.arange(len(steps))
+    assert found["best"] == (steps.argmax(1) + each).tolist()
+
+
+@needs_node
+def test_change_is_one_minus_the_cosine_of_successive_steps(looked, run_node):
+    code = "console.log(JSON.stringify(views.map((v) => [...E.changeMap(v)])));"
+    for view, change in zip(looked.views, run_node(code), strict=True):
+        values = view.features.values
+        true = 1 - torch.cosine_similarity(values[1:], values[:-1], dim=-1).flatten().numpy()
+        size = len(change) - len(true)
+        assert change[:size] == [None] * size  # NaN
+        assert np.abs(np.array(change[size:]) - true).max() < 0.02
+
+
+@needs_node
+def test_colours_are_those_of_the_projects_basis(looked, run_node):
+    code = """console.log(JSON.stringify(views.map((v) =>
+      [...E.paintColours(v, [0, 1, 2], 0, v.count, new Uint8ClampedArray(4 * v.count))])));"""
+    for view, painted in zip(looked.views, run_node(code), strict=True):
+        painted = np.array(painted).reshape(*looked.grid, 4)
+        true = view.colours.colours(view.features)
+        assert np.abs(painted[..., :3] / 255 - true).max() < 0.03 and (painted[..., 3] == 255).all()
+
+
+@needs_node
+def test_heat_is_inferno(run_node):
+    from matplotlib import colormaps
+
+    code = """const map = Float32Array.from({length: 256}, (_, i) => i / 255);
+    const out = E.paintHeat(map, 0, 256, 0, 1, new Uint8ClampedArray(1024));
+    console.log(JSON.stringify([...out]));"""
+    painted = np.array(run_node(code)).reshape(256, 4)
+    true = colormaps["inferno"](np.arange(256)) * 255
+    assert np.abs(painted - true).max() < 2.5
+
+
+@needs_node
+def test_prediction_is_decoded(looked, run_node):
+    code = """const [p] = await Promise.all(page.predictions.map((one) => E.decodePrediction(one)));
+    console.log(JSON.stringify({hidden: [...p.hidden], cosine: [...p.cosines[0]],
+      grid: [...p.cosineGrid], same: [...p.cosines[3]], filled: p.filled.length}));"""
+    found, grid = run_node(code), looked.predictions[0]["grid"]
+    hidden = np.array(found["hidden"]).reshape(grid).astype(bool)
+    assert (hidden == vj.masks.block(grid)).all() and found["filled"] == 3 * hidden.size
+    means = dict(looked.predictions[0]["means"])
+    assert np.mean(found["cosine"]) == pytest.approx(means["prediction"], abs=0.005)
+    shown = np.array(found["grid"], float).reshape(grid)
+    assert (np.isnan(shown) == ~hidden).all() and set(found["same"]) == {None}
+    assert means["same place"] is None
+
+
+@needs_node
+def test_the_view_survives_the_address(run_node):
+    code = """const state = {...E.initialState(), step: 2, mode: "similarity", rgb: [3, 0, 1],
+      overlay: 0.55, pins: [{step: 1, x: 300.5, y: 20}, {step: 0, x: 0, y: 1280}], active: 1,
+      above: true, axes: [4, 2], brush: {axes: [4, 2], box: [-1.5, 2, 0.25, 3]}, view: 1};
+    const back = E.fromAddress(E.toAddress(state), page);
+    const hostile = ["", "#", "step=99&mode=evil&rgb=1.2&pins=a,b;1,2;0,-5,3;0,1e999,2&active=7",
+      "rgb=0.0.0&axes=900.1&overlay=-3&brush=1,2,3&box=1.2,NaN,1,2,3&mask=4&view=2",
+      "step=%3Cscript%3E&pins=0,1,2,3;0,10,10.0000001&brush=0,0,0,999,0"]
+      .map((text) => E.fromAddress(text, page));
+    console.log(JSON.stringify({state, back, hostile, start: E.initialState()}));"""
+    found = run_node(code)
+    assert found["back"] == found["state"]
+    for state in found["hostile"][:4]:
+        assert state == found["start"]
+    assert found["hostile"][4]["pins"] == [{"step": 0, "x": 10, "y": 10.0000001}]
+    assert found["hostile"][4]["step"] == 0 and found["hostile"][4]["brush"] is None
+
+
+@needs_node
+def test_a_brush_selects_tokens(looked, run_node):
+    values, scale = looked.views[0].components.values, looked.views[0].components.scale
+    code = """const box = E.brushed(views[0], {axes: [1, 3], box: [-1, 2, 0, 1.5]});
+    const rect = E.brushed(views[0], {step: 1, rect: [2, 3, 4, 6]});
+    console.log(JSON.stringify([[...box], [...rect]]));"""
+    box, rect = (np.array(one).reshape(looked.grid).astype(bool) for one in run_node(code))
+    x, y = values[..., 1] * scale[1], values[..., 3] * scale[3]
+    assert (box == ((x >= -1) & (x <= 2) & (y >= 0) & (y <= 1.5))).all() and box.any()
+    assert rect[1, 2:5, 3:7].all() and rect.sum() == 12
+
+
+def test_errors_are_measured_and_said(looked):
+    for view in looked.views:
+        packed, features = view.components, view.features
+        assert packed.error["mean"] <= 0.01 and packed.error["worst"] <= components.WORST_ERROR
+        x = packed.values.reshape(-1, packed.count) * packed.scale + packed.mean
+        x = np.concatenate([x, np.full((len(x), 1), packed.rest)], 1)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        off = np.abs(x @ x.T - true_cosine(features, range(len(x))))
+        assert off.mean() == pytest.approx(packed.error["mean"], rel=0.1)
+        assert np.percentile(off, 99) == pytest.approx(packed.error["p99"], rel=0.1)
+        fewer = packed.fewer(6, features)
+        assert fewer.count == 6 and fewer.error["mean"] > packed.error["mean"]
+        assert packed.fewer(1000, features) is packed
+
+
+def test_few_components_are_kept_where_few_tell_all():
+    values = torch.randn(2, 6, 7, 5) @ torch.randn(5, 40) + 3 * torch.randn(40)
+    features = vj.Features(values, torch.tensor([[0, 1], [2, 3]]), 16, (96, 112), (96, 112), "x")
+    packed, _ = components.pack(features)
+    assert packed.count <= 5 and packed.error["worst"] < 0.018
+    constant = vj.Features(
+        torch.ones(1, 2, 2, 8), torch.tensor([[0, 1]]), 16, (32, 32), (32, 32), "x"
+    )
+    with pytest.warns(UserWarning, match="0 of 3 components"):
+        packed, _ = components.pack(constant)
+    assert packed.error["worst"] < 1e-5
+
+
+def test_the_page_stands_alone(looked, tmp_path):
+    looked.save(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)|url\(|import\s+[^(*]*from|@import""", text)
+    assert "default-src 'none'" in text and len(text) < 1.5e6
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.S).group(1))
+    assert [view["encoder"] for view in data["views"]] == ["vjepa2-demo", "dino-demo"]
+    assert data["clip"]["name"] == "kitesurfing.mp4" and data["views"][0]["error"]["mean"] <= 0.01
+    assert data["steps"][1]["frames"] == [16, 24]
+    assert list(tmp_path.iterdir()) == [tmp_path / "page.html"]
+
+
+def test_names_of_files_are_never_html(looked, monkeypatch):
+    hostile = '"><script>alert(1)</script><img src=x onerror=alert(1)>&amp;.mp4'
+    page = looked.page()
+    page["clip"]["name"] = page["views"][0]["encoder"] = hostile
+    text = document(page)
+    assert "<script>alert" not in text and "<img src=x" not in text
+    inside = re.search(r'id="data">(.*?)</script>', text, re.S).group(1)
+    assert "<" not in inside and json.loads(inside)["clip"]["name"] == hostile
+    script = SCRIPT.read_text()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+    assert "</script" not in script.lower() and "<!--" not in script
+    assert 'srcdoc="&lt;!DOCTYPE' in framed(page, b"", "name")
+
+
+def test_what_a_notebook_stores_is_small(looked):
+    assert len(looked.fallback()) < 1e6
+    page = looked.small_page(20_000)
+    assert len(to_json(page)) < 20_000 and page["whole"] == 3
+    assert page["views"][0]["error"]["mean"] > looked.page()["views"][0]["error"]["mean"]
+
+
+def test_bytes_travel_beside_the_message(looked):
+    page, buffers = to_buffers(looked.page())
+    assert page["steps"][0]["picture"] == {"buffer": 0} and buffers[0][:4] == b"RIFF"
+    assert page["views"][1]["values"]["buffer"] < len(buffers)
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        (dict(encoders=[]), "encoders is empty"),
+        (dict(encoders=["dino-demo", "dino-demo"]), "dino-demo is named twice"),
+        (dict(layers=(3, 3)), "each once"),
+        (dict(layers=(99,)), "layer must be None or a whole number from 1 to 9"),
+        (dict(masks=["hole"]), "There is no mask 'hole'"),
+        (dict(encoders="dino-demo", masks=["block"]), "dino-demo has no predictor"),
+        (dict(encoders=["vjepa2-demo", "dino-demo"], context="clip"), "image encoder"),
+        (dict(size=16384), "of at most 50: take a smaller size"),
+    ],
+)
+def test_bad_input_is_one_sentence(how, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        vj.explore(grey_levels(4), **how)
+
+
+def test_a_clip_that_is_too_long_is_refused_before_it_is_encoded():
+    with pytest.raises(ValueError, match=r"MB of at most 50: \d+ of its 5000 steps fit"):
+        vj.explore(np.zeros((10_000, 16, 16, 3), np.uint8))
+
+
+def test_a_page_that_turns_out_too_large_is_not_written(looked, tmp_path, monkeypatch):
+    monkeypatch.setattr(exploration, "LIMIT", 200_000)
+    with pytest.raises(ValueError, match="MB of at most"):
+        looked.save(tmp_path / "page.html")
+    with pytest.raises(OSError, match="there is no folder"):
+        looked.save(tmp_path / "none" / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_anywidget_the_page_is_still_written(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    monkeypatch.delitem(sys.modules, "vjepa_utils.explorer.widget", raising=False)
+    with pytest.warns(UserWarning, match="pip install anywidget"):
+        found = vj.explore(grey_levels(4), GOLDEN / "model", size=64)
+    found.save(tmp_path / "page.html")
+    assert "<iframe" in found._repr_html_()
+
+
+def test_the_command_writes_a_page(command, tmp_path):
+    y, x = np.mgrid[:96, :128]
+    frames = np.stack([np.stack([x + 8 * t, y * 2, x * 0 + 90], -1) % 256 for t in range(6)])
+    clip = write_video(tmp_path / "a <b>.mp4", frames.astype(np.uint8))
+    words = ["explore", clip, "--encoders", GOLDEN / "model", "--size", "64"]
+    more = ["--layers", "1", "last", "--masks", "future"]
+    done = command(*words, *more, "-o", tmp_path / "page.html")
+    assert done.returncode == 0, done.stderr
+    assert "3 steps of 4×5 patches, model" in done.stdout and "model block 1" in done.stdout
+    text = (tmp_path / "page.html").read_text()
+    assert "<b>" not in text and "a &lt;b&gt;.mp4 · model" in text
+    for wrong, sentence in (
+        (["-o", tmp_path / "a.png"], "must end in .html"),
+        (["-o", clip], "must end in .html"),
+        (["--masks", "hole", "-o", tmp_path / "b.html"], "There is no mask 'hole'"),
+        (["--layers", "7", "-o", tmp_path / "b.html"], "layer must be None or a whole number"),
+    ):
+        done = command(*words, *wrong)
+        assert done.returncode == 1 and sentence in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a <b>.mp4", "page.html"]
+
+
+def test_python_reads_back_and_sets_what_is_chosen():
+    traitlets = pytest.importorskip("traitlets")
+    explorer = vj.explore(_kite(), size=128)
+    sent = []
+    explorer.send = lambda message, buffers=None: sent.append(message)
+    assert (explorer.point, explorer.step, explorer.mask) == (None, 0, None)
+    mask = np.zeros(explorer.exploration.grid, bool)
+    mask[:, 4:8, 2:5] = True
+    explorer.mask = mask
+    assert explorer.recovery.hidden.sum() == mask.sum() and sent[-1]["kind"] == "prediction"
+    alone = vj.load_encoder().recover(_kite(), mask, size=128)
+    assert torch.allclose(explorer.recovery.predicted, alone.predicted, atol=1e-4)
+    assert np.allclose(explorer.recovery.cosine, alone.cosine, atol=1e-4)
+    explorer.mask = ~np.zeros_like(mask)
+    assert sent[-1]["kind"] == "say" and "Everything is hidden" in sent[-1]["text"]
+    explorer._asked(
+        explorer,
+        {"ask": "encode", "encoders": "dino-demo", "size": "64", "layers": "2", "context": ""},
+        [],
+    )
+    assert (
+        sent[-1]["kind"] == "page"
+        and explorer.mask is None
+        and explorer.exploration.views[0].layer == 2
+    )
+    explorer._asked(
+        explorer,
+        {"ask": "encode", "encoders": "nobody", "size": "64", "layers": "", "context": ""},
+        [],
+    )
+    assert "There is no encoder 'nobody'" in sent[-1]["text"]
+    for name, value in (("step", 9), ("point", (-1, 2)), ("mask", np.zeros((1, 2, 3), bool))):
+        with pytest.raises(traitlets.TraitError, match=name):
+            setattr(explorer, name, value)
+
+
+def _kite():
+    return vj.read_video(ROOT / "videos" / "kitesurfing.mp4", every=12)

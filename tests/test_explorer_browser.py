@@ -1,0 +1,346 @@
+"""The explorer in a real browser: the page from a file, and the widget in JupyterLab."""
+
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+import vjepa_utils as vj
+from tests.browser import browser
+from tests.conftest import ROOT
+from vjepa_utils.explorer import look
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def kite():
+    """Both shipped encoders on some frames, with a mask."""
+    video = vj.read_video(ROOT / "videos" / "kitesurfing.mp4", every=8)
+    encoders = [vj.load_encoder(name, dtype=torch.float32) for name in ("vjepa2-demo", "dino-demo")]
+    return look(video, encoders, 256, masks=["block"])
+
+
+@pytest.fixture(scope="module")
+def file(kite, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "kite <b>.html"
+    kite.save(path)
+    return path
+
+
+@pytest.fixture
+def opened(chromium, file):
+    """Open the page at an address and a size; afterwards its console must have stayed empty."""
+    contexts, said = [], []
+
+    def open_page(address="", width=1280, height=900, **how):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": height}, **how))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "request", lambda request: said.append(request.url) if "http" in request.url[:5] else 0
+        )
+        page.goto(file.as_uri() + address)
+        page.wait_for_selector("html[data-ready]", timeout=30_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not said
+
+
+def until(page, expression, seconds=30):
+    """Wait for an expression to hold; the page's own policy forbids playwright's way, eval."""
+    for _ in range(20 * seconds):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"not so after {seconds} s: {expression}")
+
+
+def state(page):
+    return page.evaluate("window.explorer.state")
+
+
+def on_the_kite(kite, step):
+    """Share of each patch that the kite covers in the frames of a step: (rows, columns)."""
+    with np.load(ROOT / "videos" / "kitesurfing.npz") as truth:
+        index = list(truth["names"]).index("red kite") + 1
+        masks = truth["masks"][kite.frames[step]] == index  # (2, H, W)
+    features = kite.views[0].features
+    return np.mean([features.cover(mask).numpy() for mask in masks], 0)
+
+
+def click_patch(page, row, column, kite, panel=0, **how):
+    _, rows, columns = kite.grid
+    box = page.locator(".picture").nth(panel).bounding_box()
+    x, y = (column + 0.5) / columns * box["width"], (row + 0.5) / rows * box["height"]
+    page.locator(".picture").nth(panel).click(position={"x": x, "y": y}, **how)
+
+
+def best_patch(page, panel=0):
+    """(row, column) of the ring on the best match in the present step."""
+    ring = page.locator(".picture").nth(panel).locator("ellipse.ring").first
+    ring.wait_for(state="attached")
+    return int(float(ring.get_attribute("cy"))), int(float(ring.get_attribute("cx")))
+
+
+def test_a_patch_of_the_kite_is_found_on_the_kite_later(opened, kite):
+    page = opened()
+    assert page.locator("h1").inner_text() == "kitesurfing.mp4"
+    assert "vjepa2-demo, dino-demo" in page.locator(".title p").inner_text()
+    row, column = np.unravel_index(on_the_kite(kite, 0).argmax(), kite.grid[1:])
+    click_patch(page, row, column, kite)
+    assert state(page)["mode"] == "similarity"
+    for step in (1, 2):
+        page.keyboard.press(".")
+        until(page, f"window.explorer.state.step === {step}")
+        page.wait_for_timeout(100)
+        for panel in (0, 1):
+            assert on_the_kite(kite, step)[best_patch(page, panel)] > 0
+    width, height = kite.video.width, kite.video.height
+    pin = state(page)["pins"][0]
+    assert kite.views[0].features.token_at((pin["x"], pin["y"])) == (row, column)
+    assert 0 <= pin["x"] <= width and 0 <= pin["y"] <= height
+
+
+def test_hover_reads_the_cosine(opened, kite):
+    page = opened("#mode=similarity&pins=0,100,600")
+    box = page.locator(".picture").nth(1).bounding_box()
+    page.mouse.move(box["x"] + 0.71 * box["width"], box["y"] + 0.3 * box["height"])
+    page.wait_for_timeout(150)
+    said = page.locator(".readout").inner_text()
+    step, row, column = map(int, re.search(r"step (\d+), row (\d+), column (\d+)", said).groups())
+    shown = [float(v.replace("−", "-")) for v in re.findall(r"demo\s+([−\d.]+)", said)]
+    for view, cosine in zip(kite.views, shown, strict=True):
+        true = vj.comparison.similarity(view.features, (100, 600), 0)[step, row, column]
+        assert cosine == pytest.approx(float(true), abs=0.02)
+    assert "frames 0+8" in said
+
+
+def test_scrub_play_pin_and_colours(opened, kite):
+    page = opened()
+    page.locator("input[aria-label=step]").fill("2")
+    assert "step 2 of 0–2" in page.locator(".steplabel").inner_text()
+    before = page.locator(".picture canvas.map").first.evaluate("c => c.toDataURL()")
+    page.select_option("select.red", "4")
+    page.wait_for_timeout(100)
+    assert page.locator(".picture canvas.map").first.evaluate("c => c.toDataURL()") != before
+    page.keyboard.press("Escape")
+    page.locator("body").click(position={"x": 5, "y": 5})
+    page.keyboard.press("Space")
+    until(page, "window.explorer.state.step === 0")
+    page.keyboard.press("Space")
+    stopped = state(page)["step"]
+    click_patch(page, 5, 5, kite)
+    click_patch(page, 20, 8, kite, panel=1, modifiers=["Shift"])
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("p")
+    assert len(state(page)["pins"]) == 3 and state(page)["active"] == 2
+    assert page.locator(".pin").count() == 3 and page.locator(".curve polyline.best").count() == 6
+    page.keyboard.press("a")
+    page.keyboard.press("Shift+X")
+    assert not state(page)["pins"] and state(page)["step"] == stopped
+    page.keyboard.press("?")
+    assert (
+        page.locator(".help").is_visible() and "play or stop" in page.locator(".help").inner_text()
+    )
+
+
+def test_a_view_is_restored_from_its_address(opened, kite):
+    page = opened()
+    click_patch(page, 10, 4, kite)
+    for key in (".", "u", "f", "+"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(400)
+    address = page.evaluate("location.hash")
+    again = opened(address)
+    assert state(again) == state(page) and state(again)["above"]
+    again.evaluate("location.hash = 'step=2&mode=change'")
+    until(again, "window.explorer.state.step === 2 && window.explorer.state.mode === 'change'")
+
+
+def test_brushes_are_linked(opened, kite):
+    page = opened()
+    box = page.locator(".scattermap").bounding_box()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(100)
+    alphas = """c => { const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+      return Array.from({length: d.length / 4}, (_, i) => d[4 * i + 3] > 0 ? 0 : 1); }"""
+    shown = np.array(page.locator(".picture canvas.veil").first.evaluate(alphas))
+    brush, packed = state(page)["brush"], kite.views[0].components
+    x, y = (packed.values[0, ..., c].ravel() * packed.scale[c] for c in brush["axes"])
+    left, right, bottom, top = brush["box"]
+    assert (shown == ((x >= left) & (x <= right) & (y >= bottom) & (y <= top))).all()
+    assert 0 < shown.sum() < len(shown)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Select").click()
+    box = page.locator(".picture").first.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 90, box["y"] + 60, steps=3)
+    page.mouse.up()
+    top, left, bottom, right = state(page)["brush"]["rect"]
+    assert bottom > top and right > left and state(page)["brush"]["step"] == 0
+
+
+def test_prediction_beside_its_baselines(opened, kite):
+    page = opened("#mode=prediction")
+    assert page.locator(".picture").count() == 4
+    said = page.locator(".card.numbers").inner_text()
+    means = dict(kite.predictions[0]["means"])
+    assert f"{means['prediction']:.3f}" in said and f"{means['nearest']:.3f}" in said
+    box = page.locator(".picture").nth(3).bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    page.wait_for_timeout(100)
+    assert "nearest" in page.locator(".readout").inner_text()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_fits_the_screen(opened, width):
+    for theme in ("light", "dark"):
+        page = opened("#mode=similarity&pins=0,200,420", width, 844, color_scheme=theme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = page.locator(".vje").evaluate("e => getComputedStyle(e).backgroundColor")
+        assert (max(map(int, re.findall(r"\d+", ground)[:3])) < 80) == (theme == "dark")
+        if os.environ.get("SCREENSHOTS"):
+            page.screenshot(path=f"{os.environ['SCREENSHOTS']}/{theme}-{width}.png", full_page=True)
+
+
+def test_an_old_browser_is_told(chromium, file):
+    context = chromium.new_context()
+    context.add_init_script("delete window.DecompressionStream")
+    page = context.new_page()
+    page.goto(file.as_uri())
+    until(page, "document.getElementById('notice').textContent.includes('too old')")
+    context.close()
+
+
+# ------------------------------------------------------------------ JupyterLab
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """JupyterLab on the loopback, with one notebook: its address."""
+    cells = [
+        "import numpy as np, torch, vjepa_utils as vj\ntorch.set_num_threads(2)\n"
+        f"video = vj.read_video({str(ROOT / 'videos' / 'kitesurfing.mp4')!r}, every=8)\n"
+        "explorer = vj.explore(video, size=256)\nexplorer",
+        "r = explorer.recovery\nprint('READ', explorer.point, explorer.step, "
+        "int(explorer.mask.sum()), round(float(r.cosine.mean()), 3), r.hidden.sum())",
+        "explorer.step, explorer.point = 0, (100.0, 200.0)\nprint('SET')",
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, tmp_path / "book.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(8)
+    words = ["-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+    words += [
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={tmp_path}",
+        "--allow-root",
+    ]
+    words += [
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    homes = {
+        name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "HOME")
+    }
+    where = os.environ | homes | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    server = subprocess.Popen(
+        [sys.executable, *words], env=where, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    base = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{base}/api/status?token={token}", timeout=2)
+                break
+            except OSError:
+                assert server.poll() is None, "JupyterLab did not start"
+                time.sleep(0.5)
+        yield f"{base}/lab/tree/book.ipynb?token={token}", tmp_path / "book.ipynb"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.mark.slow
+def test_in_jupyterlab_with_a_kernel(chromium, lab):
+    address, path = lab
+    context = chromium.new_context(viewport={"width": 1500, "height": 1400})
+    page = context.new_page()
+    page.goto(address)
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    cells.first.wait_for(timeout=60_000)
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
+
+    def run(index):
+        cells.nth(index).locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
+
+    run(0)
+    page.wait_for_selector(".vje .picture", timeout=120_000)
+    explorer = page.locator(".vje").last
+    picture = explorer.locator(".picture").first
+    picture.scroll_into_view_if_needed()
+    picture.click(position={"x": 60, "y": 120})
+    explorer.get_by_role("button", name="the next step").click()
+    explorer.get_by_role("button", name="Hide").click()
+    box = picture.bounding_box()
+    page.mouse.move(box["x"] + 40, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 90, steps=6)
+    page.mouse.up()
+    explorer.locator(".card.numbers").wait_for(timeout=60_000)
+    took = float(
+        re.search(r"in ([\d.]+) s", explorer.locator(".card.numbers").inner_text()).group(1)
+    )
+    print(f"recovered in {took} s")
+    if os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=f"{os.environ['SCREENSHOTS']}/lab.png")
+    run(1)
+    page.wait_for_function("document.body.innerText.includes('READ (')", timeout=30_000)
+    said = re.search(
+        r"READ \(([\d.]+), ([\d.]+)\) (\d+) (\d+) ([\d.]+) (\d+)", page.locator("body").inner_text()
+    )
+    x, y, step, hidden, cosine, recovered = map(float, said.groups())
+    assert 0 < x < 720 and 0 < y < 1280 and step == 1
+    assert hidden > 10 and hidden % 3 == 0 and recovered == hidden and 0 < cosine < 1
+    assert f"{cosine:.3f}" in explorer.locator(".card.numbers").inner_text()
+    run(2)
+    page.wait_for_function("document.body.innerText.includes('SET')", timeout=30_000)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.steplabel')].pop().textContent.includes('step 0 of 0–2')"
+    )
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(1500)
+    outputs = nbformat.read(path, 4).cells[0].outputs
+    html = [
+        output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
+    ]
+    assert len(html) == 1 and "<iframe" in html[0] and len(json.dumps(outputs)) < 1e6
+    context.close()

@@ -1,0 +1,143 @@
+"""Features packed for a browser: int8 principal components that keep the cosine of any two tokens.
+
+The basis is that of `PCAColours`, so the components that colour a picture are the ones the cosine
+is computed from. It is centred; the cosine is of the uncentred features, so the mean is kept beside
+the components, and the part of it outside their span is one more coordinate, equal for all tokens.
+Nothing is whitened.
+"""
+
+import zlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from vjepa_utils.colours import PERCENTILES, PCAColours
+
+PAIRS = 20_000  # sampled pairs of tokens that the error is measured on
+MEAN_ERROR, WORST_ERROR = 0.01, 0.018  # of the cosine, over those pairs
+COARSENESS = (
+    1,
+    0.5,
+    0.25,
+    0,
+)  # no component is stored in finer steps than this times those of the first
+BLACK = 5  # percentile of the cosine over the pairs that is drawn black
+
+
+@dataclass
+class Components:
+    """Leading principal components of the features of a clip.
+
+    values: int8 (steps, rows, columns, components); times `scale` they are the components.
+    scale, mean, low, high: float32 (components,): units of `values`; coordinates of the mean of all
+        tokens; the percentiles drawn as 0 and 1 where a component is a colour.
+    rest: length of the part of the mean that the components do not span.
+    explained: float32 (components,), share of the variance that each holds.
+    error: {"mean", "p99", "worst"} of the cosine, absolute, over sampled pairs of tokens.
+    black: 5th percentile of the true cosine over those pairs.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray
+    mean: np.ndarray
+    rest: float
+    low: np.ndarray
+    high: np.ndarray
+    explained: np.ndarray
+    error: dict
+    black: float
+
+    VECTORS = "scale", "mean", "low", "high", "explained"
+
+    @property
+    def count(self):
+        return self.values.shape[-1]
+
+    @property
+    def deflated(self):
+        """Bytes: component after component, as differences from the step before, deflated."""
+        moved = self.values.copy()
+        moved[1:] -= self.values[:-1]  # wraps around, and so does the sum that undoes it
+        return zlib.compress(np.ascontiguousarray(np.moveaxis(moved, -1, 0)).tobytes(), 9)
+
+    def fewer(self, count, features):
+        """The first `count` components, with their own error."""
+        if count >= self.count:
+            return self
+        rest = float((self.rest**2 + np.square(self.mean[count:], dtype=np.float64).sum()) ** 0.5)
+        cut = {name: getattr(self, name)[:count] for name in self.VECTORS}
+        cut = replace(self, values=self.values[..., :count], rest=rest, **cut)
+        x = cut.values.reshape(-1, count) * cut.scale + cut.mean
+        first, second, true = _pairs(features)
+        error = _errors(x[first], x[second], np.full(count, rest**2, np.float32), true)[:, -1]
+        return replace(cut, error=_summary(error))
+
+
+def pack(features, other=None, mean_error=MEAN_ERROR, worst_error=WORST_ERROR):
+    """As few components as keep the cosine of sampled pairs close, on average and at worst.
+
+    Args:
+        features: Features.  other: None, or what has `features` and `colours` of the same clip on
+            the same grid, whose colours the first three components are put in the order of.
+    Returns:
+        Components, and the PCAColours, of all components, that they are of. Where even all
+        components are too coarse in int8, all are kept: `error` says so.
+    Raises:
+        ValueError: NaN or infinite features.
+    """
+    channels = features.values.shape[-1]
+    colours = PCAColours(components=max(3, channels)).fit(features)
+    if other is not None:
+        colours.match(features, other.colours, other.features)
+    projected = colours.project(features).flatten(0, 2).numpy()  # (tokens, components)
+    nothing = replace(features, values=torch.zeros(1, 1, 1, channels), frames=features.frames[:1])
+    mean = -colours.project(nothing).flatten().double().numpy()  # (components,)
+    length = float(features.values.flatten(0, 2).mean(0, dtype=torch.float64).square().sum())
+    outside = np.maximum(length - np.cumsum(mean**2), 0)  # squared, after each component
+
+    first, second, true = _pairs(features)
+    finest = np.maximum(np.abs(projected).max(0) / 127, 1e-12)
+    for coarseness in COARSENESS:
+        scale = np.maximum(finest, coarseness * finest[0])
+        a, b = (
+            np.rint(projected[i] / scale) * scale + mean for i in (first, second)
+        )  # (pairs, components)
+        error = _errors(a, b, outside, true)
+        enough = np.flatnonzero((error.mean(0) <= mean_error) & (error.max(0) <= worst_error))
+        if len(enough):
+            break
+    count = max(3, enough[0] + 1) if len(enough) else len(scale)
+    values = (
+        np.rint(projected[:, :count] / scale[:count]).astype(np.int8).reshape(*features.grid, count)
+    )
+    low, high = np.percentile(projected[:, :count], PERCENTILES, axis=0)
+    vectors = scale[:count], mean[:count], low, high, colours.explained_variance_ratio[:count]
+    scale, mean, low, high, explained = (np.asarray(vector, np.float32) for vector in vectors)
+    rest, black = float(outside[count - 1] ** 0.5), float(np.percentile(true, BLACK))
+    found = Components(
+        values, scale, mean, rest, low, high, explained, _summary(error[:, count - 1]), black
+    )
+    return found, colours
+
+
+def _pairs(features):
+    """Tokens of seeded random pairs, (pairs,) twice, and the true cosine of each, (pairs,)."""
+    tokens = features.values.flatten(0, 2)
+    first, second = np.random.default_rng(0).integers(len(tokens), size=(2, PAIRS))
+    return first, second, torch.cosine_similarity(tokens[first], tokens[second]).numpy()
+
+
+def _errors(a, b, outside, true):
+    """Absolute error of the cosine from the first 1, 2, … components: (pairs, components)."""
+    a, b, outside = (np.asarray(x, np.float32) for x in (a, b, outside))
+    both, left, right = (np.cumsum(x, 1) + outside for x in (a * b, a * a, b * b))
+    return np.abs(both / np.maximum(np.sqrt(left) * np.sqrt(right), 1e-12) - true[:, None])
+
+
+def _summary(error):
+    return {
+        "mean": float(error.mean()),
+        "p99": float(np.percentile(error, 99)),
+        "worst": float(error.max()),
+    }

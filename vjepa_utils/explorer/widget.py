@@ -1,0 +1,229 @@
+"""The explorer in a notebook, with a kernel behind it: hide a region, and see what is recovered."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+
+from vjepa_utils.explorer.exploration import look, prediction, predicts
+from vjepa_utils.explorer.page import to_buffers
+from vjepa_utils.recovery.prediction import recover
+
+HERE = Path(__file__).parent
+AT_ONCE = 1400  # tokens encoded jointly around the step that is shown: an answer within a second
+
+
+def _sent(mask, widget):
+    if mask is None:
+        return None
+    return {"grid": list(mask.shape), "hidden": np.flatnonzero(mask).tolist()}
+
+
+def _received(message, widget):
+    if message is None:
+        return None
+    mask = np.zeros(np.prod(message["grid"]), bool)
+    mask[message["hidden"]] = True
+    return mask.reshape(message["grid"])
+
+
+class Explorer(anywidget.AnyWidget):
+    """An Exploration in a notebook; `explore` makes it.
+
+    point: (x, y) in pixels of the clip, the chosen patch, or None.  step: that is shown, from 0.
+    mask: bool array (steps, rows, columns), True where hidden, or None. All three may be set.
+    exploration: what is shown.  recovery: the Recovery of the mask around the step, or None.
+    """
+
+    _esm = HERE / "explorer.js"
+    _css = HERE / "explorer.css"
+    _fallback = traitlets.Unicode().tag(sync=True)  # id of the page that is shown until this lives
+    point = traitlets.Tuple(
+        traitlets.Float(), traitlets.Float(), default_value=None, allow_none=True
+    )
+    point.tag(sync=True, from_json=lambda value, widget: value and tuple(value))
+    step = traitlets.Int(0).tag(sync=True)
+    mask = traitlets.Any(None).tag(sync=True, to_json=_sent, from_json=_received)
+
+    def __init__(self, exploration, encoders, size=None, layers=(None,), masks=None):
+        self.exploration, self.recovery, self._targets = exploration, None, {}
+        super().__init__()
+        self._masks = None if isinstance(masks, dict) else masks  # arrays fit one grid only
+        self._encoders, self._size, self._layers = list(encoders), size, layers
+        self._known = {encoder.name: encoder for encoder in encoders}
+        self._fallback = f"explorer-{self.model_id}"
+        self.on_msg(self._asked)
+
+    def save(self, path):
+        """Write what is shown as one HTML file; see `Exploration.save`."""
+        self.exploration.save(path)
+
+    def _ipython_display_(self):
+        # Two outputs: a viewer without a kernel has no use for the second, and keeps the first.
+        from IPython.display import display
+
+        text = repr(self.exploration)
+        html = self.exploration.fallback(self._fallback)
+        display({"text/html": html, "text/plain": text}, raw=True)
+        bundle = self._repr_mimebundle_()
+        bundle = bundle[0] if isinstance(bundle, tuple) else bundle
+        display(bundle | {"text/plain": ""}, raw=True)
+
+    @traitlets.validate("step")
+    def _check_step(self, proposal):
+        steps = self.exploration.grid[0]
+        if not 0 <= proposal.value < steps:
+            raise traitlets.TraitError(f"step must be from 0 to {steps - 1}, not {proposal.value}.")
+        return proposal.value
+
+    @traitlets.validate("point")
+    def _check_point(self, proposal):
+        video, point = self.exploration.video, proposal.value
+        if point and not (0 <= point[0] <= video.width and 0 <= point[1] <= video.height):
+            size = f"{video.width}×{video.height} pixels"
+            raise traitlets.TraitError(f"point must lie in the picture, {size}, not {point}.")
+        return point
+
+    @traitlets.validate("mask")
+    def _check_mask(self, proposal):
+        if proposal.value is None:
+            return None
+        mask, grid = np.asarray(proposal.value), self.exploration.grid
+        if mask.dtype != bool or mask.shape != grid:
+            found = f"{mask.dtype} of the shape {mask.shape}"
+            raise traitlets.TraitError(f"mask must be bool of the shape {grid}, not {found}.")
+        return mask
+
+    @traitlets.observe("mask")
+    def _mask_changed(self, change):
+        self._guarded(self._recover)
+
+    def _asked(self, widget, message, buffers):
+        """A message from the browser."""
+        answers = {"page": self._send_page, "prepare": self._prepare, "recover": self._recover}
+        answers["encode"] = lambda: self._encode(message)
+        if message.get("ask") in answers:
+            self._guarded(answers[message["ask"]])
+
+    def _guarded(self, answer):
+        try:
+            answer()
+        except (ValueError, OSError, MemoryError, traitlets.TraitError) as error:
+            self.send({"kind": "say", "text": str(error), "keep": True})
+
+    def _send_page(self):
+        page, buffers = to_buffers(self.exploration.page())
+        size = self._size
+        live = {
+            "encoders": [encoder.name for encoder in self._encoders],
+            "size": "x".join(map(str, size)) if isinstance(size, (tuple, list)) else size,
+            "layers": list(self._layers),
+            "context": str(self.exploration.context),
+            "predicts": any(map(predicts, self._encoders)),
+        }
+        self.send({"kind": "page", "page": page, "live": live}, buffers)
+
+    def _encode(self, message):
+        """Other encoders, size, layers or context, as typed; all stays as it is if they fail."""
+        from vjepa_utils.encoders.load import load_encoder
+
+        names = str(message["encoders"]).split()
+        layers = tuple(_number(word) for word in str(message["layers"]).split() if word) or (None,)
+        sides = [_number(word) for word in str(message["size"] or "").lower().split("x") if word]
+        size = tuple(sides) if len(sides) > 1 else sides[0] if sides else None
+        context = str(message["context"]).strip() or "pair"
+        context = int(context) if context.isdigit() else context
+        for name in names:
+            self._known[name] = self._known.get(name) or load_encoder(name)
+        encoders = [self._known[name] for name in names]
+        masks = self._masks if any(map(predicts, encoders)) else None
+        found = look(self.exploration.video, encoders, size, layers, masks, context)
+        same = found.grid == self.exploration.grid
+        self.exploration, self._encoders, self._targets = found, encoders, {}
+        self._size, self._layers = size, layers
+        self.step = min(self.step, found.grid[0] - 1)
+        self.mask = self.mask if same else None
+        self._send_page()
+
+    def _recover(self):
+        """Recover the mask on the frames around the step, and send what was found."""
+        self.recovery = None
+        if self.mask is None:
+            return
+        began = time.perf_counter()
+        encoder, view, frames, pairs, near = self._around()
+        hidden = near(self.mask)
+        if hidden.all() or not hidden.any():
+            what = "Everything" if hidden.all() else "Nothing"
+            raise ValueError(f"{what} is hidden around this step: hide some patches, not all.")
+        self.recovery = recover(encoder, frames, hidden, size=view.features.picture_size)
+        self.recovery.whole.frames = torch.from_numpy(pairs)
+        found = prediction("painted", self.recovery, view)
+        found["seconds"] = time.perf_counter() - began
+        found, buffers = to_buffers(found)
+        self.send({"kind": "prediction", "prediction": found}, buffers)
+
+    def _prepare(self):
+        """Encode the target before anything is hidden, so that the first answer is quick too."""
+        encoder, view, frames, *_ = self._around()
+        encoder.encode(frames, "clip", view.features.picture_size)
+
+    def _around(self):
+        """What `recover` takes, of the frames around the step, which are encoded jointly.
+
+        Returns the encoder, remembering its target; its View; the frames (n, height, width, 3); the
+        file numbers of their pairs (pairs, 2); and a function that cuts a mask of the explorer's
+        grid to those pairs, (pairs, rows, columns).
+        """
+        found = self.exploration
+        encoder = next(filter(predicts, self._encoders), None)
+        if encoder is None:
+            raise ValueError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
+        view = next(view for view in found.views if view.features.encoder == encoder.name)
+        steps, rows, columns = found.grid
+        count = min(steps, max(1, AT_ONCE // (rows * columns)))
+        first = min(max(0, self.step - count // 2), steps - count)
+        covered = found.frames[first : first + count]  # (steps, 2)
+        start, last = np.searchsorted(found.video.indices, [covered[0, 0], covered[-1, 1]])
+        numbers = found.video.indices[start : last + 1].astype(np.int64)
+        numbers = np.append(numbers, numbers[-1:])[: -(-len(numbers) // 2) * 2]  # an odd last twice
+        pairs = numbers.reshape(-1, 2)
+        touches = (covered[:, 0] <= pairs[:, 1:]) & (
+            covered[:, 1] >= pairs[:, :1]
+        )  # (pairs, steps)
+
+        def near(mask):
+            return np.stack([mask[first : first + count][some].any(0) for some in touches])
+
+        part = slice(start, last + 1)
+        encoder = _Remembering(encoder, self._targets, (part.start, part.stop))
+        return encoder, view, found.video[part], pairs, near
+
+
+class _Remembering:
+    """An encoder that keeps what it encoded: a region is painted many times over one target."""
+
+    def __init__(self, encoder, kept, part):
+        self._encoder, self._kept, self._part = encoder, kept, part
+
+    def __getattr__(self, name):
+        return getattr(self._encoder, name)
+
+    def encode(self, video, context, size):
+        key = self._encoder.name, self._part, context, size
+        if key not in self._kept:
+            self._kept[key] = self._encoder.encode(video, context, size)
+        return replace(self._kept[key])  # `recover` normalises the values of what it is given
+
+
+def _number(word):
+    """A whole number as typed; None for "last"."""
+    if word == "last":
+        return None
+    if not word.strip().isdigit():
+        raise ValueError(f"A whole number is needed, not {word!r}.")
+    return int(word)
