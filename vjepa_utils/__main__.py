@@ -15,6 +15,7 @@ REGISTERED = [
     "comparison.command",
     "tracking.command",
     "actions.command",
+    "collection.command",
 ]
 # of a checkout: its pictures need the scenes of demo/
 FIGURES = Path(__file__).parents[1] / "make_figures.py"
