@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
@@ -54,11 +55,12 @@ def spread(clips, job, encoder, workers=None, address=None):
     if began:
         _connect(ray, address)
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
-        rows = _pipeline(ray, clips, job, encoder, *_sizes(ray, workers)).iter_rows()
-        for row in rows:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own, of its settings
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
+            dataset = _pipeline(ray, clips, job, encoder, *_sizes(ray, workers))
+        for row in dataset.iter_rows():
             yield json.loads(row["row"])
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
@@ -79,9 +81,11 @@ def import_ray():
 
 
 def _connect(ray, address):
+    # Ray keeps its logs under /tmp/ray; what fails here is told by rows and by exceptions.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = dict(log_to_driver=False, logging_level=logging.ERROR)
-    if address is None:  # of this process alone, so only on its own loopback
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    if address is None:  # a cluster of this process alone, on the loopback
+        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         return
     try:
         ray.init(address=address, **quiet)
@@ -95,11 +99,11 @@ def _sizes(ray, workers):
     smallest = min(int(node.get("CPU", 0)) for node in nodes)
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     workers = workers or gpus or len(nodes)
-    # An actor's threads are its share of a node. But it reserves one core at most, and less where
+    # The threads are an actor's share of a node. But it reserves half a core at most, and less where
     # the smallest node could not hold all of them beside a task that reads: readers that wait for a
     # core for ever would be a deadlock, and so would actors of a lost node that find no new place.
-    cores = min(1, max(0, smallest - 1) / workers)
-    cores = int(cores * 100) / 100
+    # (An actor that reserves as much as a reader would be fused with it by Ray Data.)
+    cores = int(100 * min(0.5, max(0, smallest - 1) / workers)) / 100
     threads = max(1, smallest // -(-workers // len(nodes)))
     threads = int(os.environ.get("OMP_NUM_THREADS", threads))
     return workers, cores, min(1, gpus / workers), threads
@@ -126,7 +130,7 @@ def _pipeline(ray, clips, job, encoder, workers, cores, gpus, threads):
         .map(
             Encoding,
             fn_constructor_args=(encoder, job, threads),
-            concurrency=workers,
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=cores,
             num_gpus=gpus,
         )
