@@ -99,7 +99,7 @@ def _sizes(ray, workers):
     smallest = min(int(node.get("CPU", 0)) for node in nodes)
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     workers = workers or gpus or len(nodes)
-    # The threads are an actor's share of a node. But it reserves half a core at most, and less where
+    # Threads are an actor's share of a node. But it reserves half a core at most, and less where
     # the smallest node could not hold all of them beside a task that reads: readers that wait for a
     # core for ever would be a deadlock, and so would actors of a lost node that find no new place.
     # (An actor that reserves as much as a reader would be fused with it by Ray Data.)

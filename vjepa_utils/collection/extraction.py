@@ -184,7 +184,7 @@ def _joined(rows, job, progress):
     for row in rows:
         frames += row.get("frames", 0)
         rate = frames / max(time.monotonic() - begin, 1e-9)
-        progress.set_postfix_str(f"{frames} frames, {rate:.0f} a second")
+        progress.set_postfix_str(f"{frames} frames, {rate:.0f} a second", refresh=False)
         path = row["path"]
         if path in failed:
             continue
