@@ -1,13 +1,13 @@
 """Many clips: what is written, what is done again, and what is read back."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -145,6 +145,15 @@ def test_one_basis_of_colours_for_all(tiny, folder, tmp_path, monkeypatch):
     assert vj.PCAColours().fit(found).explained_variance_ratio.sum() <= 1
 
 
+def test_a_long_film_is_read_back_in_slices(tiny, folder, tmp_path):
+    """Only what is taken is converted to float32."""
+    features = vj.extract(folder / "a" / "y.mp4", tmp_path / "out", tiny, size=32)[0]
+    few = features[1:3]
+    assert few.values.dtype == torch.float32 and few.frames.tolist() == [[2, 3], [4, 5]]
+    assert torch.equal(few.values, features.values[1:3]) and few.grid == (2, 2, 3)
+    assert repr(features).startswith("Features(5 steps × 2×3 × 96 channels, model")
+
+
 def vars_of(features):
     names = features.__dataclass_fields__
     return {name: getattr(features, name) for name in names}
@@ -202,6 +211,7 @@ def test_other_parameters_are_refused_with_the_difference(tiny, folder, tmp_path
     assert before == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(folder, tmp_path):
     """SIGKILL when two files are there: the next run does the others, and touches none of these."""
     source, out = tmp_path / "clips", tmp_path / "out"
@@ -404,14 +414,21 @@ def test_values_beyond_float16_are_a_row(tiny, folder, tmp_path):
     assert "beyond float16: take float32" in next(iter(found.failed.values()))
 
 
-def test_what_is_noted_of_a_clip_is_in_its_row(tiny, tmp_path):
-    frames = moving(4)
-    frames[3] = RANDOM.integers(0, 256, frames[3].shape)
+def test_one_context_that_cannot_be_held_is_a_row(tiny, folder, tmp_path, monkeypatch):
+    little = SimpleNamespace(available=1000)
+    monkeypatch.setattr(work, "psutil", SimpleNamespace(virtual_memory=lambda: little))
+    found = vj.extract(folder / "top.mp4", tmp_path / "out", tiny, size=32, context="clip")
+    assert "2 frames to be encoded jointly need" in next(iter(found.failed.values()))
+
+
+def test_cuts_are_kept(tiny, film, tmp_path):
+    frames = moving(40, 32, 48)
+    frames[21:] = RANDOM.integers(0, 256, frames[21:].shape)
     path = write_video(tmp_path / "cut.mp4", frames)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = vj.extract(path, tmp_path / "out", tiny, size=32)
-    assert found.table["status"].to_pylist() == ["done"]
+    assert (20, 21) in found[0].cuts and found[0].cuts == tiny.encode(path, size=32).cuts
 
 
 @pytest.mark.parametrize(
@@ -451,30 +468,24 @@ def test_files_are_safetensors(tiny, folder, tmp_path):
         assert json.loads(file.metadata()["row"])["path"] == str(folder / "top.mp4")
 
 
-def command(*words, **environment):
-    words = [sys.executable, "-m", "vjepa_utils", "extract", *map(str, words)]
-    environment = os.environ | environment
-    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment)
-
-
-def test_the_command_says_what_failed_and_exits_with_1(folder, tmp_path):
-    words = [folder, "-o", tmp_path / "out", "--encoder", MODEL, "--size", "32", "--pool", "mean"]
-    done = command(*words)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+def test_the_command_says_what_failed_and_exits_with_1(folder, tmp_path, command):
+    words = ["-o", tmp_path / "out", "--encoder", MODEL, "--size", "32", "--pool", "mean"]
+    done = command("extract", folder, *words)
+    assert done.returncode == 1
     assert f"failed: {folder}/broken.mp4 cannot be read as a video" in done.stderr
     assert "5 clips done, 29 frames in" in done.stdout and "1 failed" in done.stdout
-    done = command(folder / "a", "-o", tmp_path / "out", *words[3:])
+    done = command("extract", folder / "a", *words)
     assert done.returncode == 0 and "0 clips done" in done.stdout, done.stderr
     assert "2 were done before, 0 failed" in done.stdout
+    done = command("extract", folder, *words[:-2])
+    assert done.returncode == 1 and "pool 'mean' there, 'none' here" in done.stderr
 
 
-def test_without_ray_a_sentence_says_what_to_install(folder, tmp_path):
-    """A package of that name that cannot be imported stands for none."""
-    (tmp_path / "ray.py").write_text("raise ImportError")
-    words = [folder / "a", "-o", tmp_path / "out", "--encoder", MODEL, "--size", "32"]
-    done = command(*words, PYTHONPATH=str(tmp_path))
+def test_without_ray_a_sentence_says_what_to_install(folder, tmp_path, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # cannot be imported
+    words = ["--encoder", MODEL, "--size", "32"]
+    done = command("extract", folder / "a", "-o", tmp_path / "out", *words)
     assert done.returncode == 0 and "2 clips done" in done.stdout, done.stderr
-    done = command(*words[:2], tmp_path / "other", *words[3:], "--workers", "1",
-                   PYTHONPATH=str(tmp_path))  # fmt: skip
+    done = command("extract", folder / "a", "-o", tmp_path / "other", *words, "--workers", "1")
     assert done.returncode == 1 and "pip install -r requirements-cluster.txt" in done.stderr
-    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") and not (tmp_path / "other").exists()

@@ -2,16 +2,24 @@
 changed.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import io
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from fsspec.core import url_to_fs
 
 from vjepa_utils.reading.sources import IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vjepa_utils.types import File
 
 # What is taken from a folder; a file that is named, or listed, may have any suffix.
 VIDEOS = {
@@ -39,7 +47,7 @@ class Clip:
     bytes: int
 
 
-def find_clips(sources, names=None):
+def find_clips(sources: File | Iterable[File], names: dict[str, str] | None = None) -> list[Clip]:
     """All clips of some sources, each once, in the order of their paths within each source.
 
     The collection mirrors the folders below the deepest one that all sources lie in, and drops the

@@ -105,7 +105,7 @@ def _sizes(ray, workers):
     # (An actor that reserves as much as a reader would be fused with it by Ray Data.)
     cores = int(100 * min(0.5, max(0, smallest - 1) / workers)) / 100
     threads = max(1, smallest // -(-workers // len(nodes)))
-    threads = int(os.environ.get("OMP_NUM_THREADS", threads))
+    threads = int(os.environ.get("OMP_NUM_THREADS", str(threads)).split(",")[0])
     return workers, cores, min(1, gpus / workers), threads
 
 

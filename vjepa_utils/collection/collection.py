@@ -1,6 +1,9 @@
 """The features of many clips, read back."""
 
+from __future__ import annotations
+
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
@@ -8,6 +11,14 @@ import pyarrow.compute as pc
 from vjepa_utils.collection.storage import Storage
 from vjepa_utils.collection.table import read_table
 from vjepa_utils.features import Features
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+    import torch
+
+    from vjepa_utils.types import File
 
 
 class Collection:
@@ -23,7 +34,7 @@ class Collection:
         ValueError: it is no collection.
     """
 
-    def __init__(self, out):
+    def __init__(self, out: File):
         self._storage = Storage(out)
         self.table  # noqa: B018  read now, so that a wrong folder shows now
 
@@ -31,7 +42,7 @@ class Collection:
         return f"Collection({self._storage.url!r}, {len(self)} clips, {len(self.failed)} failed)"
 
     @cached_property
-    def table(self):
+    def table(self) -> pa.Table:
         """A pyarrow Table, one row a clip, sorted by name (`.to_pandas()` gives a data frame).
 
         path and name, `OUT/name.safetensors` is its file; identity of the clip's file; status,
@@ -47,15 +58,15 @@ class Collection:
         return self.table.filter(pc.equal(self.table["status"], "done"))
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         return self._done["name"].to_pylist()
 
     @property
-    def paths(self):
+    def paths(self) -> list[str]:
         return self._done["path"].to_pylist()
 
     @property
-    def failed(self):
+    def failed(self) -> dict[str, str]:
         """{path: why} of the clips that failed."""
         rows = self.table.filter(pc.equal(self.table["status"], "failed"))
         return dict(zip(rows["path"].to_pylist(), rows["message"].to_pylist(), strict=True))
@@ -63,15 +74,15 @@ class Collection:
     def __len__(self):
         return len(self._done)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Features]:
         return (self._storage.load(name) for name in self.names)
 
-    def __getitem__(self, clip):
+    def __getitem__(self, clip: str | int) -> Features:
         """`Features` of one clip: its name, its path, or its number in the order of iteration."""
         return self._storage.load(self.names[self._number(clip)])
 
     @cached_property
-    def pooled(self):
+    def pooled(self) -> np.ndarray:
         """The mean over all tokens of each clip: float32 array (clips, channels), in the order of
         iteration. Where the run did not keep it (pool="none") the files are read for it, one at a
         time.
@@ -84,7 +95,9 @@ class Collection:
         flat = column.combine_chunks().flatten().to_numpy()
         return flat.reshape(len(self), -1)
 
-    def nearest(self, clip, k=5):
+    def nearest(
+        self, clip: str | Features | np.ndarray | torch.Tensor, k: int = 5
+    ) -> list[tuple[str, float]]:
         """The clips whose pooled features are most similar, by cosine.
 
         Args:

@@ -1,10 +1,13 @@
 """Many clips to a collection, in one process or on a cluster, and never twice."""
 
+from __future__ import annotations
+
 import copy
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -16,6 +19,12 @@ from vjepa_utils.collection.collection import Collection
 from vjepa_utils.collection.storage import Storage
 from vjepa_utils.collection.table import Table
 from vjepa_utils.encoders.load import load_encoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.types import Context, File, Size
 
 # Bytes of resized pictures that are held at once, float32: 680 frames of 256×256 pixels. A longer
 # clip is divided.
@@ -41,18 +50,18 @@ class Summary:
 
 
 def extract(
-    sources,
-    out,
-    encoder="vjepa2-demo",
-    size=None,
-    context=None,
-    every=1,
-    layer=None,
-    pool="none",
-    dtype="float16",
-    workers=None,
-    address=None,
-):
+    sources: File | Iterable[File],
+    out: File,
+    encoder: Encoder | File = "vjepa2-demo",
+    size: Size = None,
+    context: Context = None,
+    every: int = 1,
+    layer: int | None = None,
+    pool: str = "none",
+    dtype: str = "float16",
+    workers: int | None = None,
+    address: str | None = None,
+) -> Collection:
     """Features of many clips, one file each and a table: a folder that `Collection` reads.
 
     What is done already, by the file's header, its length, and the identity of the clip's file, is

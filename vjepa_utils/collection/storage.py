@@ -36,7 +36,17 @@ class StoredFeatures(Features):
 
     @property
     def grid(self):
-        return tuple(self._stored.shape[:3])
+        return self._unconverted().grid
+
+    def __repr__(self):
+        return repr(self._unconverted())
+
+    def __getitem__(self, steps):
+        return StoredFeatures(**vars(self._unconverted()[steps]))  # of a long film, some fit
+
+    def _unconverted(self):
+        fields = dict(vars(self))
+        return Features(fields.pop("_stored"), **fields)
 
 
 class Storage:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import psutil
 import torch
 
 from vjepa_utils.collection.storage import Storage, local_copy
@@ -128,6 +129,7 @@ def read(wanted, job):
                 part.source_size = video.height, video.width
                 part.row = finished(part, job, storage)
                 if part.row is None:
+                    _check_memory(stop - start, picture)
                     part.frames = _resized(video, start, stop, picture)
                     stop = start + len(part.frames)  # less, where the file breaks
                     part.indices, part.times = video.indices[start:stop], video.times[start:stop]
@@ -214,6 +216,16 @@ def join(rows, job):
     else:
         storage.join(clip["name"], names, about, arrays)
     return row | {"pooled": None if pooled is None else pooled.tolist()}
+
+
+def _check_memory(count, picture):
+    """MemoryError if a stretch cannot be held: one context may be longer than any bound."""
+    needed, free = 12 * count * picture[0] * picture[1], psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryError(
+            f"{count} frames to be encoded jointly need {needed / 2**30:.1f} GiB, where "
+            f"{free / 2**30:.1f} GiB are free: take a smaller context."
+        )
 
 
 def _resized(video, start, stop, picture):
