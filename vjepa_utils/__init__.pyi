@@ -1,4 +1,5 @@
 from . import actions as actions
+from . import collection as collection
 from . import colours as colours
 from . import comparison as comparison
 from . import drawing as drawing
@@ -14,6 +15,8 @@ from . import video as video
 from .actions.heads import classify as classify
 from .actions.probes import Probe as Probe
 from .actions.probes import train_probe as train_probe
+from .collection.collection import Collection as Collection
+from .collection.extraction import extract as extract
 from .colours import PCAColours as PCAColours
 from .encoders.checkpoints import CHECKPOINTS as CHECKPOINTS
 from .encoders.encoder import Encoder as Encoder

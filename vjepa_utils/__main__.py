@@ -16,6 +16,7 @@ REGISTERED = [
     "tracking.command",
     "actions.command",
     "explorer.command",
+    "collection.command",
 ]
 # of a checkout: its pictures need the scenes of demo/
 FIGURES = Path(__file__).parents[1] / "make_figures.py"

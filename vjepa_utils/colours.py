@@ -3,6 +3,7 @@ compared.
 """
 
 import json
+import math
 import warnings
 from copy import copy
 from itertools import permutations
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
 
 MOST_TOKENS = 200_000  # above, a seeded subsample is fitted
@@ -49,11 +51,12 @@ class PCAColours:
         return f"PCAColours(first three components: {share:.0f} % of the variance{kind})"
 
     def fit(self, features, *more):
-        """Fit on the tokens of one or more `Features` together; returns self. ValueError on NaN or
-        unequal channels.
+        """Fit on the tokens of one or more `Features`, or of a `Collection`, together; returns
+        self. ValueError on NaN or unequal channels.
         """
-        every = [features, *more]
-        tokens = _tokens([f.values for f in every])
+        every = [features, *more] if more or isinstance(features, Features) else features
+        total = sum(math.prod(f.grid) for f in every)
+        tokens = _tokens((f.values for f in every), total)
         self._front = None
         if self.foreground:
             mean, axis, _ = _principal_axes(tokens, 1)
@@ -190,23 +193,31 @@ class PCAColours:
         return tokens
 
 
-def _tokens(every, most=MOST_TOKENS):
-    """All tokens of tensors (…, channels), or a seeded subsample: float64 (tokens, channels)."""
-    channels = {values.shape[-1] for values in every}
+def _tokens(every, total=None, most=MOST_TOKENS):
+    """All tokens of tensors (…, channels), or a seeded subsample: float64 (tokens, channels).
+
+    every: an iterable; only the chosen tokens of each are kept.  total: the tokens of all, if they
+    are loaded one at a time.
+    """
+    if total is None:
+        total = sum(values.shape[:-1].numel() for values in every)
+    chosen = None
+    if most and total > most:
+        chosen = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
+    parts, start = [], 0
+    for values in every:
+        parts.append(values.flatten(0, -2))
+        stop = start + len(parts[-1])
+        if chosen is not None:
+            first, last = np.searchsorted(chosen, [start, stop])
+            parts[-1] = parts[-1][chosen[first:last] - start]
+        start = stop
+    channels = {part.shape[1] for part in parts}
     if len(channels) > 1:
         raise ValueError(
             f"Features of {sorted(channels)} channels cannot share a basis: they are of "
             "different encoders."
         )
-    parts = [values.reshape(-1, values.shape[-1]) for values in every]
-    total = sum(map(len, parts))
-    if most and total > most:
-        chosen = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
-        edges = np.cumsum([0, *map(len, parts)])
-        parts = [
-            p[chosen[(chosen >= a) & (chosen < a + len(p))] - a]
-            for p, a in zip(parts, edges, strict=False)
-        ]
     tokens = torch.cat(parts).double().numpy()
     if not np.isfinite(tokens).all():
         raise ValueError("These features hold NaN or infinite values.")

@@ -103,9 +103,12 @@ class Features:
 
     @classmethod
     def load(cls, path):
-        """Read what `save` or `encode(out=…)` wrote, memory-mapped; else ValueError."""
+        """Read what `save`, `encode(out=…)` or `extract` wrote; else ValueError. Memory-mapped,
+        but for files of float16.
+        """
         tensors, about = read_safetensors(path, "features")
         for name in ("picture_size", "source_size"):
             about[name] = tuple(about[name])
         about["cuts"] = tuple(map(tuple, about.get("cuts", ())))  # files of before have none
-        return cls(**tensors, **about)
+        values = tensors["values"]
+        return cls(values.float() if cls is Features else values, tensors["frames"], **about)

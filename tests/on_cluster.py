@@ -1,0 +1,81 @@
+"""What `test_cluster.py` runs in a network of its own: a Ray cluster of two nodes; a driver that is
+killed, and started again; a node that is killed. Prints what it saw as JSON.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+STRETCH = 24  # frames of the clips of `test_cluster.py` that are read at once
+WORKERS = 2
+
+
+def drive(address, source, out, model):
+    import vjepa_utils as vj
+    from vjepa_utils.collection import cluster, extraction
+
+    extraction.STRETCH, cluster.FILM = STRETCH * 12 * 192 * 256, 0
+    how = dict(size=192, dtype="float32", pool="both")
+    vj.extract(source, out, model, **how, workers=WORKERS, address=address)
+
+
+def finished(out):
+    """{file: what changes when it is written again}."""
+    stats = {path: path.stat() for path in Path(out).rglob("*.safetensors")}
+    return {str(path): (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+def until(out, count, process):
+    """Wait for so many finished files; what they are."""
+    deadline = time.monotonic() + 150
+    while len(finished(out)) < count:
+        if process.poll() is not None or time.monotonic() > deadline:
+            sys.exit(f"the driver ended, or hung, with {len(finished(out))} files")
+        time.sleep(0.01)
+    return finished(out)
+
+
+def start_cluster():
+    """Two nodes of four cores. Ray gives a node's agents 15 s to start, which a busy machine may
+    exceed: then again.
+    """
+    from ray.cluster_utils import Cluster
+
+    for left in (2, 1, 0):
+        cluster = Cluster()
+        try:
+            for _ in range(2):
+                node = cluster.add_node(num_cpus=4, node_ip_address="127.0.0.1")
+            return cluster, node
+        except Exception:
+            cluster.shutdown()
+            if not left:
+                raise
+
+
+def main(source, out, model):
+    begin = time.monotonic()
+    cluster, node = start_cluster()
+    words = [sys.executable, "-m", "tests.on_cluster", cluster.address, source, out, model]
+    seen = {"cluster": time.monotonic() - begin}
+
+    driver = subprocess.Popen(words)
+    seen["before the driver was killed"] = until(out, 5, driver)
+    driver.kill()
+    driver.wait()
+    seen["first run"] = time.monotonic() - begin
+
+    driver = subprocess.Popen(words)
+    seen["before the node was killed"] = until(out, 12, driver)
+    cluster.remove_node(node, allow_graceful=False)
+    seen["returned"] = driver.wait(240)
+    seen["second run"] = time.monotonic() - begin
+    seen["in the end"] = finished(out)
+    print(json.dumps(seen))
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:]) if len(sys.argv) == 4 else drive(*sys.argv[1:])

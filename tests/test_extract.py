@@ -1,0 +1,491 @@
+"""Many clips: what is written, what is done again, and what is read back."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import fsspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+import vjepa_utils as vj
+from tests.conftest import GOLDEN, ROOT, write_video
+from vjepa_utils.collection import extraction, work
+from vjepa_utils.collection.clips import find_clips
+
+RANDOM = np.random.default_rng(0)
+MODEL = str(GOLDEN / "model")
+
+
+def moving(count, height=48, width=64, phase=0):
+    """Frames of stripes that move, each clip with colours of its own."""
+    y, x = np.mgrid[:height, :width]
+    grey = np.stack([128 + 100 * np.sin((x + 3 * t + y * phase) / 9) for t in range(count)])
+    return np.stack([grey, 255 - grey, grey * 0 + 40 * phase % 255], -1).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Five clips, two of one name, one of an odd number of frames, and one that is broken."""
+    root = tmp_path_factory.mktemp("clips")
+    for number, (name, frames) in enumerate(
+        {"a/x": 6, "a/y": 9, "b/x": 8, "b/deep/z": 4, "top": 2}.items()
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(root / f"{name}.mp4", moving(frames, phase=number))
+    (root / "broken.mp4").write_bytes(b"this is no film " * 64)
+    (root / "notes.md").write_text("not a clip")
+    return root
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Names of the clips that are encoded, as they are."""
+    names, encode = [], work.encode
+
+    def noted(part, encoder, job):
+        if part.row is None:
+            names.append(part.name)
+        return encode(part, encoder, job)
+
+    monkeypatch.setattr(work, "encode", noted)
+    return names
+
+
+def files(out):
+    return sorted(str(p.relative_to(out)) for p in Path(out).rglob("*") if p.is_file())
+
+
+def test_a_folder_becomes_files_and_a_table(tiny, folder, tmp_path):
+    found = vj.extract(folder, tmp_path / "out", tiny, size=64, pool="both")
+    names = ["a/x", "a/y", "b/deep/z", "b/x", "top"]
+    assert found.names == names and len(found) == 5
+    assert files(tmp_path / "out") == sorted(
+        [f"{name}.safetensors" for name in names] + ["index.parquet"]
+    )
+    for name, features in zip(names, found, strict=True):
+        alone = tiny.encode(folder / f"{name}.mp4", size=64)
+        for read in (features, vj.Features.load(tmp_path / "out" / f"{name}.safetensors")):
+            assert read.values.dtype == torch.float32
+            assert torch.equal(read.values, alone.values.half().float())
+            assert torch.equal(read.frames, alone.frames) and read.grid == alone.grid
+            assert read.source_size == (48, 64) and read.picture_size == alone.picture_size
+    rows = {row["name"]: row for row in pq.read_table(tmp_path / "out/index.parquet").to_pylist()}
+    assert rows["a/y"]["path"] == str(folder / "a/y.mp4") and rows["a/y"]["grid"] == [5, 4, 5]
+    assert rows["a/y"]["frames"] == 9 and rows["a/y"]["times"] == pytest.approx([0, 8 / 30])
+    assert rows["a/y"]["fingerprint"] == tiny.fingerprint and rows["a/y"]["seconds"] > 0
+    assert json.loads(rows["a/y"]["parameters"])["size"] == 64
+    assert rows["broken"]["status"] == "failed" and rows["broken"]["pooled"] is None
+    why = (
+        f"{folder}/broken.mp4 cannot be read as a video: it is damaged, cut off or of another kind."
+    )
+    assert rows["broken"]["message"] == why and found.failed == {f"{folder}/broken.mp4": why}
+
+
+def test_float32_is_what_encode_gives(tiny, folder, tmp_path):
+    how = dict(size=(32, 48), context=4, every=2, layer=2)
+    found = vj.extract(folder / "a", tmp_path / "out", tiny, **how, dtype="float32")
+    video = vj.read_video(folder / "a" / "y.mp4", every=2)
+    alone = tiny.encode(video, context=4, size=(32, 48), layer=2)
+    assert torch.equal(found["y"].values, alone.values)
+    assert found["y"].frames.tolist() == [[0, 2], [4, 6], [8, 8]]
+
+
+def test_pooled_vectors(tiny, folder, tmp_path):
+    means = {
+        pool: vj.extract(folder, tmp_path / pool, tiny, size=32, pool=pool)
+        for pool in ("none", "mean", "both")
+    }
+    expected = np.stack([
+        tiny.encode(folder / f"{name}.mp4", size=32).values.double().mean((0, 1, 2)).numpy()
+        for name in means["mean"].names
+    ])  # fmt: skip
+    for pool, found in means.items():
+        assert found.pooled.dtype == np.float32 and found.pooled.shape == (5, 96)
+        assert np.allclose(found.pooled, expected, atol=2e-3 if pool == "none" else 1e-6)
+    one = means["mean"]["a/y"]  # one token, which stands for the clip
+    assert one.grid == (1, 1, 1) and one.frames.tolist() == [[0, 8]]
+    assert np.allclose(one.values.flatten(), expected[1], atol=2e-3)
+
+
+def test_nearest(tiny, folder, tmp_path):
+    found = vj.extract(folder, tmp_path / "out", tiny, size=32, pool="mean")
+    unit = found.pooled / np.linalg.norm(found.pooled, axis=1, keepdims=True)
+    cosine = unit @ unit[3]
+    order = [i for i in np.argsort(-cosine) if i != 3]
+    nearest = found.nearest("b/x", 2)
+    assert [path for path, _ in nearest] == [found.paths[i] for i in order[:2]]
+    assert [value for _, value in nearest] == pytest.approx(cosine[order[:2]])
+    assert found.nearest(found.paths[3], 2) == nearest
+    assert found.nearest(found.pooled[3], 1)[0] == (found.paths[3], pytest.approx(1))
+    other = tiny.encode(folder / "b/x.mp4", size=32)
+    assert found.nearest(other, 1)[0][0] == found.paths[3]
+    with pytest.raises(ValueError, match="A vector of 96 channels is needed"):
+        found.nearest(np.zeros(5))
+    with pytest.raises(ValueError, match="There is no clip 'nobody'"):
+        found.nearest("nobody")
+
+
+def test_one_basis_of_colours_for_all(tiny, folder, tmp_path, monkeypatch):
+    found = vj.extract(folder, tmp_path / "out", tiny, size=64)
+    whole, spread = vj.PCAColours().fit(found), vj.PCAColours().fit(*found)
+    together = vj.PCAColours().fit(*[vj.Features(**vars_of(f)) for f in found])
+    for basis in (spread, together):
+        assert np.array_equal(whole.colours(found[0]), basis.colours(found[0]))
+    monkeypatch.setattr("vjepa_utils.colours.MOST_TOKENS", 50)
+    assert vj.PCAColours().fit(found).explained_variance_ratio.sum() <= 1
+
+
+def test_a_long_film_is_read_back_in_slices(tiny, folder, tmp_path):
+    """Only what is taken is converted to float32."""
+    features = vj.extract(folder / "a" / "y.mp4", tmp_path / "out", tiny, size=32)[0]
+    few = features[1:3]
+    assert few.values.dtype == torch.float32 and few.frames.tolist() == [[2, 3], [4, 5]]
+    assert torch.equal(few.values, features.values[1:3]) and few.grid == (2, 2, 3)
+    assert repr(features).startswith("Features(5 steps × 2×3 × 96 channels, model")
+
+
+def vars_of(features):
+    names = features.__dataclass_fields__
+    return {name: getattr(features, name) for name in names}
+
+
+# Never twice
+
+
+def test_a_second_call_does_only_what_is_missing_changed_or_failed(tiny, tmp_path, encoded, folder):
+    source, out = tmp_path / "clips", tmp_path / "out"
+    source.mkdir()
+    for name in "abcd":
+        write_video(source / f"{name}.mp4", moving(4, phase=ord(name)))
+    (source / "late.mp4").write_bytes(b"")
+    again = lambda **how: vj.extract(source, out, tiny, size=32, pool="both", **how)
+    first = again()
+    assert encoded == ["a", "b", "c", "d"] and "late.mp4 is empty." in str(first.failed)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+    encoded.clear()
+    again()
+    assert encoded == [] and before == {p: p.stat().st_mtime_ns for p in before}
+
+    (out / "a.safetensors").unlink()  # missing
+    write_video(source / "b.mp4", moving(6, phase=9))  # changed
+    whole = (out / "c.safetensors").read_bytes()
+    (out / "c.safetensors").write_bytes(whole[:-1])  # cut off
+    write_video(source / "late.mp4", moving(2))  # failed
+    write_video(source / "new.mp4", moving(2))
+    found = again()
+    assert encoded == ["a", "b", "c", "late", "new"] and not found.failed
+    assert found["b"].grid[0] == 3 and (out / "c.safetensors").read_bytes()[-100:] == whole[-100:]
+    assert len(found.table) == 6 and found.pooled.shape == (6, 96)
+
+
+def test_a_lost_table_comes_back_from_the_files(tiny, folder, tmp_path, encoded):
+    first = vj.extract(folder, tmp_path / "out", tiny, size=32, pool="both")
+    (tmp_path / "out" / "index.parquet").unlink()
+    encoded.clear()
+    second = vj.extract(folder, tmp_path / "out", tiny, size=32, pool="both")
+    assert encoded == [] and second.table.drop_columns("seconds").equals(
+        first.table.drop_columns("seconds")
+    )
+
+
+def test_other_parameters_are_refused_with_the_difference(tiny, folder, tmp_path):
+    vj.extract(folder / "a", tmp_path / "out", tiny, size=32)
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match=r"\(size 32 there, 48 here; every 1 there, 2 here\)"):
+        vj.extract(folder / "a", tmp_path / "out", tiny, size=48, every=2)
+    other = vj.load_encoder(GOLDEN / "model", dtype=torch.float32)
+    with torch.no_grad():
+        other.model.encoder.layernorm.bias += 1
+    with pytest.raises(ValueError, match=r"other parameters \(fingerprint"):
+        vj.extract(folder / "a", tmp_path / "out", other, size=32)
+    assert before == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(folder, tmp_path):
+    """SIGKILL when two files are there: the next run does the others, and touches none of these."""
+    source, out = tmp_path / "clips", tmp_path / "out"
+    source.mkdir()
+    for number in range(8):
+        write_video(source / f"{number}.mp4", moving(4, phase=number))
+    script = (
+        "import sys, time, vjepa_utils as vj\n"
+        "from vjepa_utils.collection import work\n"
+        "real = work.encode\n"
+        "work.encode = lambda *given: (time.sleep(0.2), real(*given))[1]\n"
+        "vj.extract(sys.argv[1], sys.argv[2], sys.argv[3], size=32)\n"
+    )
+    words = [sys.executable, "-c", script, source, out, MODEL]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(out.glob("*.safetensors"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (out / ".unfinished-0").write_bytes(b"half")  # as a run leaves that is killed while it writes
+    done = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.glob("*.safetensors")}
+    assert 2 <= len(done) < 8
+    found = vj.extract(source, out, vj.load_encoder(MODEL, dtype=torch.float32), size=32)
+    assert len(found) == 8 and not found.failed
+    assert done == {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in done}
+    assert files(out) == [*(f"{n}.safetensors" for n in range(8)), "index.parquet"]
+
+
+# Long films
+
+
+@pytest.fixture
+def film(tmp_path, monkeypatch):
+    """A film of 45 frames, which are read 16 at a time."""
+    monkeypatch.setattr(extraction, "STRETCH", 16 * 12 * 32 * 48)
+    return write_video(tmp_path / "film.mp4", moving(45, 32, 48))
+
+
+@pytest.mark.parametrize("pool", ["none", "both", "mean"])
+@pytest.mark.parametrize("context", [None, 4, "frame"])
+def test_a_long_film_is_read_in_stretches_and_is_one_file(tiny, film, tmp_path, context, pool):
+    how = dict(size=32, context=context, dtype="float32", pool=pool)
+    found = vj.extract(film, tmp_path / "out", tiny, **how)
+    alone = tiny.encode(film, context=context, size=32)
+    mean = alone.values.double().mean((0, 1, 2)).float()
+    assert files(tmp_path / "out") == ["film.safetensors", "index.parquet"]
+    if pool == "mean":
+        assert torch.allclose(found[0].values.flatten(), mean, atol=1e-6)
+        assert found[0].frames.tolist() == [[0, 44]]
+    else:
+        assert torch.allclose(found[0].values, alone.values, atol=1e-5)
+        assert torch.equal(found[0].frames, alone.frames)
+    if pool != "none":
+        assert np.allclose(found.pooled[0], mean, atol=1e-6)
+    row = found.table.to_pylist()[0]
+    assert row["frames"] == 45 and row["grid"] == list(alone.grid)
+    assert row["times"] == pytest.approx([0, 44 / 30])
+
+
+def test_stretches_end_at_contexts_and_are_of_one_length(tiny):
+    job = extraction._job(extraction.Storage("/nowhere"), tiny, 1, "none", "float16", None, 6, None)
+    per_frame = job.stretch // (12 * 256 * 256)
+    assert per_frame == 682
+    assert job.stretches(678, (256, 256)) == [(0, 678)]
+    assert job.stretches(700, (256, 256)) == [(0, 354), (354, 700)]
+    assert job.stretches(4, (4096, 8192)) == [(0, 4)]  # one context at least
+    assert {a % 6 for a, _ in job.stretches(10_000, (256, 448))} == {0}
+
+
+def test_a_film_that_was_stopped_keeps_its_parts(tiny, film, tmp_path, encoded, monkeypatch):
+    storage_join, out = extraction.work.join, tmp_path / "out"
+
+    def power_cut(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "join", power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        vj.extract(film, out, tiny, size=32)
+    assert encoded == [f"film.parts/{start:09d}" for start in (0, 16, 32)]
+    assert len(vj.Collection(out)) == 0
+    monkeypatch.setattr(work, "join", storage_join)
+    (out / "film.parts" / "000000016.safetensors").unlink()
+    encoded.clear()
+    assert vj.extract(film, out, tiny, size=32)[0].grid[0] == 23
+    assert encoded == ["film.parts/000000016"]
+
+
+def test_a_film_that_breaks_ends_there(tiny, clips, tmp_path, monkeypatch):
+    path = clips / "formats" / "corrupted_midstream.mp4"  # frames 28 to 49 are lost
+    whole = vj.extract(path, tmp_path / "whole", tiny, size=32, dtype="float32")
+    row = whole.table.to_pylist()[0]
+    assert (
+        row["status"] == "done" and row["frames"] == 28 and "damaged at frame 28" in row["message"]
+    )
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    grid = whole[0].grid
+    monkeypatch.setattr(extraction, "STRETCH", 10 * 12 * 16 * 16 * grid[1] * grid[2])
+    parts = vj.extract(path, tmp_path / "parts", tiny, size=32, dtype="float32")
+    row = parts.table.to_pylist()[0]
+    assert (
+        row["status"] == "done" and row["frames"] == 28 and "damaged at frame 28" in row["message"]
+    )
+    assert torch.allclose(parts[0].values, whole[0].values, atol=1e-5)
+    # parts that were divided beforehand, as on a cluster, and done in any order
+    job = extraction._job(
+        extraction.Storage(tmp_path / "any"), tiny, 1, "none", "float32", 32, None, None
+    )
+    clip = find_clips(path)[0]
+    divided = work.divide(clip, job)
+    assert [part.start for part in divided] == [0, 10, 20, 30, 40]
+    with work.listening():
+        rows = [
+            work.encode(part, tiny, job)
+            for each in reversed(divided)
+            for part in work.read(each, job)
+        ]
+    with extraction.tqdm(disable=True) as progress:
+        (row,) = extraction._joined(rows, job, progress)
+    assert row["status"] == "done" and row["frames"] == 28
+    again = vj.Features.load(tmp_path / "any" / f"{clip.name}.safetensors")
+    assert torch.equal(again.values, parts[0].values)
+
+
+# Sources and places
+
+
+def test_names_mirror_the_folders_and_keep_clips_apart(tmp_path):
+    for name in ("a/x.mp4", "b/x.mp4", "b/x.mov", "b/.hidden.mp4", "b/cover.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"0")
+    (tmp_path / "b" / "pictures").mkdir()
+    for number in range(3):
+        Image.fromarray(moving(1)[0]).save(tmp_path / "b" / "pictures" / f"{number}.png")
+    names = lambda *sources, **how: [c.name for c in find_clips(map(str, sources), **how)]
+    assert names(tmp_path) == ["a/x", "b/x", "b/pictures", "b/x.mp4"] or names(tmp_path) == [
+        "a/x",
+        "b/pictures",
+        "b/x",
+        "b/x.mp4",
+    ]
+    assert names(tmp_path / "a") == ["x"]
+    assert names(tmp_path / "a", tmp_path / "b" / "x.mp4") == ["a/x", "b/x"]
+    assert names(tmp_path / "a", tmp_path) == ["a/x", "b/pictures", "b/x", "b/x.mp4"]
+    known = {str(tmp_path / "b" / "x.mp4"): "x"}  # the table's names stay
+    assert names(tmp_path / "a", tmp_path / "b" / "x.mp4", names=known) == ["a/x", "x"]
+
+
+def test_lists_of_clips(tiny, folder, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{folder}/a/x.mp4\n\n{folder}/nowhere.mp4\n")
+    (tmp_path / "list.csv").write_text(f"label,path\nwalk,{folder}/a/y.mp4\nrun,{folder}/b/x.mp4\n")
+    lists = [tmp_path / "list.txt", tmp_path / "list.csv"]
+    found = vj.extract(lists, tmp_path / "out", tiny, size=32)
+    assert found.names == ["a/x", "a/y", "b/x"]
+    assert "There is no file or folder" in found.failed[f"{folder}/nowhere.mp4"]
+    (folder.parent / "near.txt").write_text(f"{folder.name}/top.mp4\n")
+    assert find_clips(folder.parent / "near.txt")[0].path == f"{folder}/top.mp4"
+
+
+def test_a_folder_of_images_is_a_clip(tiny, tmp_path):
+    (tmp_path / "clips" / "run").mkdir(parents=True)
+    for number, frame in enumerate(moving(5)):
+        Image.fromarray(frame).save(tmp_path / "clips" / "run" / f"{number}.png")
+    found = vj.extract(tmp_path / "clips", tmp_path / "out", tiny, size=32, dtype="float32")
+    assert found.names == ["run"]
+    assert torch.equal(found[0].values, tiny.encode(moving(5), size=32).values)
+
+
+def test_sources_and_features_on_another_file_system(tiny, folder, tmp_path, encoded):
+    """fsspec's file system in memory stands for a bucket."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/bucket/clips", recursive=True)
+    url = "memory://bucket/features"
+    try:
+        far = vj.extract("memory://bucket/clips", url, tiny, size=32, pool="both")
+        near = vj.extract(folder, tmp_path / "out", tiny, size=32, pool="both")
+        assert far.names == near.names and far.paths[0].startswith("memory://")
+        assert all(torch.equal(a.values, b.values) for a, b in zip(far, near, strict=True))
+        assert np.array_equal(far.pooled, near.pooled)
+        assert "memory://bucket/clips/broken.mp4 cannot be read" in str(far.failed) or (
+            "memory:///bucket/clips/broken.mp4 cannot be read" in str(far.failed)
+        )
+        encoded.clear()
+        vj.extract("memory://bucket/clips", url, tiny, size=32, pool="both")
+        assert encoded == [] and len(vj.Collection(url)) == 5
+        assert not [p for p in memory.find("/bucket/features") if "unfinished" in p]
+    finally:
+        memory.rm("/bucket", recursive=True)
+
+
+# Arguments and errors
+
+
+def test_values_beyond_float16_are_a_row(tiny, folder, tmp_path):
+    large = vj.load_encoder(GOLDEN / "model", dtype=torch.float32)
+    with torch.no_grad():
+        large.model.encoder.layernorm.weight *= 1e6
+    found = vj.extract(folder / "a" / "x.mp4", tmp_path / "out", large, size=32)
+    assert "beyond float16: take float32" in next(iter(found.failed.values()))
+
+
+def test_one_context_that_cannot_be_held_is_a_row(tiny, folder, tmp_path, monkeypatch):
+    little = SimpleNamespace(available=1000)
+    monkeypatch.setattr(work, "psutil", SimpleNamespace(virtual_memory=lambda: little))
+    found = vj.extract(folder / "top.mp4", tmp_path / "out", tiny, size=32, context="clip")
+    assert "2 frames to be encoded jointly need" in next(iter(found.failed.values()))
+
+
+def test_cuts_are_kept(tiny, film, tmp_path):
+    frames = moving(40, 32, 48)
+    frames[21:] = RANDOM.integers(0, 256, frames[21:].shape)
+    path = write_video(tmp_path / "cut.mp4", frames)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = vj.extract(path, tmp_path / "out", tiny, size=32)
+    assert (20, 21) in found[0].cuts and found[0].cuts == tiny.encode(path, size=32).cuts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(pool="max"), "pool must be one of none, mean, both"),
+        (dict(dtype="int8"), "dtype must be one of float16, float32"),
+        (dict(every=0), "every must be a whole number of at least 1"),
+        (dict(workers=0), "workers must be a whole number of at least 1"),
+        (dict(workers=1), "encoder must be a name"),
+        (dict(size=8), "size must be"),
+        (dict(layer=9), "layer must be"),
+        (dict(context=3), "context must be"),
+        (dict(sources="nowhere"), "There is no file or folder 'nowhere'"),
+        (dict(sources=[]), "There are no clips"),
+    ],
+)
+def test_arguments_out_of_range(tiny, folder, tmp_path, arguments, words):
+    with pytest.raises((ValueError, OSError), match=words):
+        vj.extract(**dict(sources=folder, out=tmp_path / "out", encoder=tiny) | arguments)
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_a_folder_that_is_no_collection(tmp_path):
+    with pytest.raises(ValueError, match="is no collection: it has no index.parquet"):
+        vj.Collection(tmp_path)
+    (tmp_path / "index.parquet").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="is no table of a collection"):
+        vj.Collection(tmp_path)
+
+
+def test_files_are_safetensors(tiny, folder, tmp_path):
+    vj.extract(folder / "top.mp4", tmp_path / "out", tiny, size=32, pool="both")
+    with safe_open(tmp_path / "out" / "top.safetensors", "np") as file:
+        assert set(file.keys()) == {"values", "frames", "pooled"}
+        assert file.get_tensor("values").dtype == np.float16
+        assert json.loads(file.metadata()["row"])["path"] == str(folder / "top.mp4")
+
+
+def test_the_command_says_what_failed_and_exits_with_1(folder, tmp_path, command):
+    words = ["-o", tmp_path / "out", "--encoder", MODEL, "--size", "32", "--pool", "mean"]
+    done = command("extract", folder, *words)
+    assert done.returncode == 1
+    assert f"failed: {folder}/broken.mp4 cannot be read as a video" in done.stderr
+    assert "5 clips done, 29 frames in" in done.stdout and "1 failed" in done.stdout
+    done = command("extract", folder / "a", *words)
+    assert done.returncode == 0 and "0 clips done" in done.stdout, done.stderr
+    assert "2 were done before, 0 failed" in done.stdout
+    done = command("extract", folder, *words[:-2])
+    assert done.returncode == 1 and "pool 'mean' there, 'none' here" in done.stderr
+
+
+def test_without_ray_a_sentence_says_what_to_install(folder, tmp_path, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)  # cannot be imported
+    words = ["--encoder", MODEL, "--size", "32"]
+    done = command("extract", folder / "a", "-o", tmp_path / "out", *words)
+    assert done.returncode == 0 and "2 clips done" in done.stdout, done.stderr
+    done = command("extract", folder / "a", "-o", tmp_path / "other", *words, "--workers", "1")
+    assert done.returncode == 1 and "pip install -r requirements-cluster.txt" in done.stderr
+    assert done.stderr.startswith("error: ") and not (tmp_path / "other").exists()
