@@ -22,7 +22,10 @@ from vjepa_utils.figures import compare_strips
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
-    pass
+    from matplotlib.figure import Figure
+
+    from vjepa_utils.annotations import Clip
+    from vjepa_utils.features import Features
 
 
 def encoders_strip(video: Clip, features: dict[str, Features], most: int | None = None) -> Figure:

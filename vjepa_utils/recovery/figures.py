@@ -26,6 +26,9 @@ from vjepa_utils.video import as_video
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vjepa_utils.annotations import Clip
+    from vjepa_utils.recovery.prediction import Recovery
+
 
 CURVES = {
     "prediction": ("#c1272d", "o-"),

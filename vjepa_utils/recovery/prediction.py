@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,9 +21,6 @@ from vjepa_utils.encoders.positions import grid_positions
 from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.features import Features
 from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    pass
 
 AT_ONCE = 512  # hidden tokens whose distances to all visible ones are held in memory
 
