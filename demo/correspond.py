@@ -46,12 +46,7 @@ class TrueClips(Clips):
         for _ in range(batch):
             scene = self.pool[self.below(len(self.pool))]
             frames, owner, poses, thing = scene
-            apart = 0 if mode == "frame" else 1 + self.below(3 if mode == "pair" else max(1, min(3, 15 // (2 * steps - 1))))
-            if mode == "clip":
-                first = self.below(16 - apart * (2 * steps - 1))
-                numbers = [first + 2 * apart * s for s in range(steps)]
-            else:
-                numbers = torch.randperm(16 - apart, generator=self.generator, device=self.device)[:steps].tolist()
+            numbers, apart = self.moments(steps, mode)
             own_window = mode != "clip" and self.below(2)
             smallest, mirrored = self.number(0.4, 1), self.below(2)
             window = self.window(scene, height, width, smallest)
@@ -63,6 +58,14 @@ class TrueClips(Clips):
             pictures, owners, placed = (torch.stack(part) for part in zip(*clip, strict=True))
             drawn.append((self.light(pictures), owners, placed, thing))
         return [torch.stack(part) for part in zip(*drawn, strict=True)]
+
+    def moments(self, steps, mode):
+        """The first frame of each step, of the 16 of a scene, and how far apart a step's two frames are."""
+        apart = 0 if mode == "frame" else 1 + self.below(3 if mode == "pair" else max(1, min(3, 15 // (2 * steps - 1))))
+        if mode == "clip":
+            first = self.below(16 - apart * (2 * steps - 1))
+            return [first + 2 * apart * s for s in range(steps)], apart
+        return torch.randperm(16 - apart, generator=self.generator, device=self.device)[:steps].tolist(), apart
 
     def step(self, scene, numbers, window, height, width, mirrored):
         """Two frames of a scene seen through a window, with their owners and poses."""
@@ -164,22 +167,31 @@ class Correspondence(Stage):
             target = pick(target).gather(2, everywhere.unsqueeze(1).expand(-1, places.shape[1], -1))
             layer, flow = layer.gather(1, everywhere), pick(flow)
         x = self.encode(normalised(pictures), mode, places)  # (batch, steps, patches or k, channels)
+        match, motion, losses = self.truth(x, other, target, layer, flow, thing, mode)
+        self.descend(match + motion)
+        return losses
+
+    def truth(self, x, other, target, layer, flow, thing, mode):
+        """What the features (batch, steps, patches, channels) miss of `matches`: losses of matching and motion, and {name: part}."""
+        steps = x.shape[1]
         found = target.sum(-1) > 0.3  # (batch × steps, patches): at least the wide part of the match is there
         target = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
         alike = F.normalize(x, dim=-1)
         logits = alike.flatten(0, 1) @ alike[:, other].flatten(0, 1).transpose(1, 2) / TEMPERATURE  # (…, patches, patches)
-        loss = -(target * logits.log_softmax(-1)).sum(-1)[found].mean()
-        right = (target.gather(2, logits.argmax(-1, keepdim=True))[..., 0][found] > 0.05).float().mean()
-        losses = {"match": loss.item(), "right": right.item()}
+        if len(x) > 1:  # a match is no patch of another clip either
+            logits = torch.cat([logits, alike.flatten(0, 1) @ alike.roll(1, 0).flatten(0, 1).transpose(1, 2) / TEMPERATURE], -1)
+        likely = logits.log_softmax(-1)[..., : target.shape[-1]]
+        match, motion = -(target * likely).sum(-1)[found].mean(), 0
+        right = (target.gather(2, likely.argmax(-1, keepdim=True))[..., 0][found] > 0.05).float().mean()
+        losses = {"match": match.item(), "right": right.item()}
         if mode != "frame":
             moves = (thing > 0).repeat_interleave(steps, 0).gather(1, layer)
             read = self.readout(x.flatten(0, 1))
             moving = F.binary_cross_entropy_with_logits(read[..., 0], moves.float())
             shift = F.smooth_l1_loss(read[..., 1:], flow.clamp(-2, 2))
-            loss = loss + MOTION_WEIGHT * (moving + 2 * shift)
+            motion = MOTION_WEIGHT * (moving + 2 * shift)
             losses |= {"moving": moving.item(), "shift": shift.item()}
-        self.descend(loss)
-        return losses
+        return match, motion, losses
 
     def encode(self, pixels, mode, places):
         """Pixels (batch, steps, 2, 3, height, width) to features (batch, steps, patches, channels).

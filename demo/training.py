@@ -23,10 +23,10 @@ SMOOTH = 0.95  # of the running means of the losses in the log
 class Clips:
     """An endless supply of clips: a pool of rendered scenes, each used several times with other crops, speeds and flips."""
 
-    def __init__(self, seed, device, scenes=128):
+    def __init__(self, seed, device, scenes=128, photos=None):
         self.device = device
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.photos = photographs(tuple(PHOTOS))
+        self.photos = photographs(tuple(PHOTOS)) if photos is None else photos
         self.bank = textures(600, torch.Generator().manual_seed(seed), self.photos, device=device)
         self.pool, self.oldest = [], 0
         for _ in tqdm(range(scenes), desc="rendering the first scenes"):
@@ -153,12 +153,13 @@ class Stage:
         model.half().save_pretrained(folder)
 
 
-def train(stage, clips, about, steps, parts=()):
+def train(stage, clips, about, steps, parts=(), folders=None):
     """The command line of a stage.
 
     Args:
         stage: a subclass of `Stage`.  clips: a class such as `Clips`.  about: one line.  steps: how many by default.
         parts: of the model that may be left out, for comparison; `stage.without` is then what was.
+        folders: {name: help} of more arguments, which go to `clips` by their names.
     """
     parser = argparse.ArgumentParser(description=about + ", or resume")
     parser.add_argument("--out", required=True, help="folder of the checkpoint and the log")
@@ -167,6 +168,8 @@ def train(stage, clips, about, steps, parts=()):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
     parser.add_argument("--export", metavar="FOLDER", help="write the last checkpoint there as a model, and stop")
+    for name, text in (folders or {}).items():
+        parser.add_argument(f"--{name}", help=text)
     if parts:
         parser.add_argument("--without", nargs="*", choices=parts, default=[], help="leave parts out, to measure what they bring")
     arguments = parser.parse_args()
@@ -183,7 +186,8 @@ def train(stage, clips, about, steps, parts=()):
         parser.exit(1, f"error: {error}\n")
     if arguments.export:
         return run.export(arguments.export)
-    supply, means = clips(arguments.seed + run.step, device), {}
+    supply = clips(arguments.seed + run.step, device, **{name: getattr(arguments, name) for name in folders or ()})
+    means = {}
     progress = tqdm(range(run.step, run.steps), initial=run.step, total=run.steps, desc=about)
     for step in progress:
         losses = run.update(supply)
