@@ -18,13 +18,14 @@ from tqdm import tqdm
 from demo.scenes import PHOTOS, Layer, composite, follow, photographs, random_scenes, textures
 from demo.training import Stage, train
 from vjepa_utils.encoder import load_encoder
-from vjepa_utils.track_head import PARTS, TrackHead
+from vjepa_utils.track_head import TrackHead
 from vjepa_utils.tracking import RASTER, TEMPERATURE, match, sample
 
 SIDE, LENGTH, FRAMES, POINTS = 256, 24, 12, 64  # pixels; frames of a scene; of a clip; points of a clip
 SCENES, FRESH = 96, 8  # in the pool; one is replaced in every 8th call of `renew`
 HUBER, CELLS = 0.05, 0.5  # weights of the losses
 LAYER, CONTEXT = None, "frame"  # of the features
+PARTS = "upsampling", "stem"  # layers over time brought nothing on features of single frames
 
 
 class EncodedScenes:
