@@ -1,11 +1,12 @@
-"""One table of numbers for any encoders: python -m benchmarks.compare_encoders [ENCODER …] [--davis FOLDER] [--layers]
+"""One table of numbers for any encoders: python -m benchmarks.compare_encoders [ENCODER …] [--teacher NAME] [--davis FOLDER] [--layers]
 
 Random weights of the architectures and raw colours stand beside them. Rendered scenes have textures that were never trained on.
 "pair" features of an image encoder are the mean of the two frames'. Values are means ± spread: standard deviation over clips for
 label propagation, of the pooled value over scenes drawn with replacement for the probes.
 
 J, F, J&F: label propagation by the DAVIS-2017 protocol (benchmarks/propagation.py), single frames 480 pixels high: on real sequences
-    (--davis: a DAVIS-2017 folder, or the three of ../shared/clips/davis), and on the moving objects of 20 scenes of 10 frames.
+    (--davis: a DAVIS-2017 folder, or the nine of ../shared/clips/davis), on three of these, the only ones measured before the second
+    demo encoder, and on the moving objects of 20 scenes of 10 frames.
 moving: does one pair of frames tell what moves? Area under the curve of a linear probe on patches of objects that all wear one
     texture; fitted on 60 scenes, measured on 40 others. Control: the pair's first frame twice.
 direction, speed: R² of ridge regressions of the motion (x and y, in patches a frame) and of its size, on all patches that show
@@ -34,6 +35,7 @@ from benchmarks.propagation import agreement
 from demo.scenes import unseen_scenes
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
+THREE = ("blackswan", "breakdance", "dog")  # sequences
 TRAIN, TEST, CLIPS = 60, 40, 20  # scenes: to fit the probes, to measure them, for label propagation and variance
 
 
@@ -44,8 +46,8 @@ def scenes(count, frames, seed, alike=0.15):
 
 @cache
 def sequences(folder):
-    """[(clip, masks)] of a DAVIS-2017 folder (the validation list of 480p), or of folders NAME/NAME.mp4 with NAME/masks/."""
-    folder, found = Path(folder), []
+    """{name: (clip, masks)} of a DAVIS-2017 folder (the validation list of 480p), or of folders NAME/NAME.mp4 with NAME/masks/."""
+    folder, found = Path(folder), {}
     if (folder / "ImageSets").is_dir():
         names = (folder / "ImageSets" / "2017" / "val.txt").read_text().split()
         places = [(folder / "JPEGImages" / "480p" / name, folder / "Annotations" / "480p" / name) for name in names]
@@ -55,20 +57,20 @@ def sequences(folder):
         files = sorted(masks.glob("*.png"))
         if not files:
             raise ValueError(f"{masks} holds no masks (.png).")
-        found.append((vj.read_video(clip), np.stack([np.asarray(Image.open(file)) for file in files])))
+        found[Path(clip).stem] = vj.read_video(clip), np.stack([np.asarray(Image.open(file)) for file in files])
     if not found:
         raise ValueError(f"{folder} is no DAVIS-2017 folder: it has no ImageSets/2017/val.txt, and no NAME/NAME.mp4 with NAME/masks/.")
     return found
 
 
 def propagation(encode, clips):
-    """(clips, 3): J, F and J&F of each clip, means over its objects."""
-    values = []
-    for video, masks in clips:
+    """{clip: (J, F, J&F)}, means over its objects, of {clip: (video, masks)}."""
+    values = {}
+    for name, (video, masks) in clips.items():
         if masks[0].any():
             j, f = np.mean([*agreement(encode(video, "frame", 480), masks).values()], 0)
-            values.append((j, f, (j + f) / 2))
-    return np.array(values)
+            values[name] = j, f, (j + f) / 2
+    return values
 
 
 def pair_patches(encode, scene, control):
@@ -133,10 +135,16 @@ def measure(encoder, layer=None, davis=None, controls=True, train=TRAIN, test=TE
     """
     encode = lambda video, context, size: encoder.encode(video, context, size, layer)
     numbers = {}
-    places = {"DAVIS": sequences(davis)} if davis else {}
-    places["scenes"] = [(scene.frames, scene.masks) for scene in scenes(CLIPS, 10, seed=1)[:clips]]
-    for place, sources in places.items():
-        values = propagation(encode, sources)
+    places = {}
+    if davis:
+        found = propagation(encode, sequences(davis))
+        places = {f"DAVIS, {len(found)}": found}
+        if set(THREE) < set(found):
+            places["DAVIS, 3"] = {name: found[name] for name in THREE}
+    rendered = {number: (scene.frames, scene.masks) for number, scene in enumerate(scenes(CLIPS, 10, seed=1)[:clips])}
+    places["scenes"] = propagation(encode, rendered)
+    for place, values in places.items():
+        values = np.array([*values.values()])  # (clips, 3)
         numbers |= {f"{name}, {place}": (v.mean(), v.std()) for name, v in zip(("J", "F", "J&F"), values.T, strict=True)}
     for name, control in (("", False), (", control", True)) if controls else (("", False),):
         numbers |= {kind + name: value for kind, value in probes(encode, control, train, test).items()}
@@ -144,9 +152,10 @@ def measure(encoder, layer=None, davis=None, controls=True, train=TRAIN, test=TE
     return numbers | {"place": (place, None), "clip": (clip, None)}
 
 
-def beside(encoders):
-    """{name: encoder} with what each claim must beat: random weights of the same architectures, and raw colours."""
-    rows = {encoder.name: encoder for encoder in encoders}
+def beside(encoders, teacher=None):
+    """{name: encoder} with what each claim must beat: random weights of the same architectures, and raw colours; the teacher first."""
+    rows = {f"{teacher.name}, teacher": teacher} if teacher else {}
+    rows |= {encoder.name: encoder for encoder in encoders}
     rows |= {f"{encoder.name}, random weights": random_weights(encoder) for encoder in encoders}
     video = next((e for e in encoders if e.training_size), None)
     return rows | ({"mean colours": PatchColours(video), "4×4 colours": PatchColours(video, 4)} if video else {})
@@ -165,6 +174,7 @@ def table(columns):
 def main():
     parser = argparse.ArgumentParser(description="One table of numbers for any encoders")
     parser.add_argument("encoders", nargs="*", default=["vjepa2-demo", "dino-demo"], help="default: vjepa2-demo dino-demo")
+    parser.add_argument("--teacher", help="an encoder that the others learnt from, to be measured beside them")
     parser.add_argument("--davis", default=SHARED if SHARED.is_dir() else None, help="a DAVIS-2017 folder")
     parser.add_argument("--layers", action="store_true", help="each layer instead: no DAVIS or controls, 8 scenes for propagation")
     arguments = parser.parse_args()
@@ -172,7 +182,7 @@ def main():
     try:
         encoders = [vj.load_encoder(name, dtype=torch.float32) for name in arguments.encoders]
         if not arguments.layers:
-            rows = beside(encoders)
+            rows = beside(encoders, vj.load_encoder(arguments.teacher, dtype=torch.float32) if arguments.teacher else None)
             print(table({name: measure(encoder, None, arguments.davis) for name, encoder in tqdm(rows.items(), leave=False)}))
         for encoder in encoders if arguments.layers else ():
             steps = tqdm([*range(1, encoder.depth + 1), None], desc=encoder.name, leave=False)
