@@ -78,7 +78,7 @@ class Lessons(TrueClips):
     pictures: {name: Picture} of `prepare`; those of a film are named FILM.FRAME.
     """
 
-    def __init__(self, seed, device, pictures, scenes=48):
+    def __init__(self, seed, device, pictures, scenes=24):
         self.stills = [picture for name, picture in pictures.items() if "." not in name]
         films = {}
         for name, picture in pictures.items():

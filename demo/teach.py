@@ -28,13 +28,13 @@ from demo.training import PATCH, normalised, train
 
 KINDS = ["photos"] * 13 + ["scenes"] * 6 + ["film"]  # drawn alike often
 MODES = ["frame", "frame", "pair", "pair", "pair", "clip"]
-SIZES = [(192, 192), (160, 288), (288, 160), (256, 256), (256, 256), (256, 448), (448, 256)]
-SIZES += [(320, 320), (384, 384), (384, 640), (512, 512), (480, 832)]
+SIZES = 2 * [(192, 192), (160, 288), (288, 160), (256, 256), (256, 448), (448, 256), (320, 320)]
+SIZES += [(384, 384), (384, 640), (512, 512), (480, 832)]
 SCENE_SIZES = [(192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
-TOKENS = 2048  # per step
+TOKENS = 1024  # per step: on little compute, many small steps
 BLOCKS = 9  # that are kept
 SAMPLE = 1024  # tokens of a step whose similarities are compared
-MATCH_WEIGHT, TEACH_WEIGHT, LIKE_WEIGHT, PLACE_WEIGHT, COMMON_WEIGHT = 0.5, 4.0, 1.0, 0.5, 0.1
+MATCH_WEIGHT, TEACH_WEIGHT, LIKE_WEIGHT, PLACE_WEIGHT, PICTURE_WEIGHT = 0.5, 4.0, 1.0, 0.5, 1.0
 
 FOLDERS = {
     "teacher": "an image encoder, as load_encoder takes it",
@@ -50,14 +50,19 @@ def shared_place(x):
     Args:
         x: (clips, steps, patches, channels), two clips or more.
     Returns:
-        share, and that of the common mean in all that the features are.
+        share of the variance.
     """
     clips = len(x)
     mean = x.mean((0, 1, 2))
     each = (x - mean).mean(1)  # (clips, patches, channels)
     between = each.sum(0).square().sum() - each.square().sum()  # products of different clips
     total = (x - mean).square().sum((2, 3)).mean()  # of a picture
-    return between / (clips * (clips - 1)) / total, mean.square().sum() / x.square().sum(-1).mean()
+    return between / (clips * (clips - 1)) / total
+
+
+def picture_share(x):
+    """Share of pictures' means in the square of tokens (…, patches, channels)."""
+    return x.mean(-2).square().sum(-1).mean() / x.square().sum(-1).mean()
 
 
 def unlike(x, goals):
@@ -69,7 +74,7 @@ def unlike(x, goals):
 
 
 class Teaching(Correspondence):
-    rate = 1e-3
+    rate = 7e-4
     modes = MODES
 
     def build(self, start):
@@ -93,7 +98,7 @@ class Teaching(Correspondence):
         sizes = JOINT_SIZES if mode == "clip" else SCENE_SIZES if kind == "scenes" else SIZES
         height, width = sizes[self.below(len(sizes))]
         rows, columns = height // PATCH, width // PATCH
-        steps = [2, 4, 8][self.below(3)] if mode == "clip" else views(rows * columns)
+        steps = [2, 4][self.below(2)] if mode == "clip" else views(rows * columns)
         batch = max(2, TOKENS // (steps * rows * columns))
         goals, places, losses, loss = None, None, {}, 0
         if kind == "scenes":
@@ -115,22 +120,24 @@ class Teaching(Correspondence):
             if places is not None:
                 chosen = places[:, None, None, :, None].expand(*goals.shape[:3], -1, CHANNELS)
                 goals = goals.gather(3, chosen)
-            read = torch.stack([readout(x) for readout in self.readouts], 2)  # as goals
+            # A crop cannot know the rest of its photograph: what differs within it is compared.
+            inside, goals = (t - t.mean(-2, keepdim=True) for t in (x, goals))
+            read = torch.stack([readout(inside) for readout in self.readouts], 2)  # as goals
             taught = 1 - F.cosine_similarity(read, goals, dim=-1).mean()
-            likeness = unlike(x, goals.mean(2))
+            likeness = unlike(inside, goals.mean(2))
             loss = loss + TEACH_WEIGHT * taught + LIKE_WEIGHT * likeness
             losses |= {"taught": taught.item(), "unlike": likeness.item()}
         if places is None:
-            place, common = shared_place(x)
-            loss = loss + PLACE_WEIGHT * place + COMMON_WEIGHT * common
-            losses |= {"place": place.item(), "common": common.item()}
+            place, whole = shared_place(x), picture_share(x)
+            loss = loss + PLACE_WEIGHT * place + PICTURE_WEIGHT * whole
+            losses |= {"place": place.item(), "picture": whole.item()}
         self.descend(loss)
         return losses
 
 
 def views(patches):
     """Steps of a clip by the patches of a frame: the fewer, the larger they are."""
-    return 4 if patches <= 256 else 2 if patches <= 600 else 1
+    return 2 if patches <= 400 else 1
 
 
 def kept(target, layer, flow, places, steps):

@@ -19,7 +19,7 @@ from demo.predict import CHANGE, Prediction, changes
 from demo.pretrain import Pretraining
 from demo.scenes import pose
 from demo.targets import CELL, CHANNELS, LAST, MIDDLE, Picture, cells, centred, look, place_means, prepare, principal
-from demo.teach import Teaching, shared_place, unlike
+from demo.teach import Teaching, picture_share, shared_place, unlike
 from demo.training import PATCH, normalised
 from tests.conftest import ROOT
 from vjepa_utils.model import encode_tokens
@@ -222,10 +222,13 @@ def test_shared_place_is_unbiased():
     """Clips that share a quarter of their variance at each place, and clips that share nothing."""
     generator = torch.Generator().manual_seed(0)
     clips, place = torch.randn(4, 2, 500, 64, generator=generator), torch.randn(500, 64, generator=generator)
-    assert shared_place(clips)[0].abs() < 0.01
-    share, common = shared_place(0.75**0.5 * clips + 0.5 * place)
-    assert share == pytest.approx(0.25, abs=0.01) and common < 0.01
-    assert shared_place(clips + 1)[1] == pytest.approx(0.5, abs=0.01)
+    assert shared_place(clips).abs() < 0.01
+    assert shared_place(0.75**0.5 * clips + 0.5 * place) == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_share_of_pictures_means():
+    x = torch.randn(4, 2, 500, 64, generator=torch.Generator().manual_seed(0))
+    assert picture_share(x) < 0.01 and picture_share(x + 1) == pytest.approx(0.5, abs=0.01)
 
 
 def test_unlike_compares_cosines_alone():
