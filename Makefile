@@ -14,7 +14,7 @@ test: $(READY)  ## the tests, the executed notebook among them
 
 lint: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check vjepa_utils tests benchmarks make_figures.py
+	$(BIN)/ruff format --check .
 
 notebook: $(READY)
 	$(BIN)/jupyter lab Exploration.ipynb

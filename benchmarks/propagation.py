@@ -1,7 +1,8 @@
 """Label propagation: how far do features carry the masks of the first frame through a clip?
 
-The protocol of DAVIS-2017 with frozen features (Caron et al. 2021; Mur-Labadia et al. 2026, V-JEPA 2.1): features of each
-frame by itself, L2-normalised; every patch takes the labels of its nearest neighbours among the first and the last frames.
+The protocol of DAVIS-2017 with frozen features (Caron et al. 2021; Mur-Labadia et al. 2026, V-JEPA
+2.1): features of each frame by itself, L2-normalised; every patch takes the labels of its nearest
+neighbours among the first and the last frames.
 """
 
 import math
@@ -11,7 +12,13 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
-NEIGHBOURS, MEMORY, RADIUS, TEMPERATURE = 5, 7, 12, 0.2  # patches; frames; cells; of the softmax over the neighbours
+# patches; frames; cells; of the softmax over the neighbours
+NEIGHBOURS, MEMORY, RADIUS, TEMPERATURE = (
+    5,
+    7,
+    12,
+    0.2,
+)
 
 
 def propagate(features, labels):
@@ -25,12 +32,17 @@ def propagate(features, labels):
     """
     steps, rows, columns = features.grid
     x = F.normalize(features.values.flatten(1, 2), dim=-1)  # (steps, patches, channels)
-    row, column = (axis.flatten() for axis in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij"))
-    far = ((row[:, None] - row).abs() > RADIUS) | ((column[:, None] - column).abs() > RADIUS)  # (patches, patches)
+    row, column = (
+        axis.flatten()
+        for axis in torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    )
+    # (patches, patches)
+    far = ((row[:, None] - row).abs() > RADIUS) | ((column[:, None] - column).abs() > RADIUS)
     soft = [labels.flatten(0, 1)]
     for step in range(1, steps):
         memory = sorted({0, *range(max(0, step - MEMORY), step)})
-        alike = torch.cat([(x[step] @ x[m].T).masked_fill_(far, -2) for m in memory], 1)  # (patches, memory × patches)
+        # (patches, memory × patches)
+        alike = torch.cat([(x[step] @ x[m].T).masked_fill_(far, -2) for m in memory], 1)
         best, which = alike.topk(NEIGHBOURS, 1)
         known = torch.cat([soft[m] for m in memory])  # (memory × patches, classes)
         weight = torch.softmax(best / TEMPERATURE, 1)  # (patches, neighbours)
@@ -39,13 +51,16 @@ def propagate(features, labels):
 
 
 def boundary(mask):
-    """Pixels of a bool mask (H, W) that differ from their right, lower or lower right neighbour, as DAVIS draws it."""
+    """Pixels of a bool mask (H, W) that differ from their right, lower or lower right neighbour, as
+    DAVIS draws it.
+    """
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     return (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
 
 
 def boundary_agreement(ours, true, reach=0.008):
-    """F of two bool masks (H, W): harmonic mean of how much of each boundary lies near the other one (Perazzi et al. 2016).
+    """F of two bool masks (H, W): harmonic mean of how much of each boundary lies near the other
+    one (Perazzi et al. 2016).
 
     reach: how near, as a share of the picture's diagonal, rounded up to pixels.
     """
@@ -53,7 +68,9 @@ def boundary_agreement(ours, true, reach=0.008):
     if not (lines[0].any() and lines[1].any()):
         return float(lines[0].any() == lines[1].any())
     near = math.ceil(reach * math.hypot(*true.shape))
-    precision, recall = ((distance_transform_edt(~b)[a] <= near).mean() for a, b in (lines, lines[::-1]))
+    precision, recall = (
+        (distance_transform_edt(~b)[a] <= near).mean() for a, b in (lines, lines[::-1])
+    )
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -64,7 +81,8 @@ def overlap(ours, true):
 
 
 def agreement(features, masks):
-    """J and F of label propagation: means over the frames but the first and the last, as DAVIS-2017 evaluates.
+    """J and F of label propagation: means over the frames but the first and the last, as DAVIS-2017
+    evaluates.
 
     Args:
         features: of the whole clip, one step a frame.
@@ -74,11 +92,14 @@ def agreement(features, masks):
     """
     masks = np.asarray(masks)
     objects = [int(n) for n in np.unique(masks[0]) if n]
-    labels = torch.stack([features.cover(masks[0] == n) for n in (0, *objects)], -1)  # (rows, columns, classes)
+    # (rows, columns, classes)
+    labels = torch.stack([features.cover(masks[0] == n) for n in (0, *objects)], -1)
     soft = propagate(features, labels)
     found = {n: [] for n in objects}
     for step in range(1, len(soft) - 1):
-        full = F.interpolate(soft[step].permute(2, 0, 1)[None], masks.shape[1:], mode="bilinear", align_corners=False)[0]
+        full = F.interpolate(
+            soft[step].permute(2, 0, 1)[None], masks.shape[1:], mode="bilinear", align_corners=False
+        )[0]
         best = full.argmax(0).numpy()  # (H, W)
         for place, n in enumerate(objects, 1):
             ours, true = best == place, masks[step] == n

@@ -1,13 +1,16 @@
-"""Teach the demo encoder which patches show the same thing, from the renderer's truth: the second stage of the recipe.
+"""Teach the demo encoder which patches show the same thing, from the renderer's truth: the second
+stage of the recipe.
 
-    python -m demo.correspond --start runs/pretrain/model --out runs/correspond       # again: resumes
-    python -m demo.correspond --start runs/pretrain/model --out runs/correspond --export runs/correspond/model
+    python -m demo.correspond --start runs/pretrain/model --out runs/correspond    # again: resumes
+    python -m demo.correspond --start runs/pretrain/model --out runs/correspond \\
+        --export runs/correspond/model
 
-A renderer knows where every point of a scene goes, so the encoder need not guess it: the feature of a patch must find
-the patch that shows the same point in another frame among all patches of that frame (cross-entropy over cosines, van
-den Oord et al. 2018). Frames may be cropped differently, so that place does not help. A linear readout of each patch's
-motion keeps that in the features as well. Clips are seen as single frames, as pairs and jointly, and, as the predictor
-will need it, with blocks hidden.
+A renderer knows where every point of a scene goes, so the encoder need not guess it: the feature of
+a patch must find the patch that shows the same point in another frame among all patches of that
+frame (cross-entropy over cosines, van den Oord et al. 2018). Frames may be cropped differently, so
+that place does not help. A linear readout of each patch's motion keeps that in the features as
+well. Clips are seen as single frames, as pairs and jointly, and, as the predictor will need it,
+with blocks hidden.
 """
 
 from pathlib import Path
@@ -26,7 +29,12 @@ SIZES = [(128, 128), (192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
 JOINT_SIZES = [(128, 128), (192, 192), (128, 224), (96, 96)]
 TOKENS = 4096  # per step
 TEMPERATURE = 0.07  # of the cross-entropy over cosines
-NARROW, WIDE, WIDE_SHARE = 0.5, 2.0, 0.3  # patches: how far from the true place a patch counts, and how much the wide part
+# patches: how far from the true place a patch counts, and how much the wide part
+NARROW, WIDE, WIDE_SHARE = (
+    0.5,
+    2.0,
+    0.3,
+)
 MOTION_WEIGHT = 0.5
 
 
@@ -39,19 +47,15 @@ class TrueClips(Clips):
         Returns:
             pictures (batch, steps, 2, 3, height, width) float, 0 to 1.
             owner (batch, steps, 2, height, width): the layer that each pixel shows.
-            poses (batch, steps, 2, layers, 2, 3): pixels of a layer's picture to pixels of the frame.
+            poses (batch, steps, 2, layers, 2, 3): pixels of a layer's picture to pixels of the
+                frame.
             thing (batch, layers): 0 for what is still in the world.
         """
         drawn = []
         for _ in range(batch):
             scene = self.pool[self.below(len(self.pool))]
             frames, owner, poses, thing = scene
-            apart = 0 if mode == "frame" else 1 + self.below(3 if mode == "pair" else max(1, min(3, 15 // (2 * steps - 1))))
-            if mode == "clip":
-                first = self.below(16 - apart * (2 * steps - 1))
-                numbers = [first + 2 * apart * s for s in range(steps)]
-            else:
-                numbers = torch.randperm(16 - apart, generator=self.generator, device=self.device)[:steps].tolist()
+            numbers, apart = self.moments(steps, mode)
             own_window = mode != "clip" and self.below(2)
             smallest, mirrored = self.number(0.4, 1), self.below(2)
             window = self.window(scene, height, width, smallest)
@@ -59,10 +63,28 @@ class TrueClips(Clips):
             for number in numbers:
                 if own_window:
                     window = self.window(scene, height, width, max(smallest, 0.5))
-                clip.append(self.step(scene, (number, number + apart), window, height, width, mirrored))
+                clip.append(
+                    self.step(scene, (number, number + apart), window, height, width, mirrored)
+                )
             pictures, owners, placed = (torch.stack(part) for part in zip(*clip, strict=True))
             drawn.append((self.light(pictures), owners, placed, thing))
         return [torch.stack(part) for part in zip(*drawn, strict=True)]
+
+    def moments(self, steps, mode):
+        """The first frame of each step, of the 16 of a scene, and how far apart a step's two frames
+        are.
+        """
+        apart = (
+            0
+            if mode == "frame"
+            else 1 + self.below(3 if mode == "pair" else max(1, min(3, 15 // (2 * steps - 1))))
+        )
+        if mode == "clip":
+            first = self.below(16 - apart * (2 * steps - 1))
+            return [first + 2 * apart * s for s in range(steps)], apart
+        return torch.randperm(16 - apart, generator=self.generator, device=self.device)[
+            :steps
+        ].tolist(), apart
 
     def step(self, scene, numbers, window, height, width, mirrored):
         """Two frames of a scene seen through a window, with their owners and poses."""
@@ -70,31 +92,55 @@ class TrueClips(Clips):
         top, left, rows, columns = window
         inside = slice(top, top + rows), slice(left, left + columns)
         pictures = torch.stack([frames[n][:, *inside] for n in numbers]).float() / 255
-        pictures = F.interpolate(pictures, (height, width), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
-        owners = F.interpolate(torch.stack([owner[n][inside] for n in numbers])[None].float(), (height, width), mode="nearest-exact")[0]
+        pictures = F.interpolate(
+            pictures, (height, width), mode="bilinear", align_corners=False, antialias=True
+        ).clamp(0, 1)
+        owners = F.interpolate(
+            torch.stack([owner[n][inside] for n in numbers])[None].float(),
+            (height, width),
+            mode="nearest-exact",
+        )[0]
         x, y = width / columns, height / rows
         view = pose(-left * x, -top * y, 0, x, y)
         if mirrored:
             pictures, owners = pictures.flip(-1), owners.flip(-1)
             view = compose(pose(width, 0, 0, -1, 1), view)
-        return pictures, owners.long(), compose(view.to(poses), torch.stack([poses[n] for n in numbers]))
+        return (
+            pictures,
+            owners.long(),
+            compose(view.to(poses), torch.stack([poses[n] for n in numbers])),
+        )
 
     def light(self, pictures):
-        """Other colours for the whole clip, a little more or less light in each step, grain, and sometimes blur."""
-        channels = torch.eye(3, device=self.device) + self.number(0, 0.15) * torch.randn(3, 3, generator=self.generator, device=self.device)
-        mixed = torch.einsum("sfchw,dc->sfdhw", pictures, channels / channels.sum(1, keepdim=True).clamp_min(0.5))
-        gain = uniform(self.generator, 0.85, 1.15, len(pictures), 1, 1, 1, 1, device=self.device) * self.number(0.7, 1.2)
+        """Other colours for the whole clip, a little more or less light in each step, grain, and
+        sometimes blur.
+        """
+        channels = torch.eye(3, device=self.device) + self.number(0, 0.15) * torch.randn(
+            3, 3, generator=self.generator, device=self.device
+        )
+        mixed = torch.einsum(
+            "sfchw,dc->sfdhw", pictures, channels / channels.sum(1, keepdim=True).clamp_min(0.5)
+        )
+        gain = uniform(
+            self.generator, 0.85, 1.15, len(pictures), 1, 1, 1, 1, device=self.device
+        ) * self.number(0.7, 1.2)
         mixed = mixed.clamp(0, 1) ** self.number(0.7, 1.4) * gain
         if self.below(4) == 0:
-            small = F.interpolate(mixed.flatten(0, 1), scale_factor=0.5, mode="bilinear", antialias=True)
+            small = F.interpolate(
+                mixed.flatten(0, 1), scale_factor=0.5, mode="bilinear", antialias=True
+            )
             mixed = F.interpolate(small, mixed.shape[-2:], mode="bilinear").view(mixed.shape)
-        grain = self.number(0, 0.03) * torch.randn(mixed.shape, generator=self.generator, device=self.device)
+        grain = self.number(0, 0.03) * torch.randn(
+            mixed.shape, generator=self.generator, device=self.device
+        )
         return (mixed + grain).clamp(0, 1)
 
 
 def patch_centres(rows, columns, device=None):
     """(rows × columns, 2) as x, y in pixels."""
-    y, x = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
+    )
     return (torch.stack([x, y], -1).flatten(0, 1) + 0.5) * PATCH
 
 
@@ -113,9 +159,12 @@ def matches(owner, poses, other):
     Args:
         owner, poses: of `TrueClips.draw_true`.  other: (steps,) which step each step looks into.
     Returns:
-        target (batch × steps, patches, patches): for each patch, how much each patch of the other step is its match, rows
-        adding up to one, or all zero where the point is hidden or mixed there; layer (batch × steps, patches);
-        flow (batch × steps, patches, 2): motion of the patch's point between the two frames, in patches.
+        target (batch × steps, patches, patches): for each patch, how much each patch of the other
+            step is its match, rows
+        adding up to one, or all zero where the point is hidden or mixed there; layer (batch ×
+        steps, patches);
+        flow (batch × steps, patches, 2): motion of the patch's point between the two frames, in
+            patches.
     """
     rows, columns = (n // PATCH for n in owner.shape[-2:])
     centres = patch_centres(rows, columns, owner.device)
@@ -125,13 +174,20 @@ def matches(owner, poses, other):
     layer = look_up(first, every)  # (batch × steps, patches)
     pure = layer == look_up(second, every)
     here = torch.arange(len(first), device=owner.device)[:, None]
-    before, after = flat(poses)[here, 0, layer], flat(poses)[here, 1, layer]  # (batch × steps, patches, 2, 3)
+    # (batch × steps, patches, 2, 3)
+    before, after = (
+        flat(poses)[here, 0, layer],
+        flat(poses)[here, 1, layer],
+    )
     on_layer = transform(invert(before), every)
     flow = (transform(after, on_layer) - every) / PATCH
-    there = transform(flat(poses[:, other])[here, 0, layer], on_layer)  # in the first frame of the other step
+    # in the first frame of the other step
+    there = transform(flat(poses[:, other])[here, 0, layer], on_layer)
     seen = pure & (look_up(flat(owner[:, other])[:, 0], there) == layer)
     other_layer = look_up(flat(owner[:, other])[:, 0], every)
-    distance = torch.cdist(there / PATCH, every / PATCH).masked_fill(layer.unsqueeze(2) != other_layer.unsqueeze(1), 1e4)
+    distance = torch.cdist(there / PATCH, every / PATCH).masked_fill(
+        layer.unsqueeze(2) != other_layer.unsqueeze(1), 1e4
+    )
     target = 0
     for reach, share in ((NARROW, 1 - WIDE_SHARE), (WIDE, WIDE_SHARE)):
         near = torch.exp(-((distance / reach) ** 2) / 2)
@@ -143,7 +199,8 @@ class Correspondence(Stage):
     def build(self, start):
         self.model = load_model(Path(start), torch.float32).to(self.device)
         self.model.encoder.requires_grad_(True)
-        self.readout = nn.Linear(self.model.config.hidden_size, 3).to(self.device)  # moves or not; flow in x, y
+        # moves or not; flow in x, y
+        self.readout = nn.Linear(self.model.config.hidden_size, 3).to(self.device)
 
     def update(self, supply):
         """One step; returns the losses."""
@@ -163,23 +220,47 @@ class Correspondence(Stage):
             pick = lambda t: t.gather(1, everywhere.unsqueeze(-1).expand(-1, -1, t.shape[-1]))
             target = pick(target).gather(2, everywhere.unsqueeze(1).expand(-1, places.shape[1], -1))
             layer, flow = layer.gather(1, everywhere), pick(flow)
-        x = self.encode(normalised(pictures), mode, places)  # (batch, steps, patches or k, channels)
-        found = target.sum(-1) > 0.3  # (batch × steps, patches): at least the wide part of the match is there
+        # (batch, steps, patches or k, channels)
+        x = self.encode(normalised(pictures), mode, places)
+        match, motion, losses = self.truth(x, other, target, layer, flow, thing, mode)
+        self.descend(match + motion)
+        return losses
+
+    def truth(self, x, other, target, layer, flow, thing, mode):
+        """What the features (batch, steps, patches, channels) miss of `matches`: losses of matching
+        and motion, and {name: part}.
+        """
+        steps = x.shape[1]
+        # (batch × steps, patches): at least the wide part of the match is there
+        found = target.sum(-1) > 0.3
         target = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
         alike = F.normalize(x, dim=-1)
-        logits = alike.flatten(0, 1) @ alike[:, other].flatten(0, 1).transpose(1, 2) / TEMPERATURE  # (…, patches, patches)
-        loss = -(target * logits.log_softmax(-1)).sum(-1)[found].mean()
-        right = (target.gather(2, logits.argmax(-1, keepdim=True))[..., 0][found] > 0.05).float().mean()
-        losses = {"match": loss.item(), "right": right.item()}
+        # (…, patches, patches)
+        logits = alike.flatten(0, 1) @ alike[:, other].flatten(0, 1).transpose(1, 2) / TEMPERATURE
+        if len(x) > 1:  # a match is no patch of another clip either
+            logits = torch.cat(
+                [
+                    logits,
+                    alike.flatten(0, 1)
+                    @ alike.roll(1, 0).flatten(0, 1).transpose(1, 2)
+                    / TEMPERATURE,
+                ],
+                -1,
+            )
+        likely = logits.log_softmax(-1)[..., : target.shape[-1]]
+        match, motion = -(target * likely).sum(-1)[found].mean(), 0
+        right = (
+            (target.gather(2, likely.argmax(-1, keepdim=True))[..., 0][found] > 0.05).float().mean()
+        )
+        losses = {"match": match.item(), "right": right.item()}
         if mode != "frame":
             moves = (thing > 0).repeat_interleave(steps, 0).gather(1, layer)
             read = self.readout(x.flatten(0, 1))
             moving = F.binary_cross_entropy_with_logits(read[..., 0], moves.float())
             shift = F.smooth_l1_loss(read[..., 1:], flow.clamp(-2, 2))
-            loss = loss + MOTION_WEIGHT * (moving + 2 * shift)
+            motion = MOTION_WEIGHT * (moving + 2 * shift)
             losses |= {"moving": moving.item(), "shift": shift.item()}
-        self.descend(loss)
-        return losses
+        return match, motion, losses
 
     def encode(self, pixels, mode, places):
         """Pixels (batch, steps, 2, 3, height, width) to features (batch, steps, patches, channels).
@@ -189,15 +270,25 @@ class Correspondence(Stage):
         batch, steps = pixels.shape[:2]
         with self.autocast():
             if mode != "clip":  # each step by itself
-                return encode_tokens(self.model, pixels.flatten(0, 1)).float().unflatten(0, (batch, steps))
+                return (
+                    encode_tokens(self.model, pixels.flatten(0, 1))
+                    .float()
+                    .unflatten(0, (batch, steps))
+                )
             visible = None
             if places is not None:
                 patches = pixels.shape[-1] * pixels.shape[-2] // PATCH**2
-                visible = (torch.arange(steps, device=self.device)[:, None] * patches + places[:, None]).flatten(1)
-            return encode_tokens(self.model, pixels.flatten(1, 2), visible).float().unflatten(1, (steps, -1))
+                visible = (
+                    torch.arange(steps, device=self.device)[:, None] * patches + places[:, None]
+                ).flatten(1)
+            return (
+                encode_tokens(self.model, pixels.flatten(1, 2), visible)
+                .float()
+                .unflatten(1, (steps, -1))
+            )
 
     def kept_places(self, batch, rows, columns):
-        """(batch, k) sorted numbers of the places outside a random block of 30 to 70 % of the area."""
+        """(batch, k) sorted places outside a random block of 30 to 70 % of the area."""
         share = 0.3 + 0.4 * torch.rand((), generator=self.generator).item()
         hidden = torch.stack([self.rectangle(rows, columns, share) for _ in range(batch)])
         return torch.nonzero(~hidden.flatten(1))[:, 1].view(batch, -1)

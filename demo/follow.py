@@ -2,12 +2,13 @@
 
     python -m demo.follow --start vjepa2-demo --out runs/follow       # again: resumes
     python -m demo.follow --start vjepa2-demo --out runs/follow --export demo/track-head
-    python -m demo.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem      # measure a part
+    python -m demo.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem  # a part
 
-Scenes are rendered and encoded once, and used many times: other frames, other points. In each step one clip of 12 of a scene's
-24 frames, in either direction, and 64 points of one of them, half on what moves. The losses are those of Chrono (Kim et
-al. 2025): 0.05 × Huber (4 pixels of 256) on visible points, and cross-entropies of "occluded" and of "more than 6 pixels
-wrong". To them comes the cross-entropy of the cost volume over all cells: Huber's gradient does not reach beyond the disc
+Scenes are rendered and encoded once, and used many times: other frames, other points. In each step
+one clip of 12 of a scene's 24 frames, in either direction, and 64 points of one of them, half on
+what moves. The losses are those of Chrono (Kim et al. 2025): 0.05 × Huber (4 pixels of 256) on
+visible points, and cross-entropies of "occluded" and of "more than 6 pixels wrong". To them comes
+the cross-entropy of the cost volume over all cells: Huber's gradient does not reach beyond the disc
 of the soft-argmax, and half an hour on a CPU is short.
 """
 
@@ -18,13 +19,20 @@ from tqdm import tqdm
 from demo.scenes import PHOTOS, Layer, composite, follow, photographs, random_scenes, textures
 from demo.training import Stage, train
 from vjepa_utils.encoders.load import load_encoder
-from vjepa_utils.tracking.head import PARTS, TrackHead
+from vjepa_utils.tracking.head import TrackHead
 from vjepa_utils.tracking.points import RASTER, TEMPERATURE, match, sample
 
-SIDE, LENGTH, FRAMES, POINTS = 256, 24, 12, 64  # pixels; frames of a scene; of a clip; points of a clip
+# pixels; frames of a scene; of a clip; points of a clip
+SIDE, LENGTH, FRAMES, POINTS = (
+    256,
+    24,
+    12,
+    64,
+)
 SCENES, FRESH = 96, 8  # in the pool; one is replaced in every 8th call of `renew`
 HUBER, CELLS = 0.05, 0.5  # weights of the losses
 LAYER, CONTEXT = None, "frame"  # of the features
+PARTS = "upsampling", "stem"  # layers over time brought nothing on features of single frames
 
 
 class EncodedScenes:
@@ -34,16 +42,25 @@ class EncodedScenes:
         self.generator = torch.Generator().manual_seed(seed)
         self.encoder = load_encoder(encoder, device, torch.float32)
         self.bank = textures(600, torch.Generator().manual_seed(seed), photographs(tuple(PHOTOS)))
-        self.pool = [self.render() for _ in tqdm(range(scenes), desc="rendering and encoding scenes")]
+        self.pool = [
+            self.render() for _ in tqdm(range(scenes), desc="rendering and encoding scenes")
+        ]
         self.calls = 0
 
     def render(self):
-        """Pixels uint8 (24, 3, 256, 256); features (24, rows, columns, channels); owner (24, 256, 256); layers without pictures."""
+        """Pixels uint8 (24, 3, 256, 256); features (24, rows, columns, channels); owner (24, 256,
+        256); layers without pictures.
+        """
         layers, light = random_scenes(1, LENGTH, SIDE, SIDE, self.generator, self.bank)
         pictures, owner = composite(layers, SIDE, SIDE, light)
         frames = (pictures[0] * 255).round().to(torch.uint8)
         features = self.encoder.encode(frames.permute(0, 2, 3, 1), CONTEXT, SIDE, LAYER)
-        return frames, features.values.half(), owner[0], [Layer(None, layer.poses, layer.thing) for layer in layers]
+        return (
+            frames,
+            features.values.half(),
+            owner[0],
+            [Layer(None, layer.poses, layer.thing) for layer in layers],
+        )
 
     def renew(self, textures_too):
         self.calls += 1
@@ -54,23 +71,34 @@ class EncodedScenes:
         return int(torch.randint(n, (), generator=self.generator))
 
     def draw(self):
-        """A clip: pixels (12, 3, 256, 256) 0 to 1, features (12, rows, columns, channels), the frame of the queries, and for 64
-        points their tracks (64, 12, 2) in pixels and where these are visible (64, 12)."""
+        """A clip: pixels (12, 3, 256, 256) 0 to 1, features (12, rows, columns, channels), the
+        frame of the queries, and for 64 points their tracks (64, 12, 2) in pixels and where these
+        are visible (64, 12)."""
         frames, values, owner, layers = self.pool[self.below(len(self.pool))]
         stride = 1 + self.below((LENGTH - 1) // (FRAMES - 1))
         chosen = torch.arange(FRAMES) * stride + self.below(LENGTH - stride * (FRAMES - 1))
         if self.below(2):
             chosen = chosen.flip(0)
         frame = self.below(FRAMES)
-        moves = torch.stack([layer.thing[0] for layer in layers])[owner[chosen[frame]].long()] > 0  # (256, 256)
+        # (256, 256)
+        moves = torch.stack([layer.thing[0] for layer in layers])[owner[chosen[frame]].long()] > 0
         places = [torch.nonzero(moves), torch.nonzero(torch.ones_like(moves))]
-        places = [p[torch.randint(len(p), (POINTS // 2,), generator=self.generator)] for p in places if len(p)]
-        starts = torch.cat(places).flip(1) + torch.rand(POINTS // 2 * len(places), 2, generator=self.generator) * 0.98 + 0.01
+        places = [
+            p[torch.randint(len(p), (POINTS // 2,), generator=self.generator)]
+            for p in places
+            if len(p)
+        ]
+        starts = (
+            torch.cat(places).flip(1)
+            + torch.rand(POINTS // 2 * len(places), 2, generator=self.generator) * 0.98
+            + 0.01
+        )
         starts = torch.cat([torch.full((len(starts), 1), frame), starts], 1)[None]  # (1, points, 3)
         layers = [Layer(None, layer.poses[:, chosen], layer.thing) for layer in layers]
         tracks, visible, _ = follow(layers, owner[chosen][None], starts)
         pixels = frames[chosen].float() / 255
-        gain = 1 + 0.15 * torch.randn(1, 3, 1, 1, generator=self.generator)  # the stem shall not lean on one light
+        # the stem shall not lean on one light
+        gain = 1 + 0.15 * torch.randn(1, 3, 1, 1, generator=self.generator)
         return (pixels * gain).clamp(0, 1), values[chosen].float(), frame, tracks[0], visible[0]
 
 
@@ -81,7 +109,14 @@ class Following(Stage):
     def build(self, start):
         encoder = load_encoder(start, self.device, torch.float32)
         parts = [part for part in PARTS if part not in self.without]
-        config = {"encoder": encoder.name, "channels": encoder.channels, "layer": LAYER, "context": CONTEXT, "size": SIDE, "parts": parts}
+        config = {
+            "encoder": encoder.name,
+            "channels": encoder.channels,
+            "layer": LAYER,
+            "context": CONTEXT,
+            "size": SIDE,
+            "parts": parts,
+        }
         self.head = TrackHead(config).to(self.device)
 
     def update(self, supply):
@@ -91,11 +126,18 @@ class Following(Stage):
         rows, columns = maps.shape[1:3]
         cells = torch.tensor([columns, rows])
         others = torch.arange(FRAMES)[torch.arange(FRAMES) != frame]
-        truth, visible = tracks[:, others] / SIDE * cells, visible[:, others]  # (points, 11, 2) in cells, (points, 11)
-        found, evidence, cosine = match(maps, frame, tracks[:, frame] / SIDE * cells, others, RASTER / cells)
+        # (points, 11, 2) in cells, (points, 11)
+        truth, visible = (
+            tracks[:, others] / SIDE * cells,
+            visible[:, others],
+        )
+        found, evidence, cosine = match(
+            maps, frame, tracks[:, frame] / SIDE * cells, others, RASTER / cells
+        )
         error = (found - truth) * RASTER / cells
         far = error.detach().norm(dim=-1) > 6
-        likely = (TEMPERATURE * cosine).log_softmax(-1).unflatten(-1, (rows, columns))[visible]  # (visible, rows, columns)
+        # (visible, rows, columns)
+        likely = (TEMPERATURE * cosine).log_softmax(-1).unflatten(-1, (rows, columns))[visible]
         cell = -sample(likely.unsqueeze(-1), truth[visible]).mean()
         place = F.huber_loss(error[visible], torch.zeros_like(error[visible]), delta=4)
         occluded, wrong = self.head.doubts(evidence).unbind(-1)
@@ -103,7 +145,12 @@ class Following(Stage):
         judged = judged + F.binary_cross_entropy_with_logits(wrong[visible], far[visible].float())
         self.descend(HUBER * place + CELLS * cell + judged)
         near = 1 - far[visible].float().mean()
-        return {"cell": cell.item(), "place": place.item(), "judged": judged.item(), "within 6": near.item()}
+        return {
+            "cell": cell.item(),
+            "place": place.item(),
+            "judged": judged.item(),
+            "within 6": near.item(),
+        }
 
     def export(self, folder):
         self.head.save(folder)

@@ -1,9 +1,10 @@
 """Rendered motions: clips whose class is in the motion and in nothing else.
 
-Two objects before a backdrop. Their place, turn, size and gap and the camera's view each have a range. In a clip
-one of these sweeps through its range, upwards or downwards, and that is its class; all others are drawn from their
-ranges and held. So a frame drawn from a clip at random has the same distribution in every class: it says nothing of
-the class. Played backwards, a clip is one of class `BACKWARDS[name]`.
+Two objects before a backdrop. Their place, turn, size and gap and the camera's view each have a
+range. In a clip one of these sweeps through its range, upwards or downwards, and that is its class;
+all others are drawn from their ranges and held. So a frame drawn from a clip at random has the same
+distribution in every class: it says nothing of the class. Played backwards, a clip is one of class
+`BACKWARDS[name]`.
 
     python -m demo.motions --out motions --clips 20      # 20 clips of each class, a folder for each
 """
@@ -30,21 +31,49 @@ from demo.scenes import (
 from vjepa_utils.drawing import write_film
 
 SWEEPS = {  # class: what sweeps through its range, and which way
-    "left": ("x", -1), "right": ("x", 1), "up": ("y", -1), "down": ("y", 1), "clockwise": ("turn", 1), "counter-clockwise": ("turn", -1),
-    "nearing": ("size", 1), "receding": ("size", -1), "parting": ("gap", 1), "meeting": ("gap", -1),
-    "passing behind": ("crossing", 1), "camera moving": ("view", 1),
-}  # fmt: skip
-PAIRS = [("left", "right"), ("up", "down"), ("clockwise", "counter-clockwise"), ("nearing", "receding"), ("parting", "meeting")]
-BACKWARDS = {name: name for name in SWEEPS} | {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
-PLACE, VIEW, GAP, OBJECT = 0.25, 0.25, 0.7, 0.6  # shares of the picture's side: half ranges of place and view, widest gap, object
+    "left": ("x", -1),
+    "right": ("x", 1),
+    "up": ("y", -1),
+    "down": ("y", 1),
+    "clockwise": ("turn", 1),
+    "counter-clockwise": ("turn", -1),
+    "nearing": ("size", 1),
+    "receding": ("size", -1),
+    "parting": ("gap", 1),
+    "meeting": ("gap", -1),
+    "passing behind": ("crossing", 1),
+    "camera moving": ("view", 1),
+}
+PAIRS = [
+    ("left", "right"),
+    ("up", "down"),
+    ("clockwise", "counter-clockwise"),
+    ("nearing", "receding"),
+    ("parting", "meeting"),
+]
+BACKWARDS = {name: name for name in SWEEPS} | {
+    a: b for pair in PAIRS for a, b in (pair, pair[::-1])
+}
+# shares of the picture's side: half ranges of place and view, widest gap, object
+PLACE, VIEW, GAP, OBJECT = (
+    0.25,
+    0.25,
+    0.7,
+    0.6,
+)
 TURN, SIZE = 1.8, 0.4  # half ranges: radians, and logarithm of the scale
 
 
 def motion(name, generator, bank, frames=8, side=128):
-    """One clip of a class in `SWEEPS`: uint8 (frames, side, side, 3), and masks uint8 (frames, side, side), 1 and 2 for the objects."""
+    """One clip of a class in `SWEEPS`: uint8 (frames, side, side, 3), and masks uint8 (frames,
+    side, side), 1 and 2 for the objects.
+    """
     draw = lambda low, high, *shape: uniform(generator, low, high, *shape)
-    sweep = 2 * (torch.arange(frames) + draw(0, 1, ())) / frames - 1  # uniform from -1 to 1 at a random frame, as what is held
-    held = {what: draw(-1, 1, ()).expand(frames) for what in ("x", "y", "turn", "size", "gap", "view")}
+    # uniform from -1 to 1 at a random frame, as what is held
+    sweep = 2 * (torch.arange(frames) + draw(0, 1, ())) / frames - 1
+    held = {
+        what: draw(-1, 1, ()).expand(frames) for what in ("x", "y", "turn", "size", "gap", "view")
+    }
     what, way = SWEEPS[name]
     swept = {"gap": (1 + way * sweep) / 2, "crossing": sweep}.get(what, way * sweep)
     at = held | {"gap" if what == "crossing" else what: swept}
@@ -64,14 +93,20 @@ def motion(name, generator, bank, frames=8, side=128):
         x = side / 2 + PLACE * side * at["x"] + pan[0] + apart * heading.cos()
         y = side / 2 + PLACE * side * at["y"] + pan[1] + apart * heading.sin()
         turn, scale = draw(0, 6.28, ()) + TURN * at["turn"], (SIZE * at["size"]).exp()
-        layers.append(Layer(picture, pose(x, y, turn, scale, centre=(size / 2, size / 2))[None], zeros + number))
+        layers.append(
+            Layer(
+                picture, pose(x, y, turn, scale, centre=(size / 2, size / 2))[None], zeros + number
+            )
+        )
     pictures, owner = composite(layers, side, side)
     clip = (pictures[0] * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     return clip.numpy(), masks_of(layers, owner)[0].numpy()
 
 
 def motions(count, seed=0, names=tuple(SWEEPS), frames=8, side=128):
-    """`count` clips of each class, seeded, with textures that no training used: yields name, clip and masks as in `motion`."""
+    """`count` clips of each class, seeded, with textures that no training used: yields name, clip
+    and masks as in `motion`.
+    """
     generator = torch.Generator().manual_seed(seed)
     bank = textures(100, generator, photographs(tuple(HELD_OUT_PHOTOS)))
     for _ in range(count):
@@ -82,11 +117,15 @@ def motions(count, seed=0, names=tuple(SWEEPS), frames=8, side=128):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Render motions, a folder of clips for each class")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--clips", type=int, default=20, help="of each class (default: %(default)s)")
+    parser.add_argument(
+        "--clips", type=int, default=20, help="of each class (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     for name in SWEEPS:
         (arguments.out / name).mkdir(parents=True, exist_ok=True)
     clips = motions(arguments.clips, arguments.seed)
-    for number, (name, clip, _) in enumerate(tqdm(clips, total=arguments.clips * len(SWEEPS), desc="rendering")):
+    for number, (name, clip, _) in enumerate(
+        tqdm(clips, total=arguments.clips * len(SWEEPS), desc="rendering")
+    ):
         write_film(clip, arguments.out / name / f"{number // len(SWEEPS):03}.mp4", rate=24)

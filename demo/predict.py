@@ -1,30 +1,57 @@
-"""Train the demo encoder's predictor: the last stage of the recipe.
+"""Train the demo encoder's predictor on the frozen encoder: the last stage of the recipe.
 
-    python -m demo.predict --start runs/correspond/model --out runs/predict       # again: resumes
-    python -m demo.predict --start runs/correspond/model --out runs/predict --export demo/vjepa2-demo
+    python -m demo.predict --start runs/teach/model --out runs/predict --targets runs/targets \\
+        --teacher ../shared/teacher --photos ../shared/photos \\
+        --clips ../shared/train_clips     # again: resumes
+    python -m demo.predict --start runs/teach/model --out runs/predict --export demo/vjepa2-demo
 
-The encoder's last blocks, which serve the cross-entropy of the stage before rather than the features, are left off. Then
-V-JEPA 2's objective with the encoder held still: from what it makes of the visible tokens alone, the predictor says
-what it makes of the whole clip at the hidden tokens; L1 on layer-normalised features (Assran et al. 2025). To the two
-masks of pretraining come those that `vjepa_utils.recovery.masks` has besides: random tokens and places, a centred block, a
-moving window, the future.
+V-JEPA 2's objective: from what the encoder makes of the visible tokens alone, the predictor says
+what it makes of the whole clip at the hidden tokens; L1 on layer-normalised features (Assran et
+al. 2025). To the two masks of pretraining come those that `vjepa_utils.recovery.masks` has besides:
+random tokens and places, a centred block, a moving window, the future. Most tokens of most clips
+stand still, and for these copying what the same place shows at another time is hard to beat; so
+hidden tokens weigh the more, the less their target is what their place shows on average. Clips are
+rendered scenes, moving photographs with things that move over them (`demo/lessons.py`), and film.
 """
 
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from demo.training import PATCH, Clips, Stage, normalised, train
+from demo.teach import FOLDERS, supply
+from demo.training import PATCH, Stage, normalised, train
 from vjepa_utils.encoders.checkpoints import load_model
 from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.recovery import masks
 
-SHAPES = [(8, 128, 128), (8, 192, 192), (16, 128, 128), (8, 160, 288), (8, 256, 144), (4, 256, 256), (16, 160, 160), (2, 256, 256)]
-BLOCKS = 9  # that are kept: later ones know less of what things are and more of where
+SHAPES = [
+    (8, 128, 128),
+    (8, 192, 192),
+    (16, 128, 128),
+    (8, 160, 288),
+    (8, 256, 144),
+    (4, 256, 256),
+    (16, 160, 160),
+    (8, 160, 160),
+]
+KINDS = ["scenes", "scenes", "photos", "photos", "film"]
 TOKENS = 2048  # per step
 MASKS = 2  # for each batch of clips: the whole clips are encoded once
+CHANGE = 4.0  # extra weight of a token whose target has nothing of its place's mean
+
+
+def changes(target, steps):
+    """Weights (batch, tokens) of mean 1: how little a token is what its place shows on average.
+
+    Args:
+        target: (batch, tokens, channels), layer-normalised, of `steps` steps.
+    Returns:
+        1 + CHANGE × (1 - cosine with the mean over steps), divided by the mean.
+    """
+    x = target.unflatten(1, (steps, -1))  # (batch, steps, places, channels)
+    weight = 1 + CHANGE * (1 - F.cosine_similarity(x, x.mean(1, keepdim=True), dim=-1)).flatten(1)
+    return weight / weight.mean()
 
 
 class Prediction(Stage):
@@ -32,34 +59,39 @@ class Prediction(Stage):
 
     def build(self, start):
         self.model = load_model(Path(start), torch.float32).to(self.device)
-        encoder = self.model.encoder
-        self.model.config.num_hidden_layers = min(BLOCKS, len(encoder.layer))
-        encoder.layer = encoder.layer[:BLOCKS]
-        nn.init.ones_(encoder.layernorm.weight)  # it was trained for the block that is now left off
-        nn.init.zeros_(encoder.layernorm.bias)
         self.model.predictor.requires_grad_(True)
+
+    def draw(self, supply, frames, height, width):
+        """Clips of one kind: (batch, frames, 3, height, width), 0 to 1."""
+        batch = max(1, TOKENS // (frames // 2 * (height // PATCH) * (width // PATCH)))
+        kind = KINDS[self.below(len(KINDS))]
+        if kind == "scenes":
+            return supply.draw(batch, frames, height, width)
+        film = kind == "film" and bool(supply.films)
+        return supply.draw_real(batch, frames // 2, height, width, "clip", film)[0].flatten(1, 2)
 
     def update(self, supply):
         """One step; returns the losses."""
         frames, height, width = SHAPES[self.below(len(SHAPES))]
         grid = frames // 2, height // PATCH, width // PATCH
-        tokens = grid[0] * grid[1] * grid[2]
-        pixels = normalised(supply.draw(max(1, TOKENS // tokens), frames, height, width))
+        pixels = normalised(self.draw(supply, frames, height, width))
         loss = 0
         with self.autocast():
             with torch.no_grad():
                 target = encode_tokens(self.model, pixels).float()
                 target = F.layer_norm(target, target.shape[-1:])  # (batch, tokens, channels)
+                weight = changes(target, grid[0])  # (batch, tokens)
             for _ in range(MASKS):
                 mask = torch.from_numpy(self.mask(grid)).flatten().to(self.device)  # (tokens,)
                 visible, hidden = (torch.nonzero(m).T for m in (~mask, mask))  # (1, n)
                 with torch.no_grad():
                     context = encode_tokens(self.model, pixels, visible)
                 predicted = predict_tokens(self.model, context, visible, hidden, grid)
-                loss = loss + F.l1_loss(predicted.float(), target[:, mask]) / MASKS
-        alike = F.cosine_similarity(predicted.float(), target[:, mask], dim=-1).mean()
+                miss = (predicted.float() - target[:, mask]).abs().mean(-1)  # (batch, hidden)
+                loss = loss + (weight[:, mask] * miss).mean() / MASKS
+        similar = F.cosine_similarity(predicted.float(), target[:, mask], dim=-1).mean()
         self.descend(loss)
-        return {"loss": loss.item(), "cosine": alike.item()}
+        return {"loss": loss.item(), "cosine": similar.item()}
 
     def mask(self, grid):
         """Half of the masks are those of pretraining."""
@@ -71,8 +103,12 @@ class Prediction(Stage):
             return masks.future(grid, self.below(grid[0] - 1))
         if kind == 8:
             return masks.window(grid, min(share, 0.6))
-        return (masks.tokens if kind == 9 else masks.tubes)(grid, share, seed) if kind < 11 else masks.block(grid, share)
+        return (
+            (masks.tokens if kind == 9 else masks.tubes)(grid, share, seed)
+            if kind < 11
+            else masks.block(grid, share)
+        )
 
 
 if __name__ == "__main__":
-    train(Prediction, Clips, "training the predictor", steps=1400)
+    train(Prediction, supply, "training the predictor", steps=1400, folders=FOLDERS)

@@ -1,9 +1,10 @@
 """Rendered scenes with exact ground truth: layers with texture, shape and smooth motion.
 
-A scene is a stack of layers, back to front. Each is a picture with transparency and, for every frame,
-an affine pose that places it; so which layer is seen where, and where each point goes, is known
-exactly. `random_scenes` makes endless varied clips for training and measuring, `demo/clips.py` the
-two clips in `videos/` by hand. Everything is torch, batched over scenes, and runs on a GPU too.
+A scene is a stack of layers, back to front. Each is a picture with transparency and, for every
+frame, an affine pose that places it; so which layer is seen where, and where each point goes, is
+known exactly. `random_scenes` makes endless varied clips for training and measuring,
+`demo/clips.py` the two clips in `videos/` by hand. Everything is torch, batched over scenes, and
+runs on a GPU too.
 
     python -m demo.scenes --sheet sheet.png     # 16 random scenes to look at
 """
@@ -16,8 +17,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-PHOTOS = ["astronaut", "brick", "camera", "cat", "china", "coffee", "coins", "grass", "hubble_deep_field",
-          "immunohistochemistry", "moon", "rocket"]
+PHOTOS = [
+    "astronaut",
+    "brick",
+    "camera",
+    "cat",
+    "china",
+    "coffee",
+    "coins",
+    "grass",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "moon",
+    "rocket",
+]
 HELD_OUT_PHOTOS = ["flower", "gravel", "motorcycle", "retina"]  # never in training; for measuring
 
 
@@ -50,19 +63,28 @@ def transform(poses, points):
 
 def compose(outer, inner):
     """The affine map that applies `inner`, then `outer`; both (..., 2, 3)."""
-    return torch.cat([outer[..., :2] @ inner[..., :2], outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], -1)
+    return torch.cat(
+        [outer[..., :2] @ inner[..., :2], outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], -1
+    )
 
 
 def pose(x, y, turn=0.0, scale_x=1.0, scale_y=None, centre=(0.0, 0.0)):
-    """Affine map that scales and turns (radians, clockwise on screen) about `centre`, then moves it to (x, y).
+    """Affine map that scales and turns (radians, clockwise on screen) about `centre`, then moves it
+    to (x, y).
 
     Arguments are tensors of one shape, or numbers; returns (..., 2, 3).
     """
     scale_y = scale_x if scale_y is None else scale_y
-    x, y, turn, sx, sy = torch.broadcast_tensors(*(torch.as_tensor(v, dtype=torch.float32) for v in (x, y, turn, scale_x, scale_y)))
+    x, y, turn, sx, sy = torch.broadcast_tensors(
+        *(torch.as_tensor(v, dtype=torch.float32) for v in (x, y, turn, scale_x, scale_y))
+    )
     cos, sin = turn.cos(), turn.sin()
-    linear = torch.stack([torch.stack([cos * sx, -sin * sy], -1), torch.stack([sin * sx, cos * sy], -1)], -2)
-    about = linear @ torch.tensor([[centre[0]], [centre[1]]], dtype=torch.float32, device=linear.device)
+    linear = torch.stack(
+        [torch.stack([cos * sx, -sin * sy], -1), torch.stack([sin * sx, cos * sy], -1)], -2
+    )
+    about = linear @ torch.tensor(
+        [[centre[0]], [centre[1]]], dtype=torch.float32, device=linear.device
+    )
     return torch.cat([linear, torch.stack([x, y], -1).unsqueeze(-1) - about], -1)
 
 
@@ -72,12 +94,17 @@ def composite(layers, height, width, light=None):
     Args:
         light: (batch, frames) brightness of each frame, 1 as painted.
     Returns:
-        frames (batch, frames, 3, height, width) float 0 to 1, and owner (batch, frames, height, width)
+        frames (batch, frames, 3, height, width) float 0 to 1, and owner (batch, frames, height,
+        width)
         uint8: number of the uppermost layer that covers at least half of the pixel.
     """
     batch, count = layers[0].poses.shape[:2]
     device = layers[0].picture.device
-    y, x = torch.meshgrid(torch.arange(height, device=device) + 0.5, torch.arange(width, device=device) + 0.5, indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device) + 0.5,
+        torch.arange(width, device=device) + 0.5,
+        indexing="ij",
+    )
     frames = torch.zeros(batch, 3, count * height, width, device=device)
     owner = torch.zeros(batch, count * height, width, dtype=torch.uint8, device=device)
     for number, layer in enumerate(layers):
@@ -85,7 +112,9 @@ def composite(layers, height, width, light=None):
         inverse = invert(layer.poses) * (2 / size)  # frame pixels to -1…1 across the picture
         inverse[..., 2] -= 1
         inverse = inverse[:, :, None, None]
-        grid = x.unsqueeze(-1) * inverse[..., 0] + y.unsqueeze(-1) * inverse[..., 1] + inverse[..., 2]
+        grid = (
+            x.unsqueeze(-1) * inverse[..., 0] + y.unsqueeze(-1) * inverse[..., 1] + inverse[..., 2]
+        )
         grid = grid.flatten(1, 2)  # (batch, frames * height, width, 2)
         padding = "reflection" if layer.backdrop else "zeros"
         drawn = F.grid_sample(layer.picture, grid, padding_mode=padding, align_corners=False)
@@ -99,7 +128,9 @@ def composite(layers, height, width, light=None):
 
 
 def masks_of(layers, owner):
-    """(batch, frames, height, width) uint8: which moving thing each pixel shows, 0 for what is still."""
+    """(batch, frames, height, width) uint8: which moving thing each pixel shows, 0 for what is
+    still.
+    """
     things = torch.stack([layer.thing for layer in layers], 1).to(owner.device)  # (batch, layers)
     return things.gather(1, owner.flatten(1).long()).view(owner.shape).to(torch.uint8)
 
@@ -109,9 +140,11 @@ def follow(layers, owner, starts):
 
     Args:
         owner: of `composite`.
-        starts: (batch, n, 3) float: frame, x, y where each point is picked, on whatever is uppermost there.
+        starts: (batch, n, 3) float: frame, x, y where each point is picked, on whatever is
+            uppermost there.
     Returns:
-        tracks (batch, n, frames, 2) as x, y; visible (batch, n, frames) bool; object (batch, n) as in `Layer.thing`.
+        tracks (batch, n, frames, 2) as x, y; visible (batch, n, frames) bool; object (batch, n) as
+        in `Layer.thing`.
     """
     batch, count, height, width = owner.shape
     every = torch.arange(batch, device=owner.device)[:, None]
@@ -122,7 +155,12 @@ def follow(layers, owner, starts):
     tracks = transform(poses[every, layer], on_layer.unsqueeze(2))  # (batch, n, frames, 2)
     x, y = tracks.floor().long().unbind(-1)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    seen = owner[every[..., None], torch.arange(count, device=owner.device), y.clamp(0, height - 1), x.clamp(0, width - 1)]
+    seen = owner[
+        every[..., None],
+        torch.arange(count, device=owner.device),
+        y.clamp(0, height - 1),
+        x.clamp(0, width - 1),
+    ]
     things = torch.stack([each.thing for each in layers], 1)
     return tracks, inside & (seen == layer.unsqueeze(-1)), things.gather(1, layer)
 
@@ -132,7 +170,9 @@ def follow(layers, owner, starts):
 
 @cache
 def photographs(names):
-    """Photographs that scikit-image and scikit-learn ship: a list of (3, h, w) float tensors, 0 to 1."""
+    """Photographs that scikit-image and scikit-learn ship: a list of (3, h, w) float tensors, 0 to
+    1.
+    """
     import skimage.data
     from sklearn.datasets import load_sample_image
 
@@ -144,18 +184,28 @@ def photographs(names):
         return getattr(skimage.data, name)()
 
     pictures = [np.atleast_3d(load(name)) for name in names]
-    return [torch.tensor(np.broadcast_to(p, (*p.shape[:2], 3)) / 255.0).permute(2, 0, 1).float() for p in pictures]
+    return [
+        torch.tensor(np.broadcast_to(p, (*p.shape[:2], 3)) / 255.0).permute(2, 0, 1).float()
+        for p in pictures
+    ]
 
 
 def noise(generator, batch, height, width, cell, octaves=3, device="cpu"):
-    """Smooth noise of zero mean and unit spread: (batch, height, width); `cell` is its coarsest scale in pixels."""
+    """Smooth noise of zero mean and unit spread: (batch, height, width); `cell` is its coarsest
+    scale in pixels.
+    """
     total = torch.zeros(batch, height, width, device=device)
     for octave in range(octaves):
         size = max(cell / 2**octave, 1.0)
         shape = (batch, 1, int(height / size) + 3, int(width / size) + 3)
         coarse = torch.randn(shape, generator=generator, device=device)
-        total += F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[:, 0] / 2**octave
-    return (total - total.mean((1, 2), keepdim=True)) / total.std((1, 2), keepdim=True).clamp_min(1e-6)
+        total += (
+            F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[:, 0]
+            / 2**octave
+        )
+    return (total - total.mean((1, 2), keepdim=True)) / total.std((1, 2), keepdim=True).clamp_min(
+        1e-6
+    )
 
 
 def uniform(generator, low, high, *shape, device="cpu"):
@@ -163,7 +213,9 @@ def uniform(generator, low, high, *shape, device="cpu"):
 
 
 def textures(count, generator, photos, size=128, device="cpu"):
-    """A bank of (count, 3, size, size) textures, 0 to 1: pieces of photographs, noise, stripes, checks, dots, plain."""
+    """A bank of (count, 3, size, size) textures, 0 to 1: pieces of photographs, noise, stripes,
+    checks, dots, plain.
+    """
     bank = torch.empty(count, 3, size, size)
     draw = lambda low, high, *shape: uniform(generator, low, high, *shape)
     y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
@@ -172,9 +224,13 @@ def textures(count, generator, photos, size=128, device="cpu"):
         if kind < 0.7:  # a piece of a photograph
             photo = photos[int(torch.randint(len(photos), (), generator=generator))]
             side = int(draw(64, min(320, *photo.shape[1:]), ()))
-            top, left = (int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:])
+            top, left = (
+                int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:]
+            )
             piece = photo[None, :, top : top + side, left : left + side]
-            bank[i] = F.interpolate(piece, (size, size), mode="bilinear", align_corners=False, antialias=True)[0]
+            bank[i] = F.interpolate(
+                piece, (size, size), mode="bilinear", align_corners=False, antialias=True
+            )[0]
             if torch.rand((), generator=generator) < 0.5:  # other colours, same structure
                 channels = torch.randperm(3, generator=generator)
                 bank[i] = bank[i][channels] * draw(0.6, 1.4, 3, 1, 1) + draw(-0.2, 0.2, 3, 1, 1)
@@ -215,10 +271,11 @@ def pick(bank, batch, size, generator, zoom=(0.5, 1.4)):
 
 
 def outlines(batch, size, generator, device="cpu"):
-    """Soft shapes of many kinds that fill their square: alpha (batch, size, size) and depth (the same), 0 to 1.
+    """Soft shapes of many kinds that fill their square: alpha (batch, size, size) and depth (the
+    same), 0 to 1.
 
-    A radius that is a random Fourier series of the angle, taken to a random power, gives blobs, petals,
-    polygon-like and elongated forms; some have a hole.
+    A radius that is a random Fourier series of the angle, taken to a random power, gives blobs,
+    petals, polygon-like and elongated forms; some have a hole.
     """
     axis = torch.linspace(-1, 1, size, device=device)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -237,7 +294,8 @@ def outlines(batch, size, generator, device="cpu"):
 
 
 def smooth_path(generator, batch, count, speed, device="cpu"):
-    """Positions over time of smooth motion that starts anywhere on a curved course: (batch, count, 2), 0 at the middle.
+    """Positions over time of smooth motion that starts anywhere on a curved course: (batch, count,
+    2), 0 at the middle.
 
     speed: (batch, 1, 1), distance per frame.
     """
@@ -247,16 +305,20 @@ def smooth_path(generator, batch, count, speed, device="cpu"):
     bend = torch.randn(batch, 1, 2, generator=generator, device=device) * speed * 0.04
     sway = torch.randn(batch, 1, 2, generator=generator, device=device) * speed * 0.8
     rate, phase = uniform(generator, 0.2, 0.8, 2, batch, 1, 1, device=device)
-    return velocity * time + bend * time**2 + sway * ((rate * time + 8 * phase).sin() - (8 * phase).sin())
+    return (
+        velocity * time
+        + bend * time**2
+        + sway * ((rate * time + 8 * phase).sin() - (8 * phase).sin())
+    )
 
 
 def random_scenes(batch, count, height, width, generator, bank, things=7, alike=0.15):
     """Layers and light of `batch` random scenes of `count` frames.
 
-    A backdrop of two to six regions of different look; up to `things` objects in random order, about half of
-    them still, others moving, turning and growing; a share `alike` of them wears the texture of a region, so that
-    only their motion tells them apart. In half of the scenes the camera pans, zooms and rolls, near layers
-    moving more than far ones. The light changes slowly.
+    A backdrop of two to six regions of different look; up to `things` objects in random order,
+    about half of them still, others moving, turning and growing; a share `alike` of them wears the
+    texture of a region, so that only their motion tells them apart. In half of the scenes the
+    camera pans, zooms and rolls, near layers moving more than far ones. The light changes slowly.
     """
     device = bank.device
     draw = lambda low, high, *shape: uniform(generator, low, high, *shape, device=device)
@@ -267,26 +329,46 @@ def random_scenes(batch, count, height, width, generator, bank, things=7, alike=
 
     # The camera: one affine map per frame, the same for all layers but for parallax.
     moving = chance(0.5, batch, 1).float()
-    pan = smooth_path(generator, batch, count, draw(0, 0.02, batch, 1, 1) * side, device) * moving.unsqueeze(-1)
+    pan = smooth_path(
+        generator, batch, count, draw(0, 0.02, batch, 1, 1) * side, device
+    ) * moving.unsqueeze(-1)
     zoom = torch.exp(moving * draw(-0.012, 0.012, batch, 1) * time)
     roll = moving * draw(-0.008, 0.008, batch, 1) * time
 
     def seen(world, parallax):
         shift = pan * parallax
-        camera = pose(width / 2 + shift[..., 0], height / 2 + shift[..., 1], roll, zoom, centre=(width / 2, height / 2))
+        camera = pose(
+            width / 2 + shift[..., 0],
+            height / 2 + shift[..., 1],
+            roll,
+            zoom,
+            centre=(width / 2, height / 2),
+        )
         return compose(camera, world)
 
     # The backdrop: regions are where one of several smooth fields is the largest.
     back = int(1.25 * side)
-    fields = noise(generator, batch * 6, back, back, back / 2.5, octaves=3, device=device).view(batch, 6, back, back)
-    used = torch.arange(6, device=device) < torch.randint(2, 7, (batch, 1), generator=generator, device=device)
+    fields = noise(generator, batch * 6, back, back, back / 2.5, octaves=3, device=device).view(
+        batch, 6, back, back
+    )
+    used = torch.arange(6, device=device) < torch.randint(
+        2, 7, (batch, 1), generator=generator, device=device
+    )
     fields = fields.masked_fill(~used[..., None, None], -1e3)
     share = torch.softmax(fields * side / 8, 1)
     looks = pick(bank, batch * 6, back, generator, zoom=(0.4, 1.0)).view(batch, 6, 3, back, back)
-    shade = 1 + 0.12 * noise(generator, batch, back, back, back / 2, octaves=1, device=device).unsqueeze(1)
+    shade = 1 + 0.12 * noise(
+        generator, batch, back, back, back / 2, octaves=1, device=device
+    ).unsqueeze(1)
     picture = ((share.unsqueeze(2) * looks).sum(1) * shade).clamp(0, 1)
-    world = pose(*[draw(0, side, batch, 1).expand(-1, count) for _ in range(2)], draw(0, 6.28, batch, 1), centre=(back / 2, back / 2))
-    layers = [Layer(F.pad(picture, (0, 0, 0, 0, 0, 1), value=1.0), seen(world, 1.0), zeros, backdrop=True)]
+    world = pose(
+        *[draw(0, side, batch, 1).expand(-1, count) for _ in range(2)],
+        draw(0, 6.28, batch, 1),
+        centre=(back / 2, back / 2),
+    )
+    layers = [
+        Layer(F.pad(picture, (0, 0, 0, 0, 0, 1), value=1.0), seen(world, 1.0), zeros, backdrop=True)
+    ]
 
     for number in range(1, things + 1):
         size = side // 2
@@ -303,16 +385,34 @@ def random_scenes(batch, count, height, width, generator, bank, things=7, alike=
 
         still = chance(0.5, batch, 1)
         go = (~still).float()
-        path = smooth_path(generator, batch, count, draw(0.004, 0.06, batch, 1, 1) * side, device) * go.unsqueeze(-1)
+        path = smooth_path(
+            generator, batch, count, draw(0.004, 0.06, batch, 1, 1) * side, device
+        ) * go.unsqueeze(-1)
         place = draw(0, 1, batch, 1, 2) * torch.tensor([width, height], device=device)
         turn = draw(0, 6.28, batch, 1) + go * draw(-0.12, 0.12, batch, 1) * time
-        scale = torch.exp(draw(-1.2, 0.5, batch, 1) + go * draw(-0.02, 0.02, batch, 1) * time) * draw(0.8, 1.1, batch, 1)
-        world = pose(place[..., 0] + path[..., 0], place[..., 1] + path[..., 1], turn, scale, centre=(size / 2, size / 2))
+        scale = torch.exp(
+            draw(-1.2, 0.5, batch, 1) + go * draw(-0.02, 0.02, batch, 1) * time
+        ) * draw(0.8, 1.1, batch, 1)
+        world = pose(
+            place[..., 0] + path[..., 0],
+            place[..., 1] + path[..., 1],
+            turn,
+            scale,
+            centre=(size / 2, size / 2),
+        )
         layers.append(
-            Layer(torch.cat([rgb * alpha, alpha], 1), seen(world, 1 + 0.08 * number), (~still[:, 0]).long() * number)
+            Layer(
+                torch.cat([rgb * alpha, alpha], 1),
+                seen(world, 1 + 0.08 * number),
+                (~still[:, 0]).long() * number,
+            )
         )
 
-    light = 1 + draw(0, 0.12, batch, 1) * (draw(0.05, 0.4, batch, 1) * time + draw(0, 6.28, batch, 1)).sin()
+    light = (
+        1
+        + draw(0, 0.12, batch, 1)
+        * (draw(0.05, 0.4, batch, 1) * time + draw(0, 6.28, batch, 1)).sin()
+    )
     return layers, light
 
 
@@ -320,7 +420,8 @@ def random_scenes(batch, count, height, width, generator, bank, things=7, alike=
 class Scene:
     """One rendered scene and its truth.
 
-    frames: uint8 (T, H, W, 3).  masks: uint8 (T, H, W), 1… for each moving thing.  owner: the same shape, which layer each pixel
+    frames: uint8 (T, H, W, 3).  masks: uint8 (T, H, W), 1… for each moving thing.  owner: the same
+        shape, which layer each pixel
     shows: 0 the backdrop, 1… each thing, moving or still.  layers: of a batch of one.
     """
 
@@ -330,9 +431,16 @@ class Scene:
     layers: list
 
     def follow(self, starts):
-        """True tracks of points (n, 3) frame, x, y: tracks (n, T, 2) float32, visible (n, T) bool, object (n,) as in `masks`."""
+        """True tracks of points (n, 3) frame, x, y: tracks (n, T, 2) float32, visible (n, T) bool,
+        object (n,) as in `masks`.
+        """
         owner = torch.from_numpy(self.owner)[None]
-        return [part[0].numpy() for part in follow(self.layers, owner, torch.as_tensor(starts, dtype=torch.float32)[None])]
+        return [
+            part[0].numpy()
+            for part in follow(
+                self.layers, owner, torch.as_tensor(starts, dtype=torch.float32)[None]
+            )
+        ]
 
 
 def unseen_scenes(count, frames, height, width, seed=0, alike=0.15):
@@ -347,21 +455,27 @@ def unseen_scenes(count, frames, height, width, seed=0, alike=0.15):
 
 
 def sheet(path, seed=0):
-    """A contact sheet of 16 random scenes: first and last frame of each, with the masks of moving things."""
+    """A contact sheet of 16 random scenes: first and last frame of each, with the masks of moving
+    things.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     generator = torch.Generator().manual_seed(seed)
-    layers, light = random_scenes(16, 8, 160, 160, generator, textures(200, generator, photographs(tuple(PHOTOS))))
+    layers, light = random_scenes(
+        16, 8, 160, 160, generator, textures(200, generator, photographs(tuple(PHOTOS)))
+    )
     frames, owner = composite(layers, 160, 160, light)
     masks = masks_of(layers, owner)
     figure, axes = plt.subplots(8, 6, figsize=(12, 16))
     for scene, row in enumerate(axes.reshape(16, 3)):
         row[0].imshow(frames[scene, 0].permute(1, 2, 0))
         row[1].imshow(frames[scene, -1].permute(1, 2, 0))
-        row[2].imshow(masks[scene, 0], cmap="nipy_spectral", vmin=0, vmax=8, interpolation="nearest")
+        row[2].imshow(
+            masks[scene, 0], cmap="nipy_spectral", vmin=0, vmax=8, interpolation="nearest"
+        )
         for axis, title in zip(row, ("first frame", "last frame", "what moves"), strict=True):
             axis.set_title(title if scene < 2 else "", fontsize=8)
             axis.axis("off")
@@ -371,7 +485,9 @@ def sheet(path, seed=0):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A contact sheet of random scenes")
-    parser.add_argument("--sheet", default="sheet.png", metavar="OUT.png", nargs="?", const="sheet.png")
+    parser.add_argument(
+        "--sheet", default="sheet.png", metavar="OUT.png", nargs="?", const="sheet.png"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     sheet(arguments.sheet, arguments.seed)

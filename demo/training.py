@@ -1,4 +1,6 @@
-"""What the stages of the recipe share: clips to train on, the optimiser, checkpoints to resume from, the command line."""
+"""What the stages of the recipe share: clips to train on, the optimiser, checkpoints to resume
+from, the command line.
+"""
 
 import argparse
 import math
@@ -21,20 +23,23 @@ SMOOTH = 0.95  # of the running means of the losses in the log
 
 
 class Clips:
-    """An endless supply of clips: a pool of rendered scenes, each used several times with other crops, speeds and flips."""
+    """An endless supply of clips: a pool of rendered scenes, each used several times with other
+    crops, speeds and flips.
+    """
 
-    def __init__(self, seed, device, scenes=128):
+    def __init__(self, seed, device, scenes=128, photos=None):
         self.device = device
         self.generator = torch.Generator(device).manual_seed(seed)
-        self.photos = photographs(tuple(PHOTOS))
+        self.photos = photographs(tuple(PHOTOS)) if photos is None else photos
         self.bank = textures(600, torch.Generator().manual_seed(seed), self.photos, device=device)
         self.pool, self.oldest = [], 0
         for _ in tqdm(range(scenes), desc="rendering the first scenes"):
             self.pool.append(self.render())
 
     def render(self):
-        """One scene of 16 frames: uint8 (16, 3, height, width); which layer each pixel shows, (16, height, width); where each
-        layer is, (16, layers, 2, 3); and which layers move, (layers,)."""
+        """One scene of 16 frames: uint8 (16, 3, height, width); which layer each pixel shows, (16,
+        height, width); where each layer is, (16, layers, 2, 3); and which layers move,
+        (layers,)."""
         height, width = [(256, 256), (208, 320), (320, 208)][self.below(3)]
         layers, light = random_scenes(1, 16, height, width, self.generator, self.bank)
         frames, owner = composite(layers, height, width, light)
@@ -53,14 +58,21 @@ class Clips:
         self.oldest = (self.oldest + 1) % len(self.pool)
         if textures_too:
             seed = torch.Generator().manual_seed(self.below(2**31))
-            self.bank[torch.randperm(len(self.bank))[:20]] = textures(20, seed, self.photos, device=self.device)
+            self.bank[torch.randperm(len(self.bank))[:20]] = textures(
+                20, seed, self.photos, device=self.device
+            )
 
     def window(self, scene, height, width, smallest):
         """A random part of a scene in the proportions of the picture: top, left, rows, columns."""
         full = min(scene[0].shape[2] / height, scene[0].shape[3] / width)
         scale = full * self.number(smallest, 1)
         rows, columns = int(scale * height), int(scale * width)
-        return self.below(scene[0].shape[2] - rows + 1), self.below(scene[0].shape[3] - columns + 1), rows, columns
+        return (
+            self.below(scene[0].shape[2] - rows + 1),
+            self.below(scene[0].shape[3] - columns + 1),
+            rows,
+            columns,
+        )
 
     def draw(self, batch, frames, height, width):
         """(batch, frames, 3, height, width) float, 0 to 1."""
@@ -70,10 +82,17 @@ class Clips:
             stride = 1 + self.below(min(3, 15 // (frames - 1)))
             start = self.below(16 - stride * (frames - 1))
             full = min(scene[0].shape[2] / height, scene[0].shape[3] / width)
-            top, left, rows, columns = self.window(scene, height, width, max(0.45, 0.75 / full) if full > 0.75 else 1)
-            clip = scene[0][start::stride][:frames, :, top : top + rows, left : left + columns].float() / 255
+            top, left, rows, columns = self.window(
+                scene, height, width, max(0.45, 0.75 / full) if full > 0.75 else 1
+            )
+            clip = (
+                scene[0][start::stride][:frames, :, top : top + rows, left : left + columns].float()
+                / 255
+            )
             if (rows, columns) != (height, width):
-                clip = F.interpolate(clip, (height, width), mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+                clip = F.interpolate(
+                    clip, (height, width), mode="bilinear", align_corners=False, antialias=True
+                ).clamp(0, 1)
             flips = [dim for dim in (0, 3) if self.below(2)]  # backwards, mirrored
             clips.append(clip.flip(flips))
         return torch.stack(clips)
@@ -85,7 +104,9 @@ def normalised(pictures):
 
 
 class Stage:
-    """What a stage carries from step to step. A subclass makes its modules in `build`, and takes a step in `update`."""
+    """What a stage carries from step to step. A subclass makes its modules in `build`, and takes a
+    step in `update`.
+    """
 
     rate = 5e-4  # of learning, at its highest
     needs_start = True  # from the model of the stage before
@@ -95,11 +116,17 @@ class Stage:
         self.out, self.steps, self.step, self.device = Path(out), steps, 0, device
         self.generator = torch.Generator().manual_seed(seed)
         self.build(start)
-        self.parts = {name: part for name, part in vars(self).items() if isinstance(part, nn.Module)}
+        self.parts = {
+            name: part for name, part in vars(self).items() if isinstance(part, nn.Module)
+        }
         trained = [p for part in self.parts.values() for p in part.parameters() if p.requires_grad]
-        single = lambda p: p.ndim == 1 or p.shape[0] == 1  # biases, norms and mask tokens do not decay
+        # biases, norms and mask tokens do not decay
+        single = lambda p: p.ndim == 1 or p.shape[0] == 1
         decays = {False: WEIGHT_DECAY, True: 0.0}
-        groups = [{"params": [p for p in trained if single(p) == kind], "weight_decay": decay} for kind, decay in decays.items()]
+        groups = [
+            {"params": [p for p in trained if single(p) == kind], "weight_decay": decay}
+            for kind, decay in decays.items()
+        ]
         self.optimizer = self.parts["optimizer"] = torch.optim.AdamW(groups, betas=(0.9, 0.98))
         self.trained = trained
         if (self.out / "last.pt").exists():
@@ -119,7 +146,9 @@ class Stage:
         return int(torch.randint(n, (), generator=self.generator))
 
     def rectangle(self, rows, columns, share):
-        """(rows, columns) bool: a rectangle of a share of the area and its proportions, at a random place."""
+        """(rows, columns) bool: a rectangle of a share of the area and its proportions, at a random
+        place.
+        """
         mask = torch.zeros(rows, columns, dtype=torch.bool)
         tall, wide = max(1, round(rows * share**0.5)), max(1, round(columns * share**0.5))
         top, left = self.below(rows - tall + 1), self.below(columns - wide + 1)
@@ -128,13 +157,21 @@ class Stage:
 
     def autocast(self):
         """bfloat16 where the machine is fast at it."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=fast_dtype(torch.device(self.device)) == torch.bfloat16)
+        return torch.autocast(
+            self.device,
+            torch.bfloat16,
+            enabled=fast_dtype(torch.device(self.device)) == torch.bfloat16,
+        )
 
     def descend(self, loss):
         """One step of the optimiser: warm-up, then a cosine down to 2 % of the rate."""
         done = self.step / self.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * min(1, done / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            group["lr"] = (
+                self.rate
+                * min(1, done / WARM_UP)
+                * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
@@ -153,22 +190,36 @@ class Stage:
         model.half().save_pretrained(folder)
 
 
-def train(stage, clips, about, steps, parts=()):
+def train(stage, clips, about, steps, parts=(), folders=None):
     """The command line of a stage.
 
     Args:
-        stage: a subclass of `Stage`.  clips: a class such as `Clips`.  about: one line.  steps: how many by default.
+        stage: a subclass of `Stage`.  clips: a class such as `Clips`.  about: one line.  steps: how
+            many by default.
         parts: of the model that may be left out, for comparison; `stage.without` is then what was.
+        folders: {name: help} of more arguments, which go to `clips` by their names.
     """
     parser = argparse.ArgumentParser(description=about + ", or resume")
     parser.add_argument("--out", required=True, help="folder of the checkpoint and the log")
     parser.add_argument("--start", help="folder of the model of the stage before")
-    parser.add_argument("--steps", type=int, default=steps, help="length of a new run (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=steps, help="length of a new run (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
-    parser.add_argument("--export", metavar="FOLDER", help="write the last checkpoint there as a model, and stop")
+    parser.add_argument(
+        "--export", metavar="FOLDER", help="write the last checkpoint there as a model, and stop"
+    )
+    for name, text in (folders or {}).items():
+        parser.add_argument(f"--{name}", help=text)
     if parts:
-        parser.add_argument("--without", nargs="*", choices=parts, default=[], help="leave parts out, to measure what they bring")
+        parser.add_argument(
+            "--without",
+            nargs="*",
+            choices=parts,
+            default=[],
+            help="leave parts out, to measure what they bring",
+        )
     arguments = parser.parse_args()
     if parts:
         stage.without = arguments.without
@@ -183,13 +234,21 @@ def train(stage, clips, about, steps, parts=()):
         parser.exit(1, f"error: {error}\n")
     if arguments.export:
         return run.export(arguments.export)
-    supply, means = clips(arguments.seed + run.step, device), {}
+    supply = clips(
+        arguments.seed + run.step,
+        device,
+        **{name: getattr(arguments, name) for name in folders or ()},
+    )
+    means = {}
     progress = tqdm(range(run.step, run.steps), initial=run.step, total=run.steps, desc=about)
     for step in progress:
         losses = run.update(supply)
         if step % 3 == 0:
             supply.renew(textures_too=step % 24 == 0)
-        means |= {name: SMOOTH * means.get(name, value) + (1 - SMOOTH) * value for name, value in losses.items()}
+        means |= {
+            name: SMOOTH * means.get(name, value) + (1 - SMOOTH) * value
+            for name, value in losses.items()
+        }
         progress.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
         if run.step % arguments.save_every == 0 or run.step == run.steps:
             run.save()

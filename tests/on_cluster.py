@@ -38,7 +38,7 @@ def until(out, count, process):
 
 
 def start_cluster():
-    """Two nodes of four cores. Ray gives a node's agents 15 s to start, which a busy machine may
+    """Two nodes of two cores. Ray gives a node's agents 15 s to start, which a busy machine may
     exceed: then again.
     """
     from ray.cluster_utils import Cluster
@@ -47,7 +47,7 @@ def start_cluster():
         cluster = Cluster()
         try:
             for _ in range(2):
-                node = cluster.add_node(num_cpus=4, node_ip_address="127.0.0.1")
+                node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1")
             return cluster, node
         except Exception:
             cluster.shutdown()

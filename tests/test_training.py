@@ -2,45 +2,82 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import demo.correspond
-import demo.distil
 import demo.predict
 import demo.pretrain
+import demo.teach
 import vjepa_utils as vj
-from demo.correspond import Correspondence, TrueClips
-from demo.distil import Crops, Distillation, balanced, same_place
-from demo.predict import Prediction
+from demo.correspond import Correspondence, matches
+from demo.distil import Distillation
+from demo.lessons import Lessons, coarser, paint
+from demo.predict import CHANGE, Prediction, changes
 from demo.pretrain import Pretraining
-from demo.training import normalised
+from demo.scenes import pose
+from demo.targets import (
+    CELL,
+    CHANNELS,
+    LAST,
+    MIDDLE,
+    Picture,
+    cells,
+    centred,
+    look,
+    place_means,
+    prepare,
+    principal,
+)
+from demo.teach import Teaching, picture_share, shared_place, unlike
+from demo.training import PATCH, normalised
 from tests.conftest import ROOT
 from vjepa_utils.encoders.vjepa2 import encode_tokens
 
 START = ROOT / "demo" / "vjepa2-demo"
+IMAGES = ROOT / "demo" / "dino-demo"
+
+
+def picture(rows, columns, seed):
+    """A picture of noise whose targets are noise too."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(
+        0, 256, (3, rows * CELL, columns * CELL), generator=generator, dtype=torch.uint8
+    )
+    return Picture(pixels, torch.randn(CHANNELS, rows, columns, generator=generator).half())
 
 
 @pytest.fixture(scope="module")
 def supply():
-    return TrueClips(0, "cpu", scenes=2)
+    """Two scenes, four photographs, and a film of 16 frames."""
+    pictures = {
+        f"photo{n}": picture(*size, n)
+        for n, size in enumerate([(12, 16), (16, 12), (9, 16), (16, 16)])
+    }
+    return Lessons(
+        0, "cpu", pictures | {f"film.{n:02}": picture(9, 16, n) for n in range(16)}, scenes=2
+    )
 
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch):
-    for module in (demo.pretrain, demo.correspond, demo.predict):
+    for module in (demo.pretrain, demo.correspond, demo.predict, demo.teach):
         monkeypatch.setattr(module, "TOKENS", 512)
     monkeypatch.setattr(demo.pretrain, "SHAPES", [(4, 96, 96)])
     monkeypatch.setattr(demo.correspond, "SIZES", [(96, 128)])
     monkeypatch.setattr(demo.correspond, "JOINT_SIZES", [(96, 128)])
     monkeypatch.setattr(demo.predict, "SHAPES", [(8, 96, 128)])
+    for sizes in ("SIZES", "SCENE_SIZES", "JOINT_SIZES"):
+        monkeypatch.setattr(demo.teach, sizes, [(96, 128)])
 
 
-@pytest.mark.parametrize("stage", [Pretraining, Correspondence, Prediction])
+@pytest.mark.parametrize("stage", [Pretraining, Correspondence, Teaching, Prediction])
 def test_a_stage_resumes_and_exports(stage, supply, tmp_path):
     run = stage(tmp_path / "run", START, 10, 0, "cpu")
     for _ in range(3):
-        assert all(0 < value < 20 for value in run.update(supply).values())
+        assert all(-1 < value < 20 for value in run.update(supply).values())
     run.save()
     again = stage(tmp_path / "run", START, 99, 0, "cpu")
     assert (again.step, again.steps) == (3, 10)
@@ -63,7 +100,11 @@ def test_a_stage_resumes_and_exports(stage, supply, tmp_path):
 
 @pytest.mark.parametrize(
     ("stage", "still", "trained"),
-    [(Correspondence, "predictor", "encoder"), (Prediction, "encoder", "predictor")],
+    [
+        (Correspondence, "predictor", "encoder"),
+        (Teaching, "predictor", "encoder"),
+        (Prediction, "encoder", "predictor"),
+    ],
 )
 def test_a_stage_trains_its_part_alone(stage, still, trained, supply, tmp_path):
     run = stage(tmp_path, START, 10, 0, "cpu")
@@ -79,7 +120,6 @@ def test_a_stage_trains_its_part_alone(stage, still, trained, supply, tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_correspondences_are_learnt(supply, tmp_path):
     """The share of patches that find their match rises in a few steps on two scenes, from random
     weights.
@@ -91,56 +131,193 @@ def test_correspondences_are_learnt(supply, tmp_path):
     assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
 
 
-# The image encoder
+def test_twelve_blocks_are_cut_to_nine(tmp_path):
+    Pretraining(tmp_path / "first", None, 10, 0, "cpu").export(tmp_path / "deep")
+    model = Teaching(tmp_path / "run", tmp_path / "deep", 10, 0, "cpu").model
+    assert model.config.num_hidden_layers == len(model.encoder.layer) == 9
+    assert (model.encoder.layernorm.weight == 1).all()
 
 
-def test_distillation_resumes_and_exports(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.distil, "BATCH", 2)
-    supply = Crops(0, "cpu", scenes=1)
-    run = Distillation(tmp_path / "run", None, 10, 0, "cpu")
-    before = copy.deepcopy(run.teacher.state_dict())
+def test_the_image_encoder_resumes_and_exports(supply, tmp_path):
+    run = Distillation(tmp_path / "run", IMAGES, 10, 0, "cpu")
     for _ in range(2):
-        assert all(0 < value < 20 for value in run.update(supply).values())
+        # noise has next to no cosines to be unlike
+        assert all(-1 < value < 999 for value in run.update(supply).values())
     run.save()
-    again = Distillation(tmp_path / "run", None, 99, 0, "cpu")
+    again = Distillation(tmp_path / "run", IMAGES, 99, 0, "cpu")
     assert (again.step, again.steps) == (2, 10)
     again.export(tmp_path / "model")
     exported = vj.load_encoder(tmp_path / "model", device="cpu", dtype=torch.float32)
     pixels = torch.randn(1, 3, 96, 160)
     with torch.no_grad():
         ours, theirs = (
-            model(pixels).last_hidden_state for model in (again.teacher, exported.model)
+            model(pixels).last_hidden_state for model in (again.model.eval(), exported.model)
         )
     assert (ours - theirs).norm() < 5e-3 * ours.norm()  # half precision
-    moved = [
-        name
-        for name, value in again.teacher.state_dict().items()
-        if not torch.equal(value, before[name])
+
+
+# What is learnt from
+
+
+def test_under_the_identity_a_frame_has_the_teachers_cells():
+    """A patch of 16 pixels at the place of a cell of 16 pixels reads that cell, and the pixels are
+    those of the picture.
+    """
+    whole = picture(6, 8, 0)
+    still = pose(0, 0).expand(2, 1, 2, 3)
+    solid = lambda x: torch.cat([x, torch.ones_like(x[:1])])
+    target, _ = paint([solid(whole.target.float())], coarser(still), 6, 8)
+    pixels, owner = paint([solid(whole.pixels.float())], still, 6 * PATCH, 8 * PATCH)
+    assert torch.allclose(target, whole.target.float().expand(2, -1, -1, -1), atol=1e-4)
+    assert (
+        torch.allclose(pixels, whole.pixels.float().expand(2, -1, -1, -1), atol=0.05)
+        and not owner.any()
+    )
+
+
+def test_targets_move_with_the_pixels():
+    """Three cells to the right and mirrored: the same cells, in the other order."""
+    whole = picture(6, 8, 0)
+    solid = torch.cat([whole.target.float(), torch.ones(1, 6, 8)])
+    shift, mirror = pose(3 * PATCH, 0), pose(8 * PATCH, 0, 0, -1, 1)
+    (moved, mirrored), _ = paint([solid], coarser(torch.stack([shift, mirror])[:, None]), 6, 8)
+    assert torch.allclose(moved[..., 3:], whole.target[..., :5].float(), atol=1e-4)
+    assert torch.allclose(mirrored, whole.target.float().flip(-1), atol=1e-4)
+
+
+def test_the_upper_layer_hides_the_lower_one():
+    lower = torch.cat([torch.zeros(3, 32, 32), torch.ones(1, 32, 32)])
+    upper = torch.ones(4, 16, 16)  # white and opaque
+    pixels, owner = paint([lower, upper], torch.stack([pose(0, 0), pose(8, 0)])[None], 32, 32)
+    assert (pixels[0, 0, :16, 9:23] == 1).all() and pixels[0, 0, :, 25:].sum() == 0
+    assert owner[0, :16, 8:24].all() and owner.sum() == 256
+
+
+def test_the_flow_of_a_known_map():
+    """A picture that moves 8 pixels right and 16 down between the frames, in patches: 0.5 and 1; it
+    is found where it went.
+    """
+    poses = (
+        torch.stack([pose(0, 0), pose(8, 16)])[None, None, :, None].expand(1, 2, 2, 1, 2, 3).clone()
+    )
+    # the other step: one patch further right
+    poses[:, 1] = torch.stack([pose(16, 0), pose(24, 16)])[:, None]
+    owner = torch.zeros(1, 2, 2, 64, 64, dtype=torch.long)
+    target, layer, flow = matches(owner, poses, torch.tensor([1, 0]))
+    assert torch.allclose(flow, torch.tensor([0.5, 1.0]).expand(2, 16, 2), atol=1e-5)
+    assert target[0, 0].argmax() == 1 and target[1, 1].argmax() == 0
+
+
+@pytest.mark.parametrize("mode", ["frame", "pair", "clip"])
+def test_real_pictures_come_with_their_truth(supply, mode):
+    pictures, owner, poses, thing, targets = supply.draw_real(2, 2, 96, 128, mode)
+    assert pictures.shape == (2, 2, 2, 3, 96, 128) and owner.shape == (2, 2, 2, 96, 128)
+    assert poses.shape == (2, 2, 2, thing.shape[1], 2, 3) and targets.shape == (
+        2,
+        2,
+        2,
+        CHANNELS,
+        6,
+        8,
+    )
+    assert pictures.min() >= 0 and pictures.max() <= 1 and owner.max() < thing.shape[1]
+    if mode == "frame":  # nothing happens between the two frames
+        assert torch.equal(poses[:, :, 0], poses[:, :, 1]) and torch.equal(
+            targets[:, :, 0], targets[:, :, 1]
+        )
+
+
+def test_place_and_picture_are_taken_out_of_the_targets():
+    """Maps that are a pattern of places, the same in all, a value of the picture and noise: the
+    noise alone is left.
+    """
+    generator = torch.Generator().manual_seed(0)
+    place = 5 * torch.randn(6, 8, 8, generator=generator)
+    noise = torch.randn(400, 6, 8, 8, generator=generator)
+    maps = list(place + 9 * torch.randn(400, 1, 1, 8, generator=generator) + noise)
+    found = torch.stack([centred(x, place_means(maps)) for x in maps[:50]])
+    wanted = noise[:50] - noise[:50].mean((1, 2), keepdim=True)
+    wanted = [
+        weight**0.5 * torch.nn.functional.normalize(x, dim=-1)
+        for x, weight in zip(wanted.chunk(2, -1), (MIDDLE, LAST), strict=True)
     ]
-    assert "encoder.layer.8.mlp.fc1.weight" in moved  # the teacher follows the student
+    assert torch.nn.functional.cosine_similarity(found, torch.cat(wanted, -1), dim=-1).mean() > 0.97
 
 
-def test_the_same_place_in_another_crop():
-    """A crop of the left half of a frame of 40×20 pixels, in 1×2 patches, and the mirrored whole of
-    it.
-    """
-    left, whole = torch.tensor([[0.0, 0, 20, 20, 1]]), torch.tensor([[0.0, 0, 40, 20, -1]])
-    # Centres at x = 5 and 15 of the frame: -0.75 and -0.25 across it, mirrored 0.75 and 0.25.
+def test_principal_directions_are_those_of_numpy():
+    maps = list(
+        torch.randn(5, 4, 6, 10, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 11)
+    )
+    basis, share = principal(maps, 3)
+    every = torch.cat([x.flatten(0, 1) for x in maps])
+    _, values, vectors = torch.linalg.svd(every, full_matrices=False)
+    assert torch.allclose((basis.T @ vectors[:3].T).abs(), torch.eye(3), atol=1e-4)
+    assert share == pytest.approx(
+        (values[:3].square().sum() / values.square().sum()).item(), abs=1e-5
+    )
+
+
+def test_targets_are_made_once_and_more_pictures_join(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (3, 60, 90, 3), np.uint8)
+    save = lambda n: Image.fromarray(noise[n]).save(photos / f"{n}.jpg")
+    save(0), save(1)
+    first = prepare(str(IMAGES), photos, None, tmp_path / "targets")
+    assert first["0"].target.shape == (CHANNELS, *cells(60, 90)) and first["0"].pixels.shape == (
+        3,
+        21 * CELL,
+        32 * CELL,
+    )
+    save(2)
+    second = prepare(str(IMAGES), photos, None, tmp_path / "targets")
+    assert list(second) == ["0", "1", "2"] and torch.equal(first["1"].target, second["1"].target)
+    with pytest.raises(ValueError, match="no photographs"):
+        prepare(str(IMAGES), tmp_path, None, tmp_path / "none")
+
+
+def test_the_teachers_last_block_is_what_encode_gives():
+    teacher = vj.load_encoder(IMAGES, device="cpu", dtype=torch.float32)
+    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    rows, columns = cells(48, 64)
+    theirs = teacher.encode(
+        frame[None], size=(rows * teacher.patch_size, columns * teacher.patch_size)
+    ).values[0]
     assert torch.allclose(
-        same_place(left, whole, 1, 2), torch.tensor([[[[0.75, 0.0], [0.25, 0.0]]]])
+        look(teacher, frame)[..., teacher.channels :].float(), theirs, atol=5e-3, rtol=5e-3
     )
-    # Those of the mirrored whole lie at 30 and 10 of the frame; 10 pixels are half of the left
-    # crop's width.
-    assert torch.allclose(same_place(whole, left, 1, 2), torch.tensor([[[[2.0, 0.0], [0.0, 0.0]]]]))
 
 
-def test_balanced_targets_use_all_prototypes_alike():
-    """All tokens like the first prototype best, one a little less: the others go where they would
-    rather be than it.
+# What the losses measure
+
+
+def test_shared_place_is_unbiased():
+    """Clips that share a quarter of their variance at each place, and clips that share nothing."""
+    generator = torch.Generator().manual_seed(0)
+    clips, place = (
+        torch.randn(4, 2, 500, 64, generator=generator),
+        torch.randn(500, 64, generator=generator),
+    )
+    assert shared_place(clips).abs() < 0.01
+    assert shared_place(0.75**0.5 * clips + 0.5 * place) == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_share_of_pictures_means():
+    x = torch.randn(4, 2, 500, 64, generator=torch.Generator().manual_seed(0))
+    assert picture_share(x) < 0.01 and picture_share(x + 1) == pytest.approx(0.5, abs=0.01)
+
+
+def test_unlike_compares_cosines_alone():
+    x = torch.randn(2, 3, 50, 16, generator=torch.Generator().manual_seed(0))
+    turn = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(1)))[0]
+    assert unlike(3 * x @ turn, x) < 1e-6 and unlike(torch.randn(2, 3, 50, 16), x) > 0.5
+
+
+def test_what_changes_weighs_more():
+    """Two places over two steps: one keeps its feature; at the other it turns to its opposite, and
+    the mean is near zero.
     """
-    logits = torch.tensor([[0.10, 0.05], [0.10, 0.05], [0.10, 0.08], [0.10, 0.08]])
-    targets = balanced(logits)
-    assert torch.allclose(targets.sum(1), torch.ones(4)) and targets.sum(0) == pytest.approx(
-        torch.tensor([2.0, 2.0]), abs=0.2
-    )
-    assert (targets.argmax(1) == torch.tensor([0, 0, 1, 1])).all()
+    target = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.01, -1.0]]])
+    weight = changes(target, 2)
+    assert weight.mean() == pytest.approx(1) and torch.allclose(weight[0, 0], weight[0, 2])
+    assert weight[0, 1] + weight[0, 3] > (1 + CHANGE / 2) * weight[0, 0]

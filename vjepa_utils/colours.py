@@ -1,12 +1,13 @@
-"""Features to colours: one exact PCA basis and range, shared by every picture that is to be
-compared.
-"""
+"""Features to colours: one exact PCA basis and range, shared by all pictures to be compared."""
+
+from __future__ import annotations
 
 import json
 import math
 import warnings
 from copy import copy
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from safetensors.numpy import save_file
 
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
+
+if TYPE_CHECKING:
+    from vjepa_utils.annotations import File
 
 MOST_TOKENS = 200_000  # above, a seeded subsample is fitted
 PERCENTILES = 1, 99  # of each component are drawn as 0 and 1
@@ -50,7 +54,7 @@ class PCAColours:
         kind = ", foreground only" if self.foreground else ""
         return f"PCAColours(first three components: {share:.0f} % of the variance{kind})"
 
-    def fit(self, features, *more):
+    def fit(self, features: Features, *more: Features) -> PCAColours:
         """Fit on the tokens of one or more `Features`, or of a `Collection`, together; returns
         self. ValueError on NaN or unequal channels.
         """
@@ -80,9 +84,8 @@ class PCAColours:
             )
         return self
 
-    def match(self, features, other, others):
-        """A new `PCAColours`: the three colours in the order and sign that follow another basis
-        best.
+    def match(self, features: Features, other: PCAColours, others: Features) -> PCAColours:
+        """A new `PCAColours`: the three colours in the order and sign that follow another best.
 
         Components of different encoders have nothing in common but the tokens. Each of these three
         is given to the one of the others that it correlates with most over those tokens (the
@@ -113,21 +116,17 @@ class PCAColours:
         low, high = self._low[order] * sign, self._high[order] * sign
         new, rest = copy(self), range(3, self.components)
         new.matched = np.abs(alike[range(3), order])
-        new._low, new._high, new._flat = (
-            np.minimum(low, high),
-            np.maximum(low, high),
-            self._flat[order],
-        )
+        (new._low, new._high), new._flat = np.sort([low, high], 0), self._flat[order]
         new._axes = np.concatenate([self._axes[order] * sign[:, None], self._axes[3:]])
         new.explained_variance_ratio = self.explained_variance_ratio[[*order, *rest]]
         return new
 
-    def project(self, features):
+    def project(self, features: Features) -> torch.Tensor:
         """Principal components: float32 tensor (steps, rows, columns, components)."""
         x = (self._check(features) - self._mean) @ self._axes.T
         return torch.from_numpy(x.reshape(*features.grid, -1).astype(np.float32))
 
-    def colours(self, features):
+    def colours(self, features: Features) -> np.ndarray:
         """Float32 array (steps, rows, columns, 3), red, green, blue from 0 to 1."""
         x = (self._check(features) - self._mean) @ self._axes[:3].T
         span = np.where(self._flat, 1, self._high - self._low)
@@ -138,7 +137,7 @@ class PCAColours:
             x = x * self.foreground_mask(features)[..., None]
         return x.astype(np.float32)
 
-    def foreground_mask(self, features):
+    def foreground_mask(self, features: Features) -> np.ndarray:
         """Bool array (steps, rows, columns); needs `foreground=True`."""
         if not self.foreground:
             raise ValueError(
@@ -149,7 +148,7 @@ class PCAColours:
         # where all tokens are alike, all are foreground
         return (front | (not axis.any())).reshape(features.grid)
 
-    def save(self, path):
+    def save(self, path: File) -> None:
         """Write the basis and its range as safetensors."""
         self._check()
         arrays = {
@@ -166,7 +165,7 @@ class PCAColours:
             )
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: File) -> PCAColours:
         """Read what `save` wrote."""
         arrays = {
             name: tensor.numpy() for name, tensor in read_safetensors(path, "colours")[0].items()

@@ -1,12 +1,20 @@
 """The one data type that carries latents through everything, and its file."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
 
 from vjepa_utils.files import read_safetensors, replacing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vjepa_utils.annotations import File
 
 
 @dataclass(repr=False)
@@ -37,11 +45,11 @@ class Features:
         return f"Features({text}{joined and f'; a cut lies between frames {joined}'})"
 
     @property
-    def grid(self):
+    def grid(self) -> tuple[int, int, int]:
         """(steps, rows, columns)."""
         return tuple(self.values.shape[:3])
 
-    def __getitem__(self, steps):
+    def __getitem__(self, steps: slice) -> Features:
         """The features of some steps, a slice: features[2:3]."""
         if not isinstance(steps, slice):
             raise TypeError(
@@ -52,7 +60,7 @@ class Features:
         cuts = tuple(pair for pair in self.cuts if list(pair) in frames.tolist())
         return replace(self, values=self.values[steps], frames=frames, cuts=cuts)
 
-    def cover(self, mask):
+    def cover(self, mask: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Share of each patch that a mask covers: (H, W) bool or 0/1, of the clip's size, to (rows,
         columns) float32, 0 to 1.
         """
@@ -64,10 +72,8 @@ class Features:
             )
         return torch.nn.functional.adaptive_avg_pool2d(mask[None, None], self.grid[1:])[0, 0]
 
-    def token_at(self, point):
-        """(row, column) of the patch under a point (x, y) in pixels of the clip; ValueError outside
-        of it.
-        """
+    def token_at(self, point: tuple[float, float]) -> tuple[int, int]:
+        """(row, column) of the patch under a point (x, y) in pixels of the clip."""
         x, y = (float(v) for v in point)
         height, width = self.source_size
         if not (0 <= x <= width and 0 <= y <= height):
@@ -78,10 +84,8 @@ class Features:
         _, rows, columns = self.grid
         return min(int(y / height * rows), rows - 1), min(int(x / width * columns), columns - 1)
 
-    def centre_of(self, row, column):
-        """The point (x, y), in pixels of the clip, at the centre of a patch; ValueError outside the
-        grid.
-        """
+    def centre_of(self, row: int, column: int) -> tuple[float, float]:
+        """The point (x, y), in pixels of the clip, at the centre of a patch."""
         _, rows, columns = self.grid
         if not (0 <= row < rows and 0 <= column < columns):
             raise ValueError(
@@ -91,7 +95,7 @@ class Features:
         height, width = self.source_size
         return (column + 0.5) * width / columns, (row + 0.5) * height / rows
 
-    def save(self, path):
+    def save(self, path: File) -> None:
         """Write a safetensors file; nothing is left behind when that fails."""
         about = {
             name: getattr(self, name)
@@ -102,7 +106,7 @@ class Features:
             save_file(tensors, temporary, {"features": json.dumps(about)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: File) -> Features:
         """Read what `save`, `encode(out=…)` or `extract` wrote; else ValueError. Memory-mapped,
         but for files of float16.
         """

@@ -4,6 +4,10 @@ files.
 A patch is drawn as a patch, frames carry their true numbers, and every figure names its checkpoint.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from PIL import Image
@@ -30,8 +34,15 @@ from vjepa_utils.drawing import (
 from vjepa_utils.files import replacing
 from vjepa_utils.video import as_video
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def frame_strip(video, most=8):
+    from vjepa_utils.annotations import Clip, File
+    from vjepa_utils.colours import PCAColours
+    from vjepa_utils.features import Features
+
+
+def frame_strip(video: Clip, most: int = 8) -> Figure:
     """Frames of a clip in their order, with their numbers and times."""
     video = as_video(video)
     chosen = evenly(len(video), most)
@@ -40,7 +51,7 @@ def frame_strip(video, most=8):
     return gallery(frames_numbered(video, video.indices[chosen]), titles, heading, height=1.7)
 
 
-def pair_panel(video, features, colours, step=0):
+def pair_panel(video: Clip, features: Features, colours: PCAColours, step: int = 0) -> Figure:
     """Frame i, frame j, both blended, and the colours of the pair: what one tubelet step sees.
 
     Args:
@@ -57,13 +68,21 @@ def pair_panel(video, features, colours, step=0):
     return gallery(pictures, titles, heading, height=2.5)
 
 
-def pca_strip(video, features, colours, most=None):
+def pca_strip(
+    video: Clip, features: Features, colours: PCAColours, most: int | None = None
+) -> Figure:
     """Steps of a clip: first frames above the colours of their features, in one basis."""
     rows = {"features": colours.colours(features)}
     return compare_strips(video, features, rows, most, basis_caption(features, colours))
 
 
-def compare_strips(video, features, rows, most=None, about=None):
+def compare_strips(
+    video: Clip,
+    features: Features,
+    rows: dict[str, np.ndarray],
+    most: int | None = None,
+    about: str | None = None,
+) -> Figure:
     """Several colourings of the same steps below the first frame of each.
 
     Args:
@@ -79,7 +98,9 @@ def compare_strips(video, features, rows, most=None, about=None):
     return picture_rows(strips, titles, f"{clip_name(video)} · {about or features.encoder}")
 
 
-def overlay(video, features, colours, step=0, opacity=0.55):
+def overlay(
+    video: Clip, features: Features, colours: PCAColours, step: int = 0, opacity: float = 0.55
+) -> Figure:
     """The colours of one step laid over its first frame."""
     video = as_video(video)
     frame = frames_numbered(video, features.frames[[checked_step(step, features)], 0])[0]
@@ -90,17 +111,15 @@ def overlay(video, features, colours, step=0, opacity=0.55):
     return figure
 
 
-def changes(features):
-    """How far each token moves from one step to the next: 1 - cosine similarity, float32 (steps -
-    1, rows, columns).
-    """
+def changes(features: Features) -> np.ndarray:
+    """1 - cosine of each token with that of the step before: float32 (steps - 1, rows, columns)."""
     if len(features.values) < 2:
         raise ValueError("Differences over time need at least two steps; encode more frames.")
     x = torch.nn.functional.normalize(features.values, dim=-1)
     return (1 - (x[1:] * x[:-1]).sum(-1)).numpy()
 
 
-def change_strip(video, features, most=None):
+def change_strip(video: Clip, features: Features, most: int | None = None) -> Figure:
     """Frames above the change of their features since the step before (`changes`), on one scale."""
     video = as_video(video)
     moved = changes(features)
@@ -112,7 +131,7 @@ def change_strip(video, features, most=None):
     )
 
 
-def save(figure, path):
+def save(figure: Figure, path: File) -> None:
     """Write a figure, at most 1300 pixels wide; the file holds no date or version, so the same
     figure gives the same file.
     """
@@ -123,7 +142,13 @@ def save(figure, path):
         )
 
 
-def animate(video, features, colours, path, rate=None):
+def animate(
+    video: Clip,
+    features: Features,
+    colours: PCAColours,
+    path: File,
+    rate: float | None = None,
+) -> None:
     """Write an .mp4 or .gif with the frames that the features cover beside the colours of their
     step.
 

@@ -113,9 +113,7 @@ class Video:
 
 
 def file_identity(path: Path) -> list[tuple[str, int, int]]:
-    """What changes when a file, or one in a folder of images, is written anew: a list of (path,
-    bytes, date).
-    """
+    """What changes when a file or folder is written anew: a list of (path, bytes, date)."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 

@@ -1,6 +1,9 @@
 """Figures of classifications."""
 
+from __future__ import annotations
+
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
@@ -18,8 +21,14 @@ from vjepa_utils.drawing import (
 )
 from vjepa_utils.video import as_video
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def action_bars(video, found, most=6):
+    from vjepa_utils.actions.heads import Classification
+    from vjepa_utils.annotations import Clip
+
+
+def action_bars(video: Clip, found: Classification, most: int = 6) -> Figure:
     """Frames that a `Classification` was made from, above bars of its likeliest classes."""
     video = as_video(video)
     numbers = np.unique(found.frames)
@@ -55,7 +64,7 @@ def _used(found):
     )
 
 
-def confusion(truth, predicted, heading):
+def confusion(truth: list[str], predicted: list[str], heading: str) -> Figure:
     """How often each class (a row) was taken for each other (a column), in per cent of the row.
 
     Args:

@@ -5,9 +5,12 @@ learnt query that looks at all tokens) and a linear layer (Assran et al. 2025). 
 own classes, see `probes`.
 """
 
+from __future__ import annotations
+
 import copy
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +27,11 @@ from vjepa_utils.encoders.devices import (
 from vjepa_utils.encoders.encoder import Encoder
 from vjepa_utils.encoders.vjepa2 import encode_tokens
 from vjepa_utils.video import as_video
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from vjepa_utils.annotations import Clip, File
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Classification:
         best = mean.argsort(descending=True, stable=True)[:top]
         return cls([names[i] for i in best], mean[best].numpy(), logits, frames, name, remark)
 
-    def table(self):
+    def table(self) -> str:
         """Labels and probabilities as text."""
         width = max(map(len, self.labels))
         lines = [
@@ -96,7 +104,9 @@ class Classification:
         return "\n".join([*lines, about, *filter(None, [self.remark])])
 
 
-def classify(video, checkpoint, top=5, reading=None):
+def classify(
+    video: Clip, checkpoint: File, top: int = 5, reading: Reading | None = None
+) -> Classification:
     """The likeliest actions by a checkpoint with a classification head, as the reference evaluates
     it (facebookresearch/vjepa2, evals/video_classification_frozen).
 
@@ -189,7 +199,9 @@ def load_head(folder, name, reading=None, dtype=None):
 
 
 @torch.no_grad()
-def segment_tokens(model, pixels, levels=()):
+def segment_tokens(
+    model: nn.Module, pixels: torch.Tensor, levels: tuple[int, ...] = ()
+) -> torch.Tensor:
     """Tokens (batch, levels × tokens, channels) of normalised pixels (batch, frames, 3, height,
     width), with true positions; levels as in `Reading`.
     """
@@ -197,7 +209,7 @@ def segment_tokens(model, pixels, levels=()):
 
 
 @torch.no_grad()
-def head_logits(model, tokens):
+def head_logits(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     """Logits, float32 (batch, classes) on the CPU, of all tokens of a view (batch, tokens,
     channels).
     """
@@ -245,7 +257,7 @@ def _check_cost(name, model, tokens, operations):
         )
 
 
-def segment_frames(total, frames, segments, step):
+def segment_frames(total: int, frames: int, segments: int, step: int) -> np.ndarray:
     """Which frames of a clip of `total` each segment takes: int array (segments, frames).
 
     After `loadvideo_decord` of the reference (src/datasets/video_dataset.py): segments share the
@@ -265,7 +277,9 @@ def segment_frames(total, frames, segments, step):
     return first[:, None] + within.astype(int)
 
 
-def square_views(height, width, side):
+def square_views(
+    height: int, width: int, side: int
+) -> tuple[tuple[int, int], list[tuple[int, int]]]:
     """Size (height, width) whose short side is `side`, and the corners (y, x) of the square views
     along the long one.
     """

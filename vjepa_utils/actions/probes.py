@@ -6,11 +6,14 @@ the pooler of the first V-JEPA, Bardes et al. 2024), as it is for hundreds of cl
 hundreds of thousands.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,6 +31,10 @@ from vjepa_utils.actions.heads import Classification
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
 from vjepa_utils.video import as_video, file_identity, read_video
+
+if TYPE_CHECKING:
+    from vjepa_utils.annotations import Clip, Context, File, Size
+    from vjepa_utils.encoders.encoder import Encoder
 
 # of a clip: frames, evenly spread; rows and columns that its features are averaged to, at most
 CLIP_FRAMES, PLACES = (
@@ -100,7 +107,7 @@ class Probe:
         self.module = nn.Sequential(pooler, nn.Linear(width, len(self.classes))).eval()
 
     @torch.no_grad()
-    def logits(self, features):
+    def logits(self, features: list[Features]) -> torch.Tensor:
         """float32 (clips, classes) for a list of Features; ValueError if they are another encoder's
         or of another shape.
         """
@@ -108,11 +115,11 @@ class Probe:
             [self.module(part) for part in _stack(features, self.encoder, self.shape).split(BATCH)]
         )
 
-    def predict(self, features):
+    def predict(self, features: list[Features]) -> list[str]:
         """The likeliest class of each clip: a list of names."""
         return [self.classes[i] for i in self.logits(features).argmax(1)]
 
-    def classify(self, video, encoder, top=5):
+    def classify(self, video: Clip, encoder: Encoder, top: int = 5) -> Classification:
         """The likeliest classes of a clip, a Classification; ValueError unless `encoder` is the one
         that the probe was trained on.
         """
@@ -131,14 +138,14 @@ class Probe:
             f"{self.kind} probe on {self.encoder}",
         )
 
-    def save(self, path):
+    def save(self, path: File) -> None:
         """Write a safetensors file; nothing is left behind when that fails."""
         about = {name: getattr(self, name) for name in self.__dataclass_fields__}
         with replacing(path) as temporary:
             save_file(self.module.state_dict(), temporary, {"probe": json.dumps(about)})
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: File) -> Probe:
         """Read what `save` wrote; ValueError for any other file."""
         weights, about = read_safetensors(path, "probe")
         probe = cls(
@@ -151,7 +158,15 @@ class Probe:
         return probe
 
 
-def train_probe(features, labels, kind="attentive", encoder=None, size=None, context=None, seed=0):
+def train_probe(
+    features: list[Features],
+    labels: list[str],
+    kind: str = "attentive",
+    encoder: Encoder | None = None,
+    size: Size = None,
+    context: Context = None,
+    seed: int = 0,
+) -> Probe:
     """Train a probe on the features of clips.
 
     Args:
@@ -243,7 +258,9 @@ def _stack(features, encoder, shape):
     return torch.stack([each.values.flatten(1, 2) for each in features])
 
 
-def clip_features(video, encoder, size=None, context=None):
+def clip_features(
+    video: Clip, encoder: Encoder, size: Size = None, context: Context = None
+) -> Features:
     """Features of a clip for a probe: of 8 frames evenly spread over it, averaged in each step to
     at most 8×8 places.
 
@@ -265,7 +282,9 @@ def clip_features(video, encoder, size=None, context=None):
     )
 
 
-def folder_features(folder, encoder, size=None, context=None, **taken):
+def folder_features(
+    folder: File, encoder: Encoder, size: Size = None, context: Context = None, **taken
+) -> tuple[list[Features], list[str], dict[str, str]]:
     """Features of all clips in a folder that has a sub-folder for each class; kept in the user's
     cache.
 
@@ -332,7 +351,7 @@ def folder_features(folder, encoder, size=None, context=None, **taken):
     return features, labels, skipped
 
 
-def hold_out(labels, seed=0):
+def hold_out(labels: list[str], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Positions of clips to train on and to hold out, 30 % of each class but at least one: two int
     arrays, seeded.
     """
@@ -346,7 +365,7 @@ def hold_out(labels, seed=0):
     return np.setdiff1d(order, held), np.sort(held)
 
 
-def accuracy(truth, predicted):
+def accuracy(truth: list[str], predicted: list[str]) -> tuple[float, float, float]:
     """Share of class names that are right, and the ends of its 95 % interval by Wilson's score
     (1927), each from 0 to 1.
     """

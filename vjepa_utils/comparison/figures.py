@@ -1,5 +1,9 @@
 """Figures of several encoders on one clip."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vjepa_utils.colours import PCAColours
@@ -17,8 +21,14 @@ from vjepa_utils.drawing import (
 from vjepa_utils.figures import compare_strips
 from vjepa_utils.video import as_video
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def encoders_strip(video, features, most=None):
+    from vjepa_utils.annotations import Clip
+    from vjepa_utils.features import Features
+
+
+def encoders_strip(video: Clip, features: dict[str, Features], most: int | None = None) -> Figure:
     """What several encoders make of the same pairs of frames: a row for each, in its own basis over
     all its steps.
 
@@ -46,7 +56,13 @@ def encoders_strip(video, features, most=None):
     )
 
 
-def similarity_strip(video, features, point, frame, most=None):
+def similarity_strip(
+    video: Clip,
+    features: dict[str, Features],
+    point: tuple[float, float],
+    frame: int,
+    most: int | None = None,
+) -> Figure:
     """Cosine of every token with the one under a point, over the clip, a row for each encoder.
 
     Each row has its own scale, as encoders differ in how similar all their tokens are: from its

@@ -1,5 +1,7 @@
 """Attention, in pieces where a device cannot take it whole."""
 
+from __future__ import annotations
+
 import math
 
 import torch
@@ -10,7 +12,9 @@ import torch.nn.functional as F
 LARGEST = {"mps": 2**32}
 
 
-def attend(q, k, v, scale=None):
+def attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None = None
+) -> torch.Tensor:
     """Scaled dot-product attention, in pieces of the queries where the device needs that.
 
     The softmax is over the keys, so that the pieces together equal the whole.
@@ -29,7 +33,7 @@ def attend(q, k, v, scale=None):
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 2)
 
 
-def register():
+def register() -> str:
     """Make `attend` known to transformers; returns its name, for `attn_implementation`."""
     from transformers import AttentionInterface
 

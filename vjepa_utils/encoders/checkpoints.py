@@ -1,5 +1,7 @@
 """Find a checkpoint, shipped, local, cached or on the hub, and load it whole or not at all."""
 
+from __future__ import annotations
+
 import json
 import warnings
 from pathlib import Path
@@ -58,7 +60,7 @@ CHECKPOINTS = {
 }
 
 
-def label(name):
+def label(name: str) -> str:
     """What figures call the encoder: an id or shipped name as it is, a folder or file by its own
     name.
     """
@@ -68,7 +70,7 @@ def label(name):
     return path.resolve().name if path.is_dir() else name
 
 
-def find(name):
+def find(name: str) -> Path:
     """The folder of a shipped, local or cached checkpoint, or of one fetched from the hub."""
     if name in SHIPPED:
         return SHIPPED[name]
@@ -145,7 +147,7 @@ def _cached(name, revision):
         return None
 
 
-def missing_files(folder):
+def missing_files(folder: Path) -> list[str]:
     """Names of the files that a checkpoint needs and its folder lacks, as one fetched in part does;
     a link to nothing, as a stopped download leaves it, is no file.
     """
@@ -154,7 +156,7 @@ def missing_files(folder):
     ]
 
 
-def load_model(folder, dtype):
+def load_model(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """The encoder in a folder, every weight accounted for: a `VJEPA2`, a `VJEPA21`, or a
     transformers model of images.
     """
@@ -176,7 +178,7 @@ def load_model(folder, dtype):
     return model.take_weights(weights).eval().requires_grad_(False)
 
 
-def load_whole(folder, dtype):
+def load_whole(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
     """The model in a folder through transformers, every weight accounted for.
 
     Of images, or a `VJEPA2ForVideoClassification` whose encoder is exchanged for one with true
@@ -279,7 +281,7 @@ def _weight_files(folder):
         raise ValueError(f"{index} is damaged: delete it, or fetch it again.") from None
 
 
-def pixel_statistics(folder):
+def pixel_statistics(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of the checkpoint's pixels, each (3, 1, 1); ImageNet's if it
     names none.
     """

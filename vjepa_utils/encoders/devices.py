@@ -1,18 +1,20 @@
 """Where to compute, and in which precision."""
 
+from __future__ import annotations
+
 import time
 
 import psutil
 import torch
 
 
-def best_device():
+def best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def fast_dtype(device):
+def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 if the torch.device is fast at it, else float32."""
     abilities = torch.cpu.get_capabilities()
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
@@ -22,7 +24,7 @@ def fast_dtype(device):
     return torch.float32
 
 
-def free_memory(device):
+def free_memory(device: torch.device) -> int:
     """Bytes that a torch.device can still give, what torch's own cache would give back included."""
     if device.type != "cuda":
         return psutil.virtual_memory().available
@@ -30,7 +32,7 @@ def free_memory(device):
     return torch.cuda.mem_get_info(device)[0] + reusable
 
 
-def operations_per_second(device, dtype):
+def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
     """What a matrix product reaches on a torch.device, measured in a moment: an upper bound for
     what a model will.
     """

@@ -1,9 +1,12 @@
 """The encoder: clips to features on their true grid."""
 
+from __future__ import annotations
+
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +20,12 @@ from vjepa_utils.encoders.plan import Plan
 from vjepa_utils.encoders.vjepa2 import encode_tokens
 from vjepa_utils.reading.cuts import cuts_between
 from vjepa_utils.video import as_video
+
+if TYPE_CHECKING:
+    from vjepa_utils.annotations import Clip, Context, File, Grid, Size
+    from vjepa_utils.features import Features
+    from vjepa_utils.recovery.prediction import Recovery
+    from vjepa_utils.video import Video
 
 # Enough to keep the device busy; bounds memory.
 BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
@@ -49,12 +58,20 @@ class Encoder:
             f"{self.dtype}, on {self.device})"
         )
 
-    def grid(self, video, size=None, context=None):
+    def grid(self, video: Clip, size: Size = None, context: Context = None) -> Grid:
         """(steps, rows, columns) that `encode` would give."""
         return self.plan(as_video(video), context, size).grid
 
     @torch.no_grad()
-    def encode(self, video, context=None, size=None, layer=None, positions="true", out=None):
+    def encode(
+        self,
+        video: Clip,
+        context: Context = None,
+        size: Size = None,
+        layer: int | None = None,
+        positions: str = "true",
+        out: File | None = None,
+    ) -> Features:
         """Features of a clip. Streams: one batch of frames is encoded while the next is read, and
         no more is held.
 
@@ -120,7 +137,7 @@ class Encoder:
                 progress.update(len(pixels))
         return store.finish(plan.covered(video.indices))
 
-    def plan(self, video, context=None, size=None):
+    def plan(self, video: Video, context: Context = None, size: Size = None) -> Plan:
         """The `Plan` that `encode` would follow; arguments as for it."""
         return Plan(
             len(video),
@@ -170,7 +187,7 @@ class Encoder:
         )
 
     @cached_property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """SHA-256 of the weights, computed once. The same in float32 and bfloat16: they are rounded
         to that. A predictor does not count.
         """
@@ -183,7 +200,13 @@ class Encoder:
         return digest.hexdigest()
 
     @torch.no_grad()
-    def recover(self, video, hidden, mask_token=None, size=None):
+    def recover(
+        self,
+        video: Clip,
+        hidden: np.ndarray | torch.Tensor | dict,
+        mask_token: int | None = None,
+        size: Size = None,
+    ) -> Recovery | dict[str, Recovery]:
         """Predict the features of hidden tokens from the visible ones; all frames are encoded
         jointly (context "clip").
 
@@ -257,7 +280,7 @@ class Encoder:
             for side in (height, width)
         )
 
-    def pixels(self, frames, size):
+    def pixels(self, frames: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
         """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
         pixels = torch.empty(len(frames), 3, *size)
         # One at a time: large pictures in float32 are large.

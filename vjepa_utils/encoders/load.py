@@ -1,5 +1,9 @@
 """A name to an encoder."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 
 from vjepa_utils.encoders.checkpoints import find, label, load_model, pixel_statistics
@@ -8,8 +12,15 @@ from vjepa_utils.encoders.encoder import Encoder
 from vjepa_utils.encoders.image import ImageEncoder
 from vjepa_utils.encoders.vjepa2_1 import VJEPA21Encoder
 
+if TYPE_CHECKING:
+    from vjepa_utils.annotations import File
 
-def load_encoder(name="vjepa2-demo", device=None, dtype=None):
+
+def load_encoder(
+    name: File = "vjepa2-demo",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Encoder:
     """Load an encoder.
 
     Args:

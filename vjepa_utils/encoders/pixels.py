@@ -1,10 +1,17 @@
 """Frames to the size that is encoded."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def resized(frame, size):
+
+def resized(frame: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     """uint8 (H, W, 3) to float32 (3, height, width), 0 to 255: bilinear and antialiased, skipped
     where the size is right.
     """

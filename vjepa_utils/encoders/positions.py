@@ -1,10 +1,12 @@
 """True positions: every token is rotated by its own (step, row, column), on any grid."""
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 
 
-def grid_positions(grid, device=None):
+def grid_positions(grid: tuple[int, int, int], device: torch.device | None = None) -> torch.Tensor:
     """(step, row, column) of every token of a (steps, rows, columns) grid, in token order: (tokens,
     3).
     """
@@ -52,7 +54,7 @@ def rotary_tables(positions, head_size, dtype=torch.float32, interleaved=False):
     return cos.unsqueeze(-2).to(dtype), sin.unsqueeze(-2).to(dtype)
 
 
-def even_channels_first(heads, head_size):
+def even_channels_first(heads: int, head_size: int) -> torch.Tensor:
     """Order of the channels of all heads that puts the even ones of each first."""
     channels = torch.arange(heads * head_size).view(heads, head_size)
     return torch.cat([channels[:, 0::2], channels[:, 1::2]], 1).flatten()

@@ -7,6 +7,8 @@ are dropped before the first layer, the rotation costs no shuffling, and blocks 
 `benchmarks/encoder_speed.py` for what that is worth.
 """
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -164,7 +166,7 @@ class VJEPA2(nn.Module):
         )
         return self
 
-    def weights(self):
+    def weights(self) -> dict[str, torch.Tensor]:
         """The weights as a transformers `VJEPA2Model` has them."""
         weights = self.state_dict()
         return weights | self._queries_and_keys(
@@ -201,7 +203,14 @@ def _tubelets(pixels, depth, height, width):
     return x.flatten(4).flatten(1, 3), x.shape[1:4]
 
 
-def encode_tokens(model, pixels, visible=None, layer=None, square=None, levels=()):
+def encode_tokens(
+    model: VJEPA2,
+    pixels: torch.Tensor,
+    visible: torch.Tensor | None = None,
+    layer: int | None = None,
+    square: int | None = None,
+    levels: tuple[int, ...] = (),
+) -> torch.Tensor:
     """The encoder, with the true grid; hidden tokens are dropped before its first layer.
 
     Args:

@@ -1,5 +1,9 @@
 """Figures of what the predictor recovers."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vjepa_utils.colours import PCAColours
@@ -19,6 +23,13 @@ from vjepa_utils.drawing import (
 from vjepa_utils.recovery.masks import pixels
 from vjepa_utils.video import as_video
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vjepa_utils.annotations import Clip
+    from vjepa_utils.recovery.prediction import Recovery
+
+
 CURVES = {
     "prediction": ("#c1272d", "o-"),
     "mean": ("#777777", "s--"),
@@ -27,7 +38,9 @@ CURVES = {
 }
 
 
-def recovery_strip(video, recovery, most=None):
+def recovery_strip(
+    video: Clip, recovery: Recovery | dict[str, Recovery], most: int | None = None
+) -> Figure:
     """Hidden region, features of the whole clip, those of the visible tokens with the prediction
     filled in, and its cosine.
 
@@ -58,7 +71,7 @@ def recovery_strip(video, recovery, most=None):
     return picture_rows(rows, titles, " · ".join(about), 2.2 if len(every) == 1 else 1.6)
 
 
-def recovery_curves(recoveries, about):
+def recovery_curves(recoveries: list[dict], about: str) -> Figure:
     """Mean cosine against how much is hidden and how far ahead; bars show the standard deviation
     over the list.
 

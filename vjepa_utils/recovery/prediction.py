@@ -6,6 +6,8 @@ predictor was trained to say what the encoder makes of the whole clip, layer-nor
 the target (Assran et al. 2025).
 """
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass, replace
 
@@ -74,11 +76,11 @@ class Recovery:
         return f"Recovery({hidden} ({self.hidden.mean():.0%}), {cosine}, {self.whole.encoder})"
 
     @property
-    def target(self):
+    def target(self) -> torch.Tensor:
         return self.whole.values
 
     @property
-    def filled(self):
+    def filled(self) -> Features:
         """Features of the clip as recovered: `context` at the visible tokens, `predicted` at the
         hidden ones.
         """
@@ -86,7 +88,7 @@ class Recovery:
         values[~self.hidden], values[self.hidden] = self.context, self.predicted
         return replace(self.whole, values=values)
 
-    def on_grid(self, values):
+    def on_grid(self, values: np.ndarray) -> np.ndarray:
         """An array (n hidden,), such as `cosine`, as float32 (steps, rows, columns), NaN where
         visible.
         """
@@ -95,7 +97,7 @@ class Recovery:
         return grid
 
     @property
-    def coverage(self):
+    def coverage(self) -> dict[str, float]:
         """{baseline: share of the hidden tokens it has a value for}: 1 but for "same place"."""
         return {
             name: float(np.isfinite(errors["cosine"]).mean())
@@ -103,7 +105,7 @@ class Recovery:
         }
 
     @property
-    def beaten(self):
+    def beaten(self) -> dict[str, float]:
         """{baseline: share of the tokens it covers where the prediction has the higher cosine};
         "all": than every one there.
         """
@@ -112,7 +114,7 @@ class Recovery:
         shares = {name: _mean(worse[name][covers[name]]) for name in worse}
         return shares | {"all": _mean(np.all([worse[name] | ~covers[name] for name in worse], 0))}
 
-    def means(self, error="cosine", where=None):
+    def means(self, error: str = "cosine", where: np.ndarray | None = None) -> dict[str, float]:
         """{"prediction" or baseline: mean "cosine" or "l1" over the hidden tokens it covers}; NaN
         if it covers none.
 
@@ -124,7 +126,7 @@ class Recovery:
         }
         return {name: _mean(values[chosen & np.isfinite(values)]) for name, values in every.items()}
 
-    def table(self):
+    def table(self) -> str:
         """Means of prediction and baselines as text."""
         rows = [("", "cosine", "L1", "beaten at", "covers")]
         cosine, l1, beaten, covers = self.means(), self.means("l1"), self.beaten, self.coverage

@@ -1,5 +1,9 @@
 """Figures and films of tracks."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
@@ -15,8 +19,14 @@ from vjepa_utils.drawing import (
 )
 from vjepa_utils.video import as_video
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def track_strip(video, tracks, most=6, tail=8):
+    from vjepa_utils.annotations import Clip, File
+    from vjepa_utils.tracking.points import Tracks
+
+
+def track_strip(video: Clip, tracks: Tracks, most: int = 6, tail: int = 8) -> Figure:
     """Frames of a clip with its tracks drawn in: a dot where a point is visible, a ring where it
     is hidden, a tail of where it was.
 
@@ -38,7 +48,9 @@ def track_strip(video, tracks, most=6, tail=8):
     return gallery(drawn, titles, heading, height=2.4)
 
 
-def animate_tracks(video, tracks, path, tail=8, rate=None):
+def animate_tracks(
+    video: Clip, tracks: Tracks, path: File, tail: int = 8, rate: float | None = None
+) -> None:
     """Write an .mp4 or .gif of the clip with its tracks, drawn as in `track_strip`, at most 1280
     pixels wide or high.
 
