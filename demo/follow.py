@@ -2,7 +2,7 @@
 
     python -m demo.follow --start vjepa2-demo --out runs/follow       # again: resumes
     python -m demo.follow --start vjepa2-demo --out runs/follow --export demo/track-head
-    python -m demo.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem  # a part
+    python -m demo.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem # a part
 
 Scenes are rendered and encoded once, and used many times: other frames, other points. In each step
 one clip of 12 of a scene's 24 frames, in either direction, and 64 points of one of them, half on

@@ -48,7 +48,7 @@ def look(teacher, frame):
         norm, and the last.
     """
     grid = cells(*frame.shape[:2])
-    pixels = teacher._pixels(frame[None], tuple(n * teacher.patch_size for n in grid)).to(
+    pixels = teacher.pixels(frame[None], tuple(n * teacher.patch_size for n in grid)).to(
         teacher.device
     )
     out = teacher.model(pixels, output_hidden_states=True)

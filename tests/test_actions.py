@@ -712,12 +712,11 @@ def test_a_clip_that_breaks_between_the_frames_taken(clips, tiny, monkeypatch):
 
 def test_released_heads_are_sampled_as_the_reference_samples_them():
     """Segments of the clip and frame step, from configs/inference of facebookresearch/vjepa2."""
-    from vjepa_utils.actions.heads import OTHER_SAMPLING, SAMPLING, VIEWS
-
-    assert SAMPLING == {
+    sampling = {name: (reading.segments, reading.step) for name, reading in READINGS.items()}
+    assert sampling == {
         "vjepa2-vitl-fpc16-256-ssv2": (2, 4),
         "vjepa2-vitg-fpc64-384-ssv2": (2, 2),
         "vjepa2-vitl-fpc32-256-diving48": (4, 2),
         "vjepa2-vitg-fpc32-384-diving48": (4, 2),
     }
-    assert (OTHER_SAMPLING, VIEWS) == ((2, 4), 3)
+    assert (Reading().segments, Reading().step) == (2, 4)  # of heads that are not listed

@@ -331,10 +331,18 @@ def test_a_film_that_breaks_ends_there(tiny, clips, tmp_path, monkeypatch):
             for part in work.read(each, job)
         ]
     with extraction.tqdm(disable=True) as progress:
-        (row,) = extraction._joined(rows, job, progress)
+        (row,) = extraction._joined(rows, [clip], job, progress)
     assert row["status"] == "done" and row["frames"] == 28
     again = vj.Features.load(tmp_path / "any" / f"{clip.name}.safetensors")
     assert torch.equal(again.values, parts[0].values)
+
+
+def test_a_clip_that_nothing_came_of_has_failed(folder):
+    clips = find_clips(folder / "a")
+    with extraction.tqdm(disable=True) as progress:
+        rows = list(extraction._joined([], clips, None, progress))
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert rows[0]["message"].endswith("a/x.mp4 was not finished: what read or encoded it crashed.")
 
 
 # Sources and places

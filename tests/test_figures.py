@@ -35,7 +35,7 @@ class Identity:
 def video(tmp_path):
     """Frames 3, 5, … 13 of a folder, lossless: red says the frame, green the column, blue the
     row."""
-    folder = tmp_path / "clip"
+    folder = tmp_path / "kites"
     folder.mkdir()
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     for n in range(20):
@@ -114,7 +114,7 @@ def test_frames_in_their_order_under_their_numbers_and_times(video):
     assert [axis.get_title() for axis in axes] == [f"frame {n}, {n / 30:.2f} s" for n in (3, 7, 13)]
     for axis, n in zip(axes, (3, 7, 13), strict=True):
         assert same(seen(axis), frame_at(n))
-    assert heading(figure) == "clip · 6 frames of 96×64 pixels"
+    assert heading(figure) == "kites · 6 frames of 96×64 pixels"
 
 
 def test_a_gallery_reads_like_text(video):
@@ -134,7 +134,7 @@ def test_a_pair_both_blended_and_its_patches(video, features):
         assert same(seen(axis), frame_at(n))
     assert same(seen(axes[3]), 255 * features.values[1].numpy(), 2)
     assert heading(figure) == (
-        "clip · an-encoder · 4×6 patches · 3 components hold 80 % of the variance"
+        "kites · an-encoder · 4×6 patches · 3 components hold 80 % of the variance"
     )
 
 
@@ -147,7 +147,7 @@ def test_steps_above_their_patches(video, features):
     for place, step in enumerate((0, 2)):
         assert same(seen(frames[place]), frame_at(3 + 4 * step))
         assert same(seen(patches[place]), 255 * features.values[step].numpy(), 2)
-    assert "clip · an-encoder · 4×6 patches" in heading(figure)
+    assert "kites · an-encoder · 4×6 patches" in heading(figure)
 
 
 def test_colourings_and_heat_maps_below_each_other(video, features):
@@ -166,7 +166,7 @@ def test_colourings_and_heat_maps_below_each_other(video, features):
         expected[0, 0] = 205  # NaN is grey
         assert same(seen(drawn[2][step]), expected, 3)
     assert bars(figure) == [(-0.5, 2, "−0.5", "2", "made up")]
-    assert heading(figure) == "clip · a trial"
+    assert heading(figure) == "kites · a trial"
 
 
 def test_patches_lie_on_what_they_show(video, features):
@@ -174,7 +174,7 @@ def test_patches_lie_on_what_they_show(video, features):
     ((axis,),) = pictures(figure)
     expected = (frame_at(11) + 255 * features.values[2].numpy()) / 2
     assert axis.get_title() == "frames 11+13" and same(seen(axis), expected)
-    assert heading(figure).startswith("clip · an-encoder · ")
+    assert heading(figure).startswith("kites · an-encoder · ")
 
 
 def test_change_is_one_minus_cosine_of_successive_steps(video, features):
@@ -197,7 +197,7 @@ def test_change_is_one_minus_cosine_of_successive_steps(video, features):
     for axis, values in zip(maps, expected, strict=True):
         assert same(seen(axis), 255 * colormaps["inferno"](values / top)[..., :3], 3)
     assert bars(figure) == [(0, pytest.approx(top), "0", "0.765", "1 − cosine")]
-    assert heading(figure).startswith("clip · an-encoder · ")
+    assert heading(figure).startswith("kites · an-encoder · ")
 
 
 # Films
@@ -342,7 +342,7 @@ def test_what_is_hidden_filled_in_and_how_similar(video, features):
         assert same(seen(drawn[6][step])[where], 255 * np.array(HEAT(1.0)[:3]), 4)
     assert bars(figure) == [(0, 1, "0", "1", "cosine")] * 2
     about = heading(figure)
-    assert about.startswith("clip · an-encoder · 4×6 patches · 3 components hold")
+    assert about.startswith("kites · an-encoder · 4×6 patches · 3 components hold")
     assert "three 4 %: mean cosine of prediction 0.00, mean " in about
     assert "none 4 %: mean cosine of prediction 1.00, mean " in about and "same place" in about
     hidden[:, 0, 0] = True  # never visible, so nothing to copy from the same place
@@ -425,25 +425,25 @@ def test_encoders_below_each_other_in_colours_that_follow_the_first(video, featu
         assert not same(seen(drawn[3][step]), expected, 50)
     assert "hub/another: 100 % of the variance, r 1.00 1.00 1.00" in heading(figure)
     assert heading(figure).startswith(
-        "clip · 4×6 patches · each in its own basis · an-encoder: 100"
+        "kites · 4×6 patches · each in its own basis · an-encoder: 100"
     )
 
 
 def test_similar_to_the_token_under_the_ring(video, features):
     """Each patch is similar to itself alone, and to those of its row as far as columns are near."""
-    angle = torch.arange(COLUMNS) * 0.3
+    angle = 0.3 * torch.arange(COLUMNS)
     values = torch.zeros(*GRID, 8)
     for row in range(ROWS):
         values[:, row, :, 2 * row] = angle.cos()
         values[:, row, :, 2 * row + 1] = angle.sin()
-    other = vj.Features(**vars(features) | {"values": 5 * values.flip(2), "encoder": "hub/flipped"})
+    other = vj.Features(**vars(features) | {"values": values**3, "encoder": "hub/cubed"})
     features.values = values
     point = (72.0, 24.0)  # of 96×64: row 1, column 4
     figure = vj.comparison.similarity_strip(
-        video, {"an-encoder": features, "hub/flipped": other}, point, frame=9, most=2
+        video, {"an-encoder": features, "hub/cubed": other}, point, frame=9, most=2
     )
     drawn = pictures(figure)
-    assert [row[0].get_ylabel() for row in drawn] == ["first frame", "an-encoder", "flipped"]
+    assert [row[0].get_ylabel() for row in drawn] == ["first frame", "an-encoder", "cubed"]
     # the step asked for is there in place of its nearest neighbour, by the frame asked for
     assert [a.get_title() for a in drawn[0]] == ["frame 9 of frames 7+9", "frames 11+13"]
     axis = drawn[0][0]
@@ -457,14 +457,16 @@ def test_similar_to_the_token_under_the_ring(video, features):
             at(radius + w).min() > 150 for w in np.arange(0.6, 2.5, 0.2)
         )
     assert not drawn[0][1].lines
-    cosine = np.zeros((ROWS, COLUMNS))
-    cosine[1] = np.cos(0.3 * (np.arange(COLUMNS) - 4))
-    for row in drawn[1:]:
+    for row, power in zip(drawn[1:], (1, 3), strict=True):
+        tokens = np.stack([angle.cos().numpy(), angle.sin().numpy()]) ** power  # (2, columns)
+        tokens /= np.linalg.norm(tokens, axis=0)
+        cosine = np.zeros((ROWS, COLUMNS))
+        cosine[1] = tokens[:, 4] @ tokens
         for axis in row:
             assert same(seen(axis), 255 * HEAT(cosine)[..., :3], 4)
     assert bars(figure) == [(0, 1, "0", "1", "cosine")] * 2
     assert heading(figure) == (
-        "clip · an-encoder and hub/flipped · cosine with the token at (72, 24) of frame 9"
+        "kites · an-encoder and hub/cubed · cosine with the token at (72, 24) of frame 9"
     )
 
 
@@ -531,7 +533,7 @@ def test_tracks_are_dots_rings_and_tails(video, tracks):
         check_tracks(np.asarray(axis.images[0].get_array()).astype(int), tracks, place, 12)
         # the drawn figure shows this picture upright
         assert same(seen(axis)[2:, 3:], (0.75 * frame_at(3 + 2 * place) + 15.3)[2:, 3:], 8)
-    about = "clip · 2 points tracked independently · an-encoder · dot: visible, ring: hidden"
+    about = "kites · 2 points tracked independently · an-encoder · dot: visible, ring: hidden"
     assert heading(figure) == about
 
 
@@ -586,7 +588,7 @@ def test_each_bar_beside_its_class_the_likeliest_on_top(video):
     assert heights == sorted(heights)
     red = image[heights[0], int(box.x0) + 5]
     assert red[0] > 150 > red[1] and np.ptp(image[heights[1], int(box.x0) + 5]) < 5
-    about = "clip · a-head · 4 frames in 2 segments · Not trained."
+    about = "kites · a-head · 4 frames in 2 segments, 2 views · Not trained."
     assert heading(figure) == about
 
 

@@ -60,11 +60,13 @@ class PCAColours:
         """
         every = [features, *more] if more or isinstance(features, Features) else features
         total = sum(math.prod(f.grid) for f in every)
-        tokens = _tokens((f.values for f in every), total)
+        tokens = _tokens((f.values for f in every), total, MOST_TOKENS)
         self._front = None
         if self.foreground:
             mean, axis, _ = _principal_axes(tokens, 1)
-            border = (_tokens([_border(f.values) for f in every]) - mean) @ axis[0]
+            border = (_tokens([_border(f.values) for f in every], most=MOST_TOKENS) - mean) @ axis[
+                0
+            ]
             self._front = mean, -axis[0] if (border > 0).mean() > 0.5 else axis[0]
             front = tokens[(tokens - mean) @ self._front[1] > 0]
             tokens = front if len(front) else tokens
@@ -185,14 +187,14 @@ class PCAColours:
             raise ValueError("This PCAColours has no basis yet; call fit(features) first.")
         if features is None:
             return None
-        tokens = _tokens([features.values], most=None)
+        tokens = _tokens([features.values])
         if tokens.shape[1] != self._axes.shape[1]:
             found = f"{tokens.shape[1]} channels, the basis {self._axes.shape[1]}"
             raise ValueError(f"These features have {found}: it belongs to another encoder.")
         return tokens
 
 
-def _tokens(every, total=None, most=MOST_TOKENS):
+def _tokens(every, total=None, most=None):
     """All tokens of tensors (…, channels), or a seeded subsample: float64 (tokens, channels).
 
     every: an iterable; only the chosen tokens of each are kept.  total: the tokens of all, if they

@@ -57,7 +57,9 @@ def spread(clips, job, encoder, workers=None, address=None):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray's own, of its settings
-            ray.data.DataContext.get_current().enable_progress_bars = False
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False
+            context.max_errored_blocks = -1  # a task that crashes again and again loses its clip
             logging.getLogger("ray.data").setLevel(logging.ERROR)
             dataset = _pipeline(ray, clips, job, encoder, *_sizes(ray, workers))
         for row in dataset.iter_rows():
@@ -122,11 +124,12 @@ def _pipeline(ray, clips, job, encoder, workers, cores, gpus, threads):
                 yield {"part": pickle.dumps(part, 5)}
 
     rows = [{"part": pickle.dumps(work.Part(clip))} for clip in clips]
+    reserve = dict(num_cpus=1, max_retries=3)  # Ray Data's own would be without end
     return (
         ray.data.from_items(rows, override_num_blocks=max(1, min(len(rows), 1000)))
-        .flat_map(divide, num_cpus=1)
+        .flat_map(divide, **reserve)
         .repartition(target_num_rows_per_block=1)
-        .flat_map(read, num_cpus=1)
+        .flat_map(read, **reserve)
         .map(
             Encoding,
             fn_constructor_args=(encoder, job, threads),

@@ -111,7 +111,7 @@ def run(sources, out, *, encoder, every, pool, dtype, workers=None, address=None
     )
     try:
         with tqdm(total=len(clips), initial=summary.before, unit="clip", leave=False) as progress:
-            for row in _joined(rows if todo else (), job, progress):
+            for row in _joined(rows if todo else (), todo, job, progress):
                 table.add(row)
                 progress.update()
                 if row["status"] == "done":
@@ -185,34 +185,36 @@ def _here(clips, job, encoder):
             yield work.encode(part, encoder, job)
 
 
-def _joined(rows, job, progress):
-    """Rows of clips from rows of parts. A clip has failed if one of its parts has; it ends where
-    its file breaks.
+def _joined(rows, clips, job, progress):
+    """Rows of clips from rows of parts. A clip has failed if one of its parts has, or if none came;
+    it ends where its file breaks.
     """
-    waiting, failed, frames, begin = {}, set(), 0, time.monotonic()
+    waiting, over, frames, begin = {}, set(), 0, time.monotonic()  # parts of clips; paths
     for row in rows:
         frames += row.get("frames", 0)
         rate = frames / max(time.monotonic() - begin, 1e-9)
         progress.set_postfix_str(f"{frames} frames, {rate:.0f} a second", refresh=False)
         path = row["path"]
-        if path in failed:
+        if path in over:  # parts after one that failed, or after a break
             continue
-        if row["status"] == "failed":
-            failed.add(path)
+        if row["status"] == "failed" or row["whole"]:
+            over.add(path)
             waiting.pop(path, None)
-            yield row
-        elif row["whole"]:
             yield row
         else:
             parts = waiting.setdefault(path, {})
             parts[row["start"]] = row
             if complete := _complete(parts, row["count"]):
                 del waiting[path]
-                failed.add(path)  # what comes after a break counts no more
+                over.add(path)
                 try:
                     yield work.join(complete, job)
                 except OSError as error:
                     yield row | dict(status="failed", message=str(error))
+    for clip in clips:
+        if clip.path not in over:  # the process crashed each time, as decoders may
+            message = f"{clip.path} was not finished: what read or encoded it crashed."
+            yield work.failed(work.Part(clip), message, 0.0).row
 
 
 def _complete(parts, count):
