@@ -13,6 +13,7 @@ PACKAGE = ROOT / "vjepa_utils"
 UPWARDS = {  # methods that hand on to a study
     ("encoders.encoder", "recovery.prediction"),
     ("encoders.vjepa2_1", "recovery.prediction"),
+    ("encoders.encoder", "surprise.prediction"),
 }
 MODULES = sorted(
     str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".")

@@ -12,7 +12,7 @@ from transformers import VJEPA2Model
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN
-from vjepa_utils.recovery.prediction import _mask_token
+from vjepa_utils.encoders.predictor import mask_token_of
 
 CASES = ["square", "clip", "landscape", "portrait", "larger"]
 
@@ -255,9 +255,9 @@ def test_the_only_mask_token_that_is_not_zero(trained, chosen):
     rows[trained] = 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert _mask_token(rows, None, "x") == chosen
-        assert _mask_token(torch.zeros(1, 1, 1, 3), None, "x") == 0
-        assert _mask_token(rows, 3, "x") == 3
+        assert mask_token_of(rows, None, "x") == chosen
+        assert mask_token_of(torch.zeros(1, 1, 1, 3), None, "x") == 0
+        assert mask_token_of(rows, 3, "x") == 3
 
 
 @pytest.mark.parametrize("trained", [[], [0, 1], [1, 3]])
@@ -267,7 +267,7 @@ def test_mask_tokens_among_which_none_is_the_only_one(trained):
     with pytest.warns(
         UserWarning, match=f"{len(trained)} of the 4 mask tokens of x are not zero.* 0 is used"
     ):
-        assert _mask_token(rows, None, "x") == 0
+        assert mask_token_of(rows, None, "x") == 0
 
 
 FRAMES, MASK = np.zeros((2, 64, 64, 3), np.uint8), np.eye(4, dtype=bool)[None]

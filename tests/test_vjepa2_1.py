@@ -138,6 +138,17 @@ def test_hidden_pixels_do_not_reach_the_prediction(teacher):
     assert error(after.target, before.target) > 0.1
 
 
+def test_surprise_is_of_all_four_levels_and_of_no_distilled_encoder(teacher, student):
+    frames = np.random.default_rng(0).integers(0, 256, (6, 32, 48, 3), np.uint8)
+    found = teacher.surprise(frames, 4, 1, (32, 48), mask_token=0)
+    truth = teacher.recover(frames, vj.masks.future((3, 2, 3), 1), 0, (32, 48))
+    assert found.cosine[2].ravel() == pytest.approx(truth.cosine, abs=1e-5)
+    assert found.l1[2].ravel() == pytest.approx(truth.l1, abs=1e-5)
+    assert np.isfinite(teacher.surprise(frames, 4, 1, 32, "step", 0).l1[2]).all()
+    with pytest.raises(ValueError, match="was distilled"):
+        student.surprise(frames, 4)
+
+
 def test_positions_of_a_recovery_are_one_of_two(teacher):
     with pytest.raises(ValueError, match='must be "stretched" or "unstretched", not \'true\''):
         teacher.recover(FRAMES, np.ones((3, 2, 3), bool), size=32, positions="true")

@@ -10,7 +10,8 @@
 Read on in the order of that pipeline: `video` (over `reading`), `encoders`, `features`, `colours`,
 `figures`. Beside it a room for each study: `recovery`, what the predictor makes of hidden tokens;
 `comparison` with image encoders; `tracking`, points followed through a clip; `actions`, which tell
-what happens in a clip; `explorer`, to look around in all of it with the hand.
+what happens in a clip; `surprise`, where and when a clip breaks what the predictor expects;
+`explorer`, to look around in all of it with the hand.
 """
 
 import lazy_loader

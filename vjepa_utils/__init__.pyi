@@ -10,6 +10,7 @@ from . import figures as figures
 from . import files as files
 from . import reading as reading
 from . import recovery as recovery
+from . import surprise as surprise
 from . import tracking as tracking
 from . import video as video
 from .actions.heads import classify as classify
@@ -25,6 +26,7 @@ from .explorer.exploration import explore as explore
 from .features import Features as Features
 from .recovery import masks as masks
 from .recovery.prediction import Recovery as Recovery
+from .surprise.prediction import Surprise as Surprise
 from .tracking.points import Tracks as Tracks
 from .tracking.points import track as track
 from .video import Video as Video

@@ -17,6 +17,7 @@ REGISTERED = [
     "actions.command",
     "explorer.command",
     "collection.command",
+    "surprise.command",
 ]
 # of a checkout: its pictures need the scenes of demo/
 FIGURES = Path(__file__).parents[1] / "make_figures.py"

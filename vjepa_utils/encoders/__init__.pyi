@@ -7,6 +7,7 @@ from . import image as image
 from . import load as load
 from . import pixels as pixels
 from . import positions as positions
+from . import predictor as predictor
 from . import released_2_1 as released_2_1
 from . import vjepa2 as vjepa2
 from . import vjepa2_1 as vjepa2_1

@@ -228,6 +228,31 @@ class Encoder:
 
         return recover(self, video, hidden, mask_token, size)
 
+    @torch.no_grad()
+    def surprise(self, video, context=8, horizon=1, size=None, target="window", mask_token=None):
+        """How far a clip is from what the predictor expects: for each step, the error of predicting
+        it from the steps before alone (Garrido et al. 2025, arXiv 2502.11831).
+
+        Args:
+            video, size, mask_token: as for `recover`.
+            context: how many frames the encoder is given, an even number; the window slides over
+                the clip by one step (two frames), and positions count from its start.
+            horizon: how many of the steps after them are predicted, jointly.
+            target: what the features to predict are computed from. "window": the visible and the
+                predicted frames jointly, as in training. "step": each predicted step alone.
+        Returns:
+            Surprise, a row for each step of the clip and each distance ahead, with baselines. The
+            row of a step that is predicted from step t depends on frames of steps t − context/2 + 1
+            … t + horizon and on no others ("step": of the future on its own alone).
+        Raises:
+            ValueError: an argument is out of range, the clip is shorter than one window of context
+                + 2 · horizon frames, or there is no predictor.  MemoryError: a window cannot fit.
+        """
+        # A study, above this room: imported only when it is asked for.
+        from vjepa_utils.surprise.prediction import surprise
+
+        return surprise(self, video, context, horizon, size, target, mask_token)
+
     def _batches(self, video, start, count, plan):
         """Normalised pixels of `count` frames at a time, (n, 3, height, width), and file numbers of
         the pairs of frames, encoded as one tubelet, between which there is a cut.

@@ -8,7 +8,6 @@ the target (Assran et al. 2025).
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from vjepa_utils.checks import is_whole
 from vjepa_utils.encoders.positions import grid_positions
+from vjepa_utils.encoders.predictor import mask_token_of, normalised, predictor_of
 from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.features import Features
 from vjepa_utils.video import as_video
@@ -152,7 +151,7 @@ class Recovery:
 def recover(encoder, video, hidden, mask_token=None, size=None, stretched=True):
     """What `Encoder.recover` does; stretched: of `VJEPA21Encoder.recover`."""
     model, predictor = encoder.model, predictor_of(encoder)
-    mask_token = _mask_token(predictor.embeddings.mask_tokens, mask_token, encoder.name)
+    mask_token = mask_token_of(predictor.embeddings.mask_tokens, mask_token, encoder.name)
     video = as_video(video)
     frames, plan = video.frames, encoder.plan(video, "clip", size)
     grid = plan.grid
@@ -160,7 +159,7 @@ def recover(encoder, video, hidden, mask_token=None, size=None, stretched=True):
     masks = {name: _checked(mask, grid) for name, mask in masks.items()}
     encoder.check_memory(np.prod(grid), len(video), grid[1] * grid[2], remedy="count={}")
     whole = encoder.encode(video, "clip", size, model.predictor_layer)
-    whole.values = _normalised(whole.values, encoder.channels)
+    whole.values = normalised(whole.values, encoder.channels)
     (all_frames,) = plan.groups(len(frames))
     # (1, frames, 3, height, width)
     pixels = encoder.pixels(frames, plan.size)[all_frames].to(encoder.device)
@@ -183,60 +182,11 @@ def recover(encoder, video, hidden, mask_token=None, size=None, stretched=True):
         found[name] = Recovery(
             whole,
             mask,
-            _normalised(context[0].float().cpu(), encoder.channels),
+            normalised(context[0].float().cpu(), encoder.channels),
             predicted[0].float().cpu(),
             mask_token,
         )
     return found if isinstance(hidden, dict) else found[""]
-
-
-def predictor_of(encoder):
-    """The encoder's predictor; ValueError if it has none, or one that predicts another encoder's
-    features.
-    """
-    predictor = getattr(encoder.model, "predictor", None)
-    if predictor is None:
-        raise ValueError(
-            f"{encoder.name} has no predictor, so it recovers nothing: take a V-JEPA 2 checkpoint."
-        )
-    channels = getattr(encoder.model.config, "pred_out_size", encoder.channels)
-    if channels != encoder.channels:
-        raise ValueError(
-            f"{encoder.name} was distilled: its predictor predicts the {channels} channels of its "
-            f"teacher, not its own {encoder.channels}, so there is nothing to compare it with; "
-            "vjepa2_1_vitg_384 and vjepa2_1_vitG_384 predict their own."
-        )
-    return predictor
-
-
-def _normalised(x, channels=None):
-    """Layer norm of each level, `channels` wide (None: all are one), without scale or shift, as in
-    training (facebookresearch/vjepa2 `app/vjepa/train.py`, `app/vjepa_2_1/train.py`; eps 1e-5).
-    """
-    channels = channels or x.shape[-1]
-    return F.layer_norm(x.unflatten(-1, (-1, channels)), (channels,)).flatten(-2)
-
-
-def _mask_token(rows, wanted, name):
-    """Training uses one row of the mask tokens (n, 1, 1, channels), and the others keep their zero
-    start: the one to use.
-    """
-    if wanted is not None:
-        if not (is_whole(wanted, 0) and wanted < len(rows)):
-            raise ValueError(
-                f"mask_token must be a whole number from 0 to {len(rows) - 1} for {name}, not "
-                f"{wanted!r}."
-            )
-        return int(wanted)
-    trained = [row for row in range(len(rows)) if rows[row].any()]
-    if len(trained) == 1 or len(rows) == 1:
-        return (trained or [0])[0]
-    found = f"{len(trained)} of the {len(rows)} mask tokens of {name} are not zero"
-    warnings.warn(
-        f"{found}, so the trained one cannot be told: 0 is used; choose another with mask_token.",
-        stacklevel=5,
-    )
-    return 0
 
 
 def _checked(mask, grid):

@@ -1,0 +1,5 @@
+"""Where, and when, does a clip break what the predictor expects?"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

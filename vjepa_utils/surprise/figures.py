@@ -1,0 +1,204 @@
+"""Figures and films of surprise: where in the picture it is, and its course over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+from tqdm.auto import tqdm
+
+from vjepa_utils.drawing import (
+    HEAT,
+    SCREEN,
+    WIDTH,
+    clip_name,
+    columns,
+    covered_frames,
+    evenly,
+    frame_rate,
+    frames_numbered,
+    show,
+    write_film,
+)
+from vjepa_utils.surprise.prediction import TARGETS, Surprise
+from vjepa_utils.video import as_video
+
+if TYPE_CHECKING:
+    from vjepa_utils.annotations import Clip, File
+
+NAMES = {"cosine": "1 − cosine", "l1": "L1"}
+COLOURS = {"prediction": "#c1272d", "last step": "#3a8a3a", "mean": "#777777", "pixels": "#0071a7"}
+OPACITY = 0.6  # of the heat over a frame in grey
+
+
+def surprise_strip(
+    video: Clip,
+    surprise: Surprise,
+    error: str = "cosine",
+    ahead: int = 1,
+    most: int | None = None,
+    moments: int = 3,
+) -> Figure:
+    """Frames, the surprise laid over them, its course over time, and below it the baselines'.
+
+    The moments of most surprise are numbered, in the curve and over their frames; the other frames
+    are spread evenly over the steps that were predicted. Of a step its first frame is shown.
+
+    Args:
+        video: the clip.  surprise: of it, what `Encoder.surprise` gave.
+        error: "cosine" (1 − cosine) or "l1".  ahead: predicted from so many steps before.
+        most: frames side by side; None takes as many as can be read.  moments: how many to mark, at
+            most.
+    """
+    video = as_video(video)
+    most = columns(video, most)
+    marked = surprise.moments(min(moments, most), error, ahead)
+    frames, heat, top = _heat(surprise, error, ahead)
+    predicted = np.flatnonzero(np.isfinite(heat).all((1, 2)))
+    chosen = np.union1d(marked, predicted[evenly(len(predicted), most - len(marked))])
+    pictures = frames_numbered(video, frames[chosen, 0])
+    # inches of a picture
+    tall = min(0.85 * WIDTH / len(chosen) * video.height / video.width, 2.2)
+    figure = Figure(figsize=(WIDTH, 2 * tall + 3.9), dpi=SCREEN, layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[2 * tall + 0.6, 3.3])
+    axes = upper.subplots(2, len(chosen), squeeze=False)
+    for (plain, hot), step, picture in zip(axes.T, chosen, pictures, strict=True):
+        show(plain, picture)
+        show(hot, _laid_over(picture, heat[step], top))
+        number = f"({_rank(step, marked)})  " if step in marked else ""
+        plain.set_title(number + covered_frames(frames[step]), fontsize=8, pad=3)
+    bar = upper.colorbar(ScalarMappable(Normalize(0, top), HEAT), ax=axes, pad=0.01, aspect=25)
+    bar.set_ticks([0, top], labels=["0", f"{top:.3g}"])
+    bar.ax.tick_params(labelsize=8, length=2)
+    bar.set_label(NAMES[error], fontsize=8)
+    bar.outline.set_visible(False)
+    _curves(lower.subplots(2, 1, height_ratios=[1.4, 1]), surprise, error, ahead, marked)
+    figure.suptitle(_heading(video, surprise, ahead), fontsize=9, x=0.01, ha="left", wrap=True)
+    return figure
+
+
+def animate_surprise(
+    video: Clip,
+    surprise: Surprise,
+    path: File,
+    error: str = "cosine",
+    ahead: int = 1,
+    moments: int = 3,
+    rate: float | None = None,
+) -> None:
+    """Write an .mp4 or .gif: each frame beside itself with the surprise of its step laid over it,
+    above the curves of `surprise_strip`, in which a line stands at the frame.
+
+    Args:
+        rate: frames a second; None takes that of the clip's times.  The others as there.
+    """
+    video = as_video(video)
+    film = _film(video, surprise, error, ahead, moments)
+    write_film(film, path, rate or frame_rate(video))
+
+
+def _film(video, surprise, error, ahead, moments):
+    """The pictures of a film: uint8 (height, width, 3), even sides, at most 1280 wide."""
+    frames, heat, top = _heat(surprise, error, ahead)
+    width = int(np.clip(360 * video.width / video.height, 300, 640))
+    height = round(width * video.height / video.width / 2) * 2
+    figure = Figure(figsize=(2 * width / 100, 3), dpi=100, layout="constrained")
+    axes = figure.subplots(2, 1, height_ratios=[1.4, 1])
+    _curves(axes, surprise, error, ahead, surprise.moments(moments, error, ahead))
+    figure.suptitle(_heading(video, surprise, ahead), fontsize=7, x=0.01, ha="left", wrap=True)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    curves = np.asarray(canvas.buffer_rgba())[..., :3]  # drawn once; only the line moves
+    boxes = [axis.get_window_extent() for axis in axes]
+    numbers = [(int(n), step) for step, pair in enumerate(frames) for n in np.unique(pair)]
+    for number, step in tqdm(numbers, desc="drawing", delay=2, leave=False):
+        frame = Image.fromarray(frames_numbered(video, [number])[0]).resize((width, height))
+        picture = Image.new("RGB", (2 * width, height + len(curves)))
+        picture.paste(frame)
+        picture.paste(Image.fromarray(_laid_over(np.asarray(frame), heat[step], top)), (width, 0))
+        picture.paste(Image.fromarray(curves), (0, height))
+        x = round(axes[0].transData.transform((number, 0))[0])
+        for box in boxes:  # matplotlib counts pixels from below
+            line = [(x, picture.height - box.ymax), (x, picture.height - box.ymin)]
+            ImageDraw.Draw(picture).line(line, "black")
+        yield np.asarray(picture)
+
+
+def _heat(surprise, error, ahead):
+    """Frames (steps, 2), errors of the prediction (steps, rows, columns), and the one drawn as the
+    hottest.
+    """
+    heat = surprise.errors(error, ahead)["prediction"]
+    return surprise.frames[surprise.at(ahead)], heat, max(float(np.nanpercentile(heat, 99.5)), 1e-6)
+
+
+def _laid_over(frame, heat, top):
+    """Heat (rows, columns), black where NaN, over a frame in grey: uint8 (height, width, 3)."""
+    height, width = frame.shape[:2]
+    rows = np.arange(height) * heat.shape[0] // height
+    columns = np.arange(width) * heat.shape[1] // width
+    hot = HEAT(np.clip(np.nan_to_num(heat) / top, 0, 1))[rows[:, None], columns, :3] * 255
+    return (OPACITY * hot + (1 - OPACITY) * frame.mean(-1, keepdims=True)).round().astype(np.uint8)
+
+
+def _curves(axes, surprise, error, ahead, marked):
+    """The prediction's error over time, numbered at the moments; below, the baselines'."""
+    frames, curves = surprise.frames[surprise.at(ahead)], surprise.over_time(error, ahead)
+    above, below = axes
+    line = dict(marker=".", markersize=4, linewidth=1.3)
+    prediction = curves.pop("prediction")
+    above.plot(frames[:, 0], prediction, color=COLOURS["prediction"], label="prediction", **line)
+    for step in marked:
+        at = frames[step, 0], prediction[step]
+        above.plot(*at, "o", color=COLOURS["prediction"], markersize=7, fillstyle="none")
+        above.annotate(
+            f"({_rank(step, marked)})",
+            at,
+            (0, 6),
+            textcoords="offset points",
+            fontsize=8,
+            ha="center",
+        )
+    above.margins(y=0.25)
+    below.plot(
+        frames[:, 0],
+        prediction,
+        color=COLOURS["prediction"],
+        linewidth=1,
+        linestyle=":",
+        label="prediction",
+    )
+    for name in ("last step", "mean"):
+        below.plot(frames[:, 0], curves[name], color=COLOURS[name], label=name, **line)
+    pixels, own = surprise.over_time("l1", ahead)["pixels"], below.twinx()
+    own.plot(frames[:, 0], pixels, color=COLOURS["pixels"], linestyle="--", linewidth=1)
+    own.set_ylabel("pixels, L1", fontsize=8, color=COLOURS["pixels"])
+    above.set_ylabel(f"surprise\n{NAMES[error]}", fontsize=8)
+    below.set_ylabel(f"baselines\n{NAMES[error]}", fontsize=8)
+    below.set_xlabel("frame", fontsize=8)
+    below.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=7, frameon=False, borderpad=0
+    )
+    for axis in (above, below, own):
+        axis.set_xlim(frames[0, 0], frames[-1, 1])
+        axis.tick_params(labelsize=7)
+        axis.spines[["top"]].set_visible(False)
+    above.tick_params(labelbottom=False)
+
+
+def _rank(step, marked):
+    """1 for the moment of most surprise, and so on."""
+    return int(np.flatnonzero(marked == step)[0]) + 1
+
+
+def _heading(video, surprise, ahead):
+    steps = f"{ahead} step{'s' * (ahead > 1)} ahead"
+    return (
+        f"{clip_name(video)} · {surprise.encoder} · predicted from {surprise.context} frames, "
+        f"{steps} · target from {TARGETS[surprise.target]}"
+    )
