@@ -1,17 +1,19 @@
 """Pairs of clips, one possible and one impossible, that are equal up to a frame.
 
-In both clips of a pair a thing moves in the same scene. In the impossible one something happens to it in plain view
-and without a cause; in the possible one the same thing, or what should happen instead, is explained:
+In both clips of a pair a thing moves in the same scene. In the impossible one something happens to
+it in plain view and without a cause; in the possible one the same thing, or what should happen
+instead, is explained:
 
     vanish    it is gone from one frame to the next              it goes behind a screen
     jump      it is elsewhere from one frame to the next         it gets there step by step
     pass      two things go through each other                   they bounce off each other
-    turn      it is another thing from one frame to the next     it goes behind a screen, the other comes out
-    stay      behind a screen, it never comes out again          it comes out on the other side
-    reverse   it turns around where nothing is                   it bounces off a wall
+    turn      it is another thing from one frame to the next     it goes behind a screen, the other
+    comes out stay      behind a screen, it never comes out again          it comes out on the other
+    side reverse   it turns around where nothing is                   it bounces off a wall
 
-Seeded and endless, in the manner of IntPhys (Riochet et al. 2018, arXiv 1803.07616). Where two things go through each
-other both are seen at once, as neither is in front of or behind the other. A screen is a panel, a wall a bar from edge to edge.
+Seeded and endless, in the manner of IntPhys (Riochet et al. 2018, arXiv 1803.07616). Where two
+things go through each other both are seen at once, as neither is in front of or behind the other. A
+screen is a panel, a wall a bar from edge to edge.
 
     python -m demo.impossible --sheet sheet.png               # one pair of each kind to look at
     python -m demo.impossible --out pairs --pairs 10          # clips, and pairs.csv for the benchmark
@@ -51,8 +53,10 @@ AWAY = 1e4  # pixels: where a thing is while it is not there
 class Pair:
     """Two clips and the truth.
 
-    kind: one of `KINDS`.  possible, impossible: uint8 (frames, side, side, 3).  onset: the first frame that differs.
-    where: bool (frames, side, side), what shows a thing in either clip, in frames in which the clips differ.
+    kind: one of `KINDS`.  possible, impossible: uint8 (frames, side, side, 3).  onset: the first
+        frame that differs.
+    where: bool (frames, side, side), what shows a thing in either clip, in frames in which the
+        clips differ.
     """
 
     kind: str
@@ -63,14 +67,16 @@ class Pair:
 
 
 def courses(kind, time, speed, radius, width, gap, leap):
-    """Where the things of a pair are: they move along x, and the event is at x = 0 or a little before.
+    """Where the things of a pair are: they move along x, and the event is at x = 0 or a little
+    before.
 
     Args:
-        time: (frames,), 0 at the onset.  speed: pixels a frame.  radius: of the things.  width: half of that of a screen.
+        time: (frames,), 0 at the onset.  speed: pixels a frame.  radius: of the things.  width:
+            half of that of a screen.
         gap: between a thing and the wall at the onset.  leap: (x, y) of a jump.
     Returns:
-        The things in the possible and in the impossible clip, each a list of (x, y) that broadcast to (frames,), and
-        (from, to) in x of a screen or wall, or None.
+        The things in the possible and in the impossible clip, each a list of (x, y) that broadcast
+        to (frames,), and (from, to) in x of a screen or wall, or None.
     """
     after, on, y = time >= 0, speed * (time + 0.5) - radius, 0 * time
     gone = torch.full_like(on, AWAY)
@@ -89,12 +95,14 @@ def courses(kind, time, speed, radius, width, gap, leap):
         return swap(on > width), swap(after), (0, 2 * width)
     if kind == "stay":
         return [(on, y)], [(torch.where(after, gone, on), y)], (-2 * width, 0)
-    back = lambda edge: torch.minimum(on, 2 * (edge - radius) - on)  # turns around where its edge is at x = edge
+    # turns around where its edge is at x = edge
+    back = lambda edge: torch.minimum(on, 2 * (edge - radius) - on)
     return [(back(gap), y)], [(back(torch.tensor(0.0)), y)], (gap, gap + width / 2)
 
 
 def pair(kind, generator, bank, frames=20, side=128):
-    """One `Pair`, in any direction, before a textured backdrop; the camera pans slowly in half of the pairs.
+    """One `Pair`, in any direction, before a textured backdrop; the camera pans slowly in half of
+    the pairs.
 
     bank: of `demo.scenes.textures`.
     """
@@ -116,7 +124,11 @@ def pair(kind, generator, bank, frames=20, side=128):
     things = [thing(generator, bank, float(radius)) for _ in both[0]]
     front = []
     if still:
-        size = int(2.5 * side) if kind == "reverse" else int(2 * (radius + draw(0.05, 0.15, ()) * side))
+        size = (
+            int(2.5 * side)
+            if kind == "reverse"
+            else int(2 * (radius + draw(0.05, 0.15, ()) * side))
+        )
         picture = solid(pick(bank, 1, size, generator)[..., : int(still[1] - still[0])])
         centre = picture.shape[-1] / 2, size / 2
         front = [Layer(picture, seen(pose((still[0] + still[1]) / 2, 0, centre=centre)), zero)]
@@ -158,7 +170,9 @@ def pairs(seed=0, kinds=KINDS, frames=20, side=128):
 
 
 def sheet(path, seed=0):
-    """One pair of each kind: every other frame from before the event on, and where the event shows, framed in white."""
+    """One pair of each kind: every other frame from before the event on, and where the event shows,
+    framed in white.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -166,8 +180,12 @@ def sheet(path, seed=0):
 
     figure, axes = plt.subplots(2 * len(KINDS), 7, figsize=(10, 17.5))
     for i, made in enumerate(islice(pairs(seed), len(KINDS))):
-        for line, (name, clip) in enumerate((("possible", made.possible), ("impossible", made.impossible))):
-            for axis, t in zip(axes[2 * i + line], range(made.onset - 6, made.onset + 8, 2), strict=True):
+        for line, (name, clip) in enumerate(
+            (("possible", made.possible), ("impossible", made.impossible))
+        ):
+            for axis, t in zip(
+                axes[2 * i + line], range(made.onset - 6, made.onset + 8, 2), strict=True
+            ):
                 axis.imshow(clip[t])
                 if line and made.where[t].any():
                     axis.contour(made.where[t], [0.5], colors="white", linewidths=1)
@@ -179,14 +197,21 @@ def sheet(path, seed=0):
 
 
 def write(folder, count, seed=0):
-    """`count` pairs of each kind, a folder of PNGs for each clip, and pairs.csv with possible, impossible, kind, onset."""
+    """`count` pairs of each kind, a folder of PNGs for each clip, and pairs.csv with possible,
+    impossible, kind, onset.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "pairs.csv", "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["possible", "impossible", "kind", "onset"])
         total = count * len(KINDS)
-        for number, made in enumerate(tqdm(islice(pairs(seed), total), total=total, desc="rendering")):
-            names = [f"{made.kind}_{number // len(KINDS):03}_{name}" for name in ("possible", "impossible")]
+        for number, made in enumerate(
+            tqdm(islice(pairs(seed), total), total=total, desc="rendering")
+        ):
+            names = [
+                f"{made.kind}_{number // len(KINDS):03}_{name}"
+                for name in ("possible", "impossible")
+            ]
             for name, clip in zip(names, (made.possible, made.impossible), strict=True):
                 (folder / name).mkdir(exist_ok=True)
                 for t, frame in enumerate(clip):
@@ -197,7 +222,9 @@ def write(folder, count, seed=0):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Pairs of possible and impossible clips")
     parser.add_argument("--sheet", metavar="OUT.png", help="one pair of each kind")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write clips and pairs.csv there")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write clips and pairs.csv there"
+    )
     parser.add_argument("--pairs", type=int, default=10, help="of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
