@@ -564,7 +564,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
   const main = h("div", { class: "main" }, stages, transport, strip);
   const kernelBar = kernel && kernel.live ? kernelControls() : null;
   const body = h("div", { class: "vje", tabindex: -1, "data-lm-suppress-shortcuts": "true" },
-    h("header", { class: "top" }, titles, h("div", { class: "actions" }, address ? copy : null,
+    h("header", { class: "top" }, titles, h("div", { class: "actions" }, address && address.shared ? copy : null,
       button("◐", "light or dark (D)", () => setTheme(), { class: "round", "aria-label": "light or dark" }),
       button("?", "keys (?)", () => { help.hidden = !help.hidden; }, { class: "round", "aria-label": "keys" }))),
     kernelBar,
@@ -1329,7 +1329,7 @@ export async function explore(root, page, { buffers = [], kernel = null, address
       v: () => change({ view: (state.view + 1) % views.length, brush: null }),
       k: () => { if (predictions.length) change({ mask: (state.mask + 1) % predictions.length }); },
       m: () => { if (kernel && kernel.live) setTool(tool === "hide" ? "point" : "hide"); },
-      c: () => { if (address) copyLink(); }, d: () => setTheme(), "?": () => { help.hidden = !help.hidden; },
+      c: () => { if (address && address.shared) copyLink(); }, d: () => setTheme(), "?": () => { help.hidden = !help.hidden; },
       Escape: () => {
         if (!help.hidden) help.hidden = true;
         else if (state.brush || keyboardBrush) { keyboardBrush = null; change({ brush: null }); }
@@ -1444,6 +1444,7 @@ export async function decodePrediction(one, buffers) {
 /** The page: data beside the script, state in the address. */
 export async function openPage(root, data) {
   const address = {
+    shared: location.protocol !== "about:",  // in a frame of a notebook nobody else can open it
     read: () => location.hash,
     write(text) {
       try {
@@ -1489,8 +1490,9 @@ async function render({ model, el }) {
     explorer = await explore(el, page, { buffers, kernel, state });
     if (!state.pins && model.get("point")) explorer.taken("point", model.get("point"));
     explorer.taken("mask", model.get("mask"));
-    const stored = document.getElementById(model.get("_fallback"));
-    if (stored) (stored.closest(".jp-OutputArea-child") || stored).style.display = "none";
+    for (const stored of document.querySelectorAll(`[id="${model.get("_fallback")}"]`)) {
+      (stored.closest(".jp-OutputArea-child") || stored).style.display = "none";
+    }
     el.dataset.ready = "1";
   };
   const onMessage = (message, buffers) => {
