@@ -4,19 +4,20 @@ In both clips of a pair a thing moves in the same scene. In the impossible one s
 it in plain view and without a cause; in the possible one the same thing, or what should happen
 instead, is explained:
 
-    vanish    it is gone from one frame to the next              it goes behind a screen
-    jump      it is elsewhere from one frame to the next         it gets there step by step
-    pass      two things go through each other                   they bounce off each other
-    turn      it is another thing from one frame to the next     it goes behind a screen, the other
-    comes out stay      behind a screen, it never comes out again          it comes out on the other
-    side reverse   it turns around where nothing is                   it bounces off a wall
+    vanish     it is gone from one frame to the next         it goes behind a screen
+    jump       it is elsewhere from one frame to the next    it gets there step by step
+    pass       two things go through each other              they bounce off each other
+    turn       it becomes another from one frame to the      it goes behind a screen, and
+               next                                          the other comes out
+    stay       it never comes out from behind a screen       it comes out on the other side
+    reverse    it turns around where nothing is              it bounces off a wall
 
 Seeded and endless, in the manner of IntPhys (Riochet et al. 2018, arXiv 1803.07616). Where two
 things go through each other both are seen at once, as neither is in front of or behind the other. A
 screen is a panel, a wall a bar from edge to edge.
 
-    python -m demo.impossible --sheet sheet.png               # one pair of each kind to look at
-    python -m demo.impossible --out pairs --pairs 10          # clips, and pairs.csv for the benchmark
+    python -m demo.impossible --sheet sheet.png         # one pair of each kind
+    python -m demo.impossible --out pairs --pairs 10    # clips, and pairs.csv
 """
 
 import argparse
