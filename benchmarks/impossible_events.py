@@ -216,7 +216,7 @@ def main():
         description="Does surprise tell the impossible clip of a pair?"
     )
     parser.add_argument("--encoder", default="vjepa2-demo")
-    parser.add_argument("--count", type=int, default=30, help="rendered pairs of each kind")
+    parser.add_argument("--count", type=int, default=12, help="rendered pairs of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", type=Path, metavar="FILE.csv", help="pairs of files instead")
     parser.add_argument("--every", type=int, default=1, help="of --pairs: take every n-th frame")

@@ -1,23 +1,22 @@
 """Pairs of clips, one possible and one impossible, that are equal up to a frame.
 
 In both clips of a pair a thing moves in the same scene. In the impossible one something happens to
-it in plain view and without a cause; in the possible one the same thing, or what should happen
-instead, is explained:
+it in plain view and without a cause; in the possible one that, or what should happen instead, is
+explained:
 
-    vanish     it is gone from one frame to the next         it goes behind a screen
-    jump       it is elsewhere from one frame to the next    it gets there step by step
-    pass       two things go through each other              they bounce off each other
-    turn       it becomes another from one frame to the      it goes behind a screen, and
-               next                                          the other comes out
-    stay       it never comes out from behind a screen       it comes out on the other side
-    reverse    it turns around where nothing is              it bounces off a wall
+    vanish    it is gone from one frame to the next        it goes behind a screen
+    jump      it is elsewhere from one frame to the next   it moves on as before
+    pass      two things go through each other             they bounce off each other
+    turn      it becomes another thing                     so it does, behind a screen
+    stay      behind a screen, it never comes out again    it comes out on the other side
+    reverse   it turns around where nothing is             it bounces off a wall
 
 Seeded and endless, in the manner of IntPhys (Riochet et al. 2018, arXiv 1803.07616). Where two
-things go through each other both are seen at once, as neither is in front of or behind the other. A
-screen is a panel, a wall a bar from edge to edge.
+things go through each other both are visible at once, as neither is in front of the other. A screen
+is a panel, a wall a bar from edge to edge.
 
-    python -m demo.impossible --sheet sheet.png         # one pair of each kind
-    python -m demo.impossible --out pairs --pairs 10    # clips, and pairs.csv
+    python -m demo.impossible --sheet sheet.png        # one pair of each kind to look at
+    python -m demo.impossible --out pairs --pairs 10   # clips, and pairs.csv for the benchmark
 """
 
 import argparse
@@ -54,10 +53,9 @@ AWAY = 1e4  # pixels: where a thing is while it is not there
 class Pair:
     """Two clips and the truth.
 
-    kind: one of `KINDS`.  possible, impossible: uint8 (frames, side, side, 3).  onset: the first
-        frame that differs.
-    where: bool (frames, side, side), what shows a thing in either clip, in frames in which the
-        clips differ.
+    kind: one of `KINDS`.  possible, impossible: uint8 (frames, side, side, 3).
+    onset: the first frame that differs.
+    where: bool (frames, side, side), what shows a thing in either clip, in frames that differ.
     """
 
     kind: str
@@ -68,16 +66,15 @@ class Pair:
 
 
 def courses(kind, time, speed, radius, width, gap, leap):
-    """Where the things of a pair are: they move along x, and the event is at x = 0 or a little
-    before.
+    """Where the things of a pair are: they move along x, and the event is near x = 0.
 
     Args:
-        time: (frames,), 0 at the onset.  speed: pixels a frame.  radius: of the things.  width:
-            half of that of a screen.
-        gap: between a thing and the wall at the onset.  leap: (x, y) of a jump.
+        time: (frames,), 0 at the onset.  speed: pixels a frame.  radius: of the things.
+        width: half of that of a screen.  gap: between a thing and the wall at the onset.
+        leap: (x, y) of a jump.
     Returns:
-        The things in the possible and in the impossible clip, each a list of (x, y) that broadcast
-        to (frames,), and (from, to) in x of a screen or wall, or None.
+        The things in the possible and in the impossible clip, each a list of (x, y), both
+        (frames,); and (from, to) in x of a screen or wall, or None.
     """
     after, on, y = time >= 0, speed * (time + 0.5) - radius, 0 * time
     gone = torch.full_like(on, AWAY)
@@ -96,14 +93,12 @@ def courses(kind, time, speed, radius, width, gap, leap):
         return swap(on > width), swap(after), (0, 2 * width)
     if kind == "stay":
         return [(on, y)], [(torch.where(after, gone, on), y)], (-2 * width, 0)
-    # turns around where its edge is at x = edge
-    back = lambda edge: torch.minimum(on, 2 * (edge - radius) - on)
+    back = lambda edge: torch.minimum(on, 2 * (edge - radius) - on)  # when it touches x = edge
     return [(back(gap), y)], [(back(torch.tensor(0.0)), y)], (gap, gap + width / 2)
 
 
 def pair(kind, generator, bank, frames=20, side=128):
-    """One `Pair`, in any direction, before a textured backdrop; the camera pans slowly in half of
-    the pairs.
+    """One `Pair`, in any direction, before a textured backdrop; in half of them the camera pans.
 
     bank: of `demo.scenes.textures`.
     """
@@ -125,11 +120,8 @@ def pair(kind, generator, bank, frames=20, side=128):
     things = [thing(generator, bank, float(radius)) for _ in both[0]]
     front = []
     if still:
-        size = (
-            int(2.5 * side)
-            if kind == "reverse"
-            else int(2 * (radius + draw(0.05, 0.15, ()) * side))
-        )
+        tall = 2.5 * side if kind == "reverse" else 2 * (radius + draw(0.05, 0.15, ()) * side)
+        size = int(tall)
         picture = solid(pick(bank, 1, size, generator)[..., : int(still[1] - still[0])])
         centre = picture.shape[-1] / 2, size / 2
         front = [Layer(picture, seen(pose((still[0] + still[1]) / 2, 0, centre=centre)), zero)]
@@ -171,9 +163,7 @@ def pairs(seed=0, kinds=KINDS, frames=20, side=128):
 
 
 def sheet(path, seed=0):
-    """One pair of each kind: every other frame from before the event on, and where the event shows,
-    framed in white.
-    """
+    """One pair of each kind: every other frame around the event, which is framed in white."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -181,12 +171,10 @@ def sheet(path, seed=0):
 
     figure, axes = plt.subplots(2 * len(KINDS), 7, figsize=(10, 17.5))
     for i, made in enumerate(islice(pairs(seed), len(KINDS))):
-        for line, (name, clip) in enumerate(
-            (("possible", made.possible), ("impossible", made.impossible))
-        ):
-            for axis, t in zip(
-                axes[2 * i + line], range(made.onset - 6, made.onset + 8, 2), strict=True
-            ):
+        times = range(made.onset - 6, made.onset + 8, 2)
+        for line, name in enumerate(("possible", "impossible")):
+            clip = getattr(made, name)
+            for axis, t in zip(axes[2 * i + line], times, strict=True):
                 axis.imshow(clip[t])
                 if line and made.where[t].any():
                     axis.contour(made.where[t], [0.5], colors="white", linewidths=1)
@@ -198,21 +186,16 @@ def sheet(path, seed=0):
 
 
 def write(folder, count, seed=0):
-    """`count` pairs of each kind, a folder of PNGs for each clip, and pairs.csv with possible,
-    impossible, kind, onset.
-    """
+    """`count` pairs of each kind, a folder of PNGs for each clip, and pairs.csv that names them."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "pairs.csv", "w", newline="") as file:
         table = csv.writer(file)
-        table.writerow(["possible", "impossible", "kind", "onset"])
+        header = ["possible", "impossible", "kind", "onset"]
+        table.writerow(header)
         total = count * len(KINDS)
-        for number, made in enumerate(
-            tqdm(islice(pairs(seed), total), total=total, desc="rendering")
-        ):
-            names = [
-                f"{made.kind}_{number // len(KINDS):03}_{name}"
-                for name in ("possible", "impossible")
-            ]
+        every = tqdm(islice(pairs(seed), total), total=total, desc="rendering")
+        for number, made in enumerate(every):
+            names = [f"{made.kind}_{number // len(KINDS):03}_{name}" for name in header[:2]]
             for name, clip in zip(names, (made.possible, made.impossible), strict=True):
                 (folder / name).mkdir(exist_ok=True)
                 for t, frame in enumerate(clip):
@@ -223,9 +206,7 @@ def write(folder, count, seed=0):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Pairs of possible and impossible clips")
     parser.add_argument("--sheet", metavar="OUT.png", help="one pair of each kind")
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="write clips and pairs.csv there"
-    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write clips and pairs.csv")
     parser.add_argument("--pairs", type=int, default=10, help="of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

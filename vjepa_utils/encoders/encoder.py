@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vjepa_utils.annotations import Clip, Context, File, Grid, Size
     from vjepa_utils.features import Features
     from vjepa_utils.recovery.prediction import Recovery
+    from vjepa_utils.surprise.prediction import Surprise
     from vjepa_utils.video import Video
 
 # Enough to keep the device busy; bounds memory.
@@ -229,7 +230,15 @@ class Encoder:
         return recover(self, video, hidden, mask_token, size)
 
     @torch.no_grad()
-    def surprise(self, video, context=8, horizon=1, size=None, target="window", mask_token=None):
+    def surprise(
+        self,
+        video: Clip,
+        context: int = 8,
+        horizon: int = 1,
+        size: Size = None,
+        target: str = "window",
+        mask_token: int | None = None,
+    ) -> Surprise:
         """How far a clip is from what the predictor expects: for each step, the error of predicting
         it from the steps before alone (Garrido et al. 2025, arXiv 2502.11831).
 

@@ -188,6 +188,7 @@ def _curves(axes, surprise, error, ahead, marked):
         axis.set_xlim(frames[0, 0], frames[-1, 1])
         axis.tick_params(labelsize=7)
         axis.spines[["top"]].set_visible(False)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     above.tick_params(labelbottom=False)
 
 
