@@ -22,7 +22,10 @@ def printed(notebook):
 
 def pictures(notebook):
     return [
-        sum("image/png" in o.get("data", {}) for o in cell.get("outputs", []))
+        sum(
+            bool({"image/png", "image/jpeg"} & set(o.get("data", {})))
+            for o in cell.get("outputs", [])
+        )
         for cell in notebook.cells
     ]
 
@@ -102,6 +105,11 @@ def test_a_wrong_number_in_the_prose_is_seen():
 
 def _stream(text):
     return nbformat.v4.new_output("stream", name="stdout", text=text)
+
+
+def test_it_is_light_enough_to_open():
+    """Code hosts often fail to draw a notebook of ten megabytes."""
+    assert (ROOT / "Exploration.ipynb").stat().st_size < 3_000_000
 
 
 def test_no_progress_bar_is_stored():
