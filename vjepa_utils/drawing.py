@@ -1,7 +1,9 @@
 """What every figure needs: rows of pictures under their titles, heat maps, films and files."""
 
+from __future__ import annotations
+
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import numpy as np
@@ -11,6 +13,14 @@ from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
 from vjepa_utils.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vjepa_utils.annotations import File
+    from vjepa_utils.colours import PCAColours
+    from vjepa_utils.features import Features
+    from vjepa_utils.video import Video
 
 WIDTH = 9.6  # inches, at most: 960 pixels in a notebook, 1248 in a file
 NARROW = 3  # inches, at least: a heading in few lines
@@ -35,12 +45,14 @@ class Heat(NamedTuple):
         return self._replace(values=self.values[chosen])
 
 
-def new_figure(height):
+def new_figure(height: float) -> Figure:
     """An empty figure of full width whose parts make room for each other."""
     return Figure(figsize=(WIDTH, height), dpi=SCREEN, layout="compressed")
 
 
-def picture_rows(rows, titles, heading, height=2.2):
+def picture_rows(
+    rows: list[tuple[str, np.ndarray | Heat]], titles: list[str], heading: str, height: float = 2.2
+) -> Figure:
     """Rows of pictures, a title over each column; all take the shape of the first row's.
 
     Args:
@@ -63,7 +75,9 @@ def picture_rows(rows, titles, heading, height=2.2):
     return with_heading(figure, heading)
 
 
-def gallery(pictures, titles, heading, height=2.2):
+def gallery(
+    pictures: list[np.ndarray], titles: list[str], heading: str, height: float = 2.2
+) -> Figure:
     """Pictures in reading order, each under its title, all in the shape of the first, over as many
     rows as it takes to draw them about `height` inches high."""
     wide = height * pictures[0].shape[1] / pictures[0].shape[0]
@@ -106,7 +120,7 @@ def heat_maps(axes, heat, size=None, colours=HEAT):
     bar.outline.set_visible(False)
 
 
-def with_heading(figure, heading):
+def with_heading(figure: Figure, heading: str) -> Figure:
     """The figure cut down to what is drawn, with a heading over it that is as wide."""
     figure.draw_without_rendering()
     width, height = figure.get_tightbbox().size
@@ -117,17 +131,17 @@ def with_heading(figure, heading):
     return figure
 
 
-def evenly(count, most):
+def evenly(count: int, most: int) -> np.ndarray:
     """At most `most` of `count` positions, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
-def columns(video, most):
+def columns(video: Video, most: int | None) -> int:
     """How many pictures of a clip to draw side by side: `most`, or as many as can be read."""
     return most or max(1, int(WIDTH / max(1.1, 1.25 * video.width / video.height)))
 
 
-def frames_numbered(video, numbers):
+def frames_numbered(video: Video, numbers: Iterable[int]) -> np.ndarray:
     """Frames by their numbers in the file, decoding no others: uint8 (n, H, W, 3)."""
     numbers = np.array([int(n) for n in numbers])
     missing = np.setdiff1d(numbers, video.indices)
@@ -136,7 +150,7 @@ def frames_numbered(video, numbers):
     return video.at(np.searchsorted(video.indices, numbers))
 
 
-def checked_step(step, features):
+def checked_step(step: int, features: Features) -> int:
     if step not in range(-len(features.frames), len(features.frames)):
         raise ValueError(
             f"step must be below {len(features.frames)}, the number of steps, not {step}."
@@ -154,11 +168,11 @@ def first_of(features):
     return "first frame" if (features.frames[:, 0] != features.frames[:, 1]).any() else "frame"
 
 
-def clip_name(video):
+def clip_name(video: Video) -> str:
     return video.path.name if video.path else "clip"
 
 
-def basis_caption(features, colours):
+def basis_caption(features: Features, colours: PCAColours) -> str:
     share = 100 * colours.explained_variance_ratio[:3].sum()
     rows, columns = features.grid[1:]
     what = "foreground variance" if colours.foreground else "variance"
@@ -168,12 +182,12 @@ def basis_caption(features, colours):
     )
 
 
-def frame_rate(video):
+def frame_rate(video: Video) -> float:
     """Frames a second by the clip's times."""
     return 1 / np.median(np.diff(video.times)) if len(video) > 1 else 2
 
 
-def write_film(pictures, path, rate):
+def write_film(pictures: Iterable[np.ndarray], path: File, rate: float) -> None:
     """Pictures uint8 (height, width, 3) of one size with even sides to an .mp4 or .gif."""
     with replacing(path) as temporary:
         if str(path).lower().endswith(".gif"):

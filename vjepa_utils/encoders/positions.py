@@ -14,7 +14,9 @@ def grid_positions(grid: tuple[int, int, int], device: torch.device | None = Non
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
 
-def stretched_positions(grid, device=None):
+def stretched_positions(
+    grid: tuple[int, int, int], device: torch.device | None = None
+) -> torch.Tensor:
     """`grid_positions` with rows and columns stretched to 0…15 whatever the grid: row · 15 / (rows
     − 1); a single row or column stands at 0. Steps are not stretched.
 
@@ -26,7 +28,12 @@ def stretched_positions(grid, device=None):
     return grid_positions(grid, device) * to / last
 
 
-def rotary_tables(positions, head_size, dtype=torch.float32, interleaved=False):
+def rotary_tables(
+    positions: torch.Tensor,
+    head_size: int,
+    dtype: torch.dtype = torch.float32,
+    interleaved: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines that rotate queries and keys; made once per forward pass.
 
     A head's channels are three equal groups for step, row and column, and a rest that is not

@@ -248,8 +248,16 @@ def encode_tokens(
 
 
 def predict_tokens(
-    model, context, visible, hidden, grid, mask_token=0, image=False, positions=None, of="hidden"
-):
+    model: VJEPA2,
+    context: torch.Tensor,
+    visible: torch.Tensor,
+    hidden: torch.Tensor,
+    grid: tuple[int, int, int],
+    mask_token: int = 0,
+    image: bool = False,
+    positions: str | None = None,
+    of: str = "hidden",
+) -> torch.Tensor:
     """The predictor, with the true grid: features of the hidden tokens from those of the visible
     ones.
 

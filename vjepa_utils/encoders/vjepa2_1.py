@@ -16,8 +16,11 @@ ViT-g and ViT-G it reads and predicts all four levels; in the distilled ViT-B an
 the features of their teacher, ViT-G.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -25,6 +28,14 @@ from torch import nn
 from vjepa_utils.encoders.encoder import Encoder
 from vjepa_utils.encoders.positions import stretched_positions
 from vjepa_utils.encoders.vjepa2 import VJEPA2
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vjepa_utils.annotations import Clip, Context, Size
+    from vjepa_utils.encoders.plan import Plan
+    from vjepa_utils.recovery.prediction import Recovery
+    from vjepa_utils.video import Video
 
 LEVELS = ("level 1", "level 2", "level 3", "level 4")  # from early to late blocks
 
@@ -167,12 +178,19 @@ class VJEPA21Encoder(Encoder):
     def levels(self):
         return dict(zip(LEVELS, self.model.config.levels, strict=True))
 
-    def plan(self, video, context=None, size=None):
+    def plan(self, video: Video, context: Context = None, size: Size = None) -> Plan:
         plan = super().plan(video, context, size)
         return replace(plan, once=plan.context == 1 and context != "frame twice")
 
     @torch.no_grad()
-    def recover(self, video, hidden, mask_token=None, size=None, positions="stretched"):
+    def recover(
+        self,
+        video: Clip,
+        hidden: np.ndarray | torch.Tensor | dict,
+        mask_token: int | None = None,
+        size: Size = None,
+        positions: str = "stretched",
+    ) -> Recovery | dict[str, Recovery]:
         """As `Encoder.recover`, for ViT-g and ViT-G, of all four levels: see `Recovery`. A clip of
         one frame goes through the image branch.
 

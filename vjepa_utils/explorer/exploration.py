@@ -1,11 +1,14 @@
 """A clip with its packed features, ready to be looked at."""
 
+from __future__ import annotations
+
 import io
 import math
 import warnings
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +21,11 @@ from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable, replacing
 from vjepa_utils.recovery import masks as hiding
 from vjepa_utils.video import as_video
+
+if TYPE_CHECKING:
+    from vjepa_utils.annotations import Clip, Context, File, Size
+    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.explorer.widget import Explorer
 
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
 SMALL = 350_000  # bytes of the data that a notebook stores: its cell stays below 1 MB
@@ -114,7 +122,7 @@ class Exploration:
                 break
         return page
 
-    def save(self, path):
+    def save(self, path: File) -> None:
         """Write the page: one HTML file that needs no server, no network and no Python.
 
         Raises:
@@ -160,7 +168,14 @@ class Exploration:
         return self._pictures[place, side]
 
 
-def explore(video, encoders="vjepa2-demo", size=None, layers=(None,), masks=None, context="pair"):
+def explore(
+    video: Clip,
+    encoders: str | Encoder | list[str | Encoder] = "vjepa2-demo",
+    size: Size = None,
+    layers: tuple[int | None, ...] = (None,),
+    masks: list[str] | dict[str, np.ndarray] | None = None,
+    context: Context = "pair",
+) -> Explorer:
     """Look around in the latent space of a clip; the last value of a notebook cell shows itself.
 
     Args:

@@ -1,8 +1,11 @@
 """The explorer in a notebook, with a kernel behind it: hide a region, and see what is recovered."""
 
+from __future__ import annotations
+
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anywidget
 import numpy as np
@@ -12,6 +15,9 @@ import traitlets
 from vjepa_utils.explorer.exploration import look, prediction, predicts
 from vjepa_utils.explorer.page import to_buffers
 from vjepa_utils.recovery.prediction import recover
+
+if TYPE_CHECKING:
+    from vjepa_utils.annotations import File
 
 HERE = Path(__file__).parent
 AT_ONCE = 1400  # tokens encoded jointly around the step that is shown: an answer within a second
@@ -58,7 +64,7 @@ class Explorer(anywidget.AnyWidget):
         self._fallback = f"explorer-{self.model_id}"
         self.on_msg(self._asked)
 
-    def save(self, path):
+    def save(self, path: File) -> None:
         """Write what is shown as one HTML file; see `Exploration.save`."""
         self.exploration.save(path)
 
