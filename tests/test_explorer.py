@@ -165,6 +165,14 @@ def test_errors_are_measured_and_said(looked):
         assert packed.fewer(1000, features) is packed
 
 
+def test_colours_follow_those_of_the_first_encoder(looked):
+    first, second = (
+        view.components.values[..., :3].reshape(-1, 3).astype(float) for view in looked.views
+    )
+    r = [np.corrcoef(a, b)[0, 1] for a, b in zip(first.T, second.T, strict=True)]
+    assert r == pytest.approx(looked.views[1].colours.matched, abs=0.02) and min(r) >= 0
+
+
 def test_few_components_are_kept_where_few_tell_all():
     values = torch.randn(2, 6, 7, 5) @ torch.randn(5, 40) + 3 * torch.randn(40)
     features = vj.Features(values, torch.tensor([[0, 1], [2, 3]]), 16, (96, 112), (96, 112), "x")

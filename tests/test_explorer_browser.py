@@ -299,8 +299,15 @@ def test_in_jupyterlab_with_a_kernel(chromium, lab):
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
 
     def run(index):
-        cells.nth(index).locator(".cm-content").click()
-        page.keyboard.press("Shift+Enter")
+        """Run a cell, again if the kernel was not connected yet: the prompt tells."""
+        prompt = cells.nth(index).locator(".jp-InputPrompt").first
+        for _ in range(20):
+            cells.nth(index).locator(".cm-content").click()
+            page.keyboard.press("Shift+Enter")
+            page.wait_for_timeout(1000)
+            if prompt.inner_text().strip() != "[ ]:":
+                return
+        raise AssertionError("the kernel runs no cell")
 
     run(0)
     page.wait_for_selector(".vje .picture", timeout=120_000)

@@ -89,7 +89,7 @@ def pack(features, other=None, mean_error=MEAN_ERROR, worst_error=WORST_ERROR):
     channels = features.values.shape[-1]
     colours = PCAColours(components=max(3, channels)).fit(features)
     if other is not None:
-        colours.match(features, other.colours, other.features)
+        colours = colours.match(features, other.colours, other.features)
     projected = colours.project(features).flatten(0, 2).numpy()  # (tokens, components)
     nothing = replace(features, values=torch.zeros(1, 1, 1, channels), frames=features.frames[:1])
     mean = -colours.project(nothing).flatten().double().numpy()  # (components,)

@@ -20,6 +20,7 @@ from vjepa_utils.explorer.page import document, framed, to_json
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable, replacing
 from vjepa_utils.recovery import masks as hiding
+from vjepa_utils.recovery.prediction import predictor_of
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
@@ -252,7 +253,11 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
 
 
 def predicts(encoder):
-    return getattr(encoder.model, "predictor", None) is not None
+    """Whether an encoder has a predictor of its own features."""
+    try:
+        return predictor_of(encoder) is not None
+    except ValueError:
+        return False
 
 
 def prediction(name, recovery, view):
@@ -271,7 +276,7 @@ def prediction(name, recovery, view):
         values = view.features.values[there].permute(0, 3, 1, 2)  # (steps, channels, rows, columns)
         values = torch.nn.functional.adaptive_avg_pool2d(values, whole.grid[1:])
         same = replace(view.features, values=values.permute(0, 2, 3, 1).contiguous())
-        colours.match(whole, view.colours, same)
+        colours = colours.match(whole, view.colours, same)
     every = [recovery.cosine, *(errors["cosine"] for errors in recovery.baselines.values())]
     cosine = np.stack(every)  # (prediction and baselines, hidden)
     cosine = np.where(np.isnan(cosine), -128, np.rint(np.nan_to_num(cosine) * 127)).astype(np.int8)

@@ -14,7 +14,6 @@ import traitlets
 
 from vjepa_utils.explorer.exploration import look, prediction, predicts
 from vjepa_utils.explorer.page import to_buffers
-from vjepa_utils.recovery.prediction import recover
 
 if TYPE_CHECKING:
     from vjepa_utils.annotations import File
@@ -166,7 +165,7 @@ class Explorer(anywidget.AnyWidget):
         if hidden.all() or not hidden.any():
             what = "Everything" if hidden.all() else "Nothing"
             raise ValueError(f"{what} is hidden around this step: hide some patches, not all.")
-        self.recovery = recover(encoder, frames, hidden, size=view.features.picture_size)
+        self.recovery = encoder.recover(frames, hidden, size=view.features.picture_size)
         self.recovery.whole.frames = torch.from_numpy(pairs)
         found = prediction("painted", self.recovery, view)
         found["seconds"] = time.perf_counter() - began
@@ -176,7 +175,8 @@ class Explorer(anywidget.AnyWidget):
     def _prepare(self):
         """Encode the target before anything is hidden, so that the first answer is quick too."""
         encoder, view, frames, *_ = self._around()
-        encoder.encode(frames, "clip", view.features.picture_size)
+        layer = getattr(encoder.model, "predictor_layer", None)
+        encoder.encode(frames, "clip", view.features.picture_size, layer)
 
     def _around(self):
         """What `recover` takes, of the frames around the step, which are encoded jointly.
@@ -219,11 +219,14 @@ class _Remembering:
     def __getattr__(self, name):
         return getattr(self._encoder, name)
 
-    def encode(self, video, context, size):
-        key = self._encoder.name, self._part, context, size
+    def encode(self, video, context, size, layer=None):
+        key = self._encoder.name, self._part, context, size, str(layer)
         if key not in self._kept:
-            self._kept[key] = self._encoder.encode(video, context, size)
+            self._kept[key] = self._encoder.encode(video, context, size, layer)
         return replace(self._kept[key])  # `recover` normalises the values of what it is given
+
+    def recover(self, *what, **how):
+        return type(self._encoder).recover(self, *what, **how)
 
 
 def _number(word):
