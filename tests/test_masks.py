@@ -100,3 +100,21 @@ def test_future_window_and_region_by_hand():
 def test_bad_input(draw, sentence):
     with pytest.raises(ValueError, match=sentence):
         draw()
+
+
+def test_masks_by_name_are_the_masks():
+    grid = (4, 6, 8)
+    for name, mask in {
+        "block": masks.block(grid),
+        "multiblock": masks.multiblock(grid, "short", 3),
+        "multiblock-long": masks.multiblock(grid, "long", 3),
+        "tubes": masks.tubes(grid, seed=3),
+        "tokens": masks.tokens(grid, seed=3),
+        "window": masks.window(grid),
+        "future": masks.future(grid, 1),
+    }.items():
+        assert np.array_equal(masks.named(name, grid, seed=3), mask), name
+    assert np.array_equal(masks.named("window", grid, share=0.5), masks.window(grid, 0.5))
+    assert np.array_equal(masks.named("future", grid, after=2), masks.future(grid, 2))
+    with pytest.raises(ValueError, match="There is no mask 'blok': choose among block, multiblock"):
+        masks.named("blok", grid)

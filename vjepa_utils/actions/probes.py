@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from vjepa_utils.actions.heads import Classification
 from vjepa_utils.features import Features
-from vjepa_utils.files import read_safetensors, replacing
+from vjepa_utils.files import read_safetensors, replacing, user_cache
 from vjepa_utils.video import as_video, file_identity, read_video
 
 if TYPE_CHECKING:
@@ -305,12 +304,8 @@ def folder_features(
             f"{folder} needs a sub-folder of clips for each of at least two classes, and has "
             f"{len(places)}."
         )
-    cache = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        / "vjepa_utils"
-        / "features"
-    )
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = user_cache() / "features"
+    cache.mkdir(exist_ok=True)
     # wrong arguments end here, and not as unreadable clips
     encoder.grid(np.zeros((CLIP_FRAMES, 64, 64, 3), np.uint8), size, context)
     how = (

@@ -35,15 +35,6 @@ PICTURE_SIDE, QUALITY = 512, 74  # short side of the stored frames in pixels at 
 SMALLER = [(12, None, None, 320), (6, None, None, 320), (4, None, None, 256)]
 SMALLER += [(8, None, 1, 256), (4, None, 1, 256), (3, 48, 1, 256), (2, 32, 1, 256)]
 SMALLER += [(1, 32, 1, 192), (1, 8, 1, 128), (1, 3, 1, 64)]
-MASKS = {
-    "block": hiding.block,
-    "multiblock": hiding.multiblock,
-    "multiblock-long": lambda grid: hiding.multiblock(grid, "long"),
-    "tubes": hiding.tubes,
-    "tokens": hiding.tokens,
-    "window": hiding.window,
-    "future": lambda grid: hiding.future(grid, (grid[0] - 1) // 2),
-}
 
 
 @dataclass
@@ -306,15 +297,17 @@ def _predictions(encoder, video, size, masks, views):
     if not isinstance(masks, dict):  # names
         usual, asked = (encoder.grid(video, each, "clip") for each in (None, size))
         size = None if math.prod(usual) < math.prod(asked) else size
-        masks = {name: MASKS[name](min(usual, asked, key=math.prod)) for name in masks}
+        masks = {name: hiding.named(name, min(usual, asked, key=math.prod)) for name in masks}
     found = encoder.recover(video, masks, size=size)
     return [prediction(name, recovery, view) for name, recovery in found.items()]
 
 
 def _known(names):
-    unknown = [name for name in names if name not in MASKS]
+    unknown = [name for name in names if name not in hiding.NAMES]
     if unknown:
-        raise ValueError(f"There is no mask {unknown[0]!r}: choose among {', '.join(MASKS)}.")
+        raise ValueError(
+            f"There is no mask {unknown[0]!r}: choose among {', '.join(hiding.NAMES)}."
+        )
     return list(names)
 
 

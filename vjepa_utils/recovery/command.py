@@ -10,8 +10,7 @@ from vjepa_utils.arguments import (
     clip,
     say_cuts,
 )
-
-MASKS = ["block", "multiblock", "multiblock-long", "tubes", "tokens", "window", "future"]
+from vjepa_utils.recovery.masks import NAMES
 
 
 def register(commands):
@@ -26,7 +25,7 @@ def register(commands):
         "--mask",
         nargs="+",
         action="extend",
-        choices=MASKS,
+        choices=NAMES,
         required=True,
         help="what to hide; one or several",
     )
@@ -56,22 +55,10 @@ def recover(arguments):
     check_output(arguments, ".png")
     video = clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
-    grid, seed = encoder.grid(video, arguments.size, "clip"), arguments.seed
-    share = {} if arguments.share is None else {"share": arguments.share}
-    make = {
-        "block": lambda: vj.masks.block(grid, **share),
-        "multiblock": lambda: vj.masks.multiblock(grid, "short", seed),
-        "multiblock-long": lambda: vj.masks.multiblock(grid, "long", seed),
-        "tubes": lambda: vj.masks.tubes(grid, **share, seed=seed),
-        "tokens": lambda: vj.masks.tokens(grid, **share, seed=seed),
-        "window": lambda: vj.masks.window(grid, **share),
-        "future": lambda: vj.masks.future(
-            grid, (grid[0] - 1) // 2 if arguments.after is None else arguments.after
-        ),
-    }
-    found = encoder.recover(
-        video, {name: make[name]() for name in arguments.mask}, size=arguments.size
-    )
+    grid = encoder.grid(video, arguments.size, "clip")
+    how = arguments.share, arguments.after, arguments.seed
+    masks = {name: vj.masks.named(name, grid, *how) for name in arguments.mask}
+    found = encoder.recover(video, masks, size=arguments.size)
     say_cuts(next(iter(found.values())).whole)
     vj.figures.save(vj.recovery.recovery_strip(video, found), arguments.output)
     for name, recovery in found.items():

@@ -11,16 +11,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 if TYPE_CHECKING:
+    import torch
+
     from vjepa_utils.annotations import Grid, Seed
 
 # number of blocks, and the share of the picture that each hides
-MULTIBLOCK = {
-    "short": (8, 0.15),
-    "long": (2, 0.7),
-}
+MULTIBLOCK = {"short": (8, 0.15), "long": (2, 0.7)}
+# what commands and the explorer call the masks
+NAMES = "block", "multiblock", "multiblock-long", "tubes", "tokens", "window", "future"
+
+
+def named(
+    name: str, grid: Grid, share: float | None = None, after: int | None = None, seed: Seed = 0
+) -> np.ndarray:
+    """A mask by one of `NAMES`: "multiblock-long" is `multiblock` of the long kind.
+
+    share: None for the mask's own; multiblock and future have none.  after: of future; None for the
+    middle step.  seed: of random masks.
+    """
+    if name not in NAMES:
+        raise ValueError(f"There is no mask {name!r}: choose among {', '.join(NAMES)}.")
+    if name.startswith("multiblock"):
+        return multiblock(grid, "long" if name.endswith("long") else "short", seed)
+    if name == "future":
+        return future(grid, (grid[0] - 1) // 2 if after is None else after)
+    how = {} if share is None else {"share": share}
+    how |= {"seed": seed} if name in ("tubes", "tokens") else {}
+    return {"block": block, "tubes": tubes, "tokens": tokens, "window": window}[name](grid, **how)
 
 
 def block(grid: Grid, share: float = 0.6) -> np.ndarray:
@@ -111,6 +130,8 @@ def region(grid: Grid, mask: np.ndarray | torch.Tensor) -> np.ndarray:
     `mask.mean()` is larger than the object's share of the pixels by the patches that it covers in
     part.
     """
+    import torch  # takes seconds, and only this mask needs it
+
     mask = torch.as_tensor(mask).float()
     if mask.ndim != 3 or -(-len(mask) // 2) != grid[0]:
         raise ValueError(
