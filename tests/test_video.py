@@ -2,9 +2,12 @@
 read.
 """
 
+import gc
 import json
+import os
 import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -333,3 +336,19 @@ def test_known_cuts(clips, tiny):
     assert bikes.cuts == ((136, 137), (186, 187))
     dog = tiny.encode(vj.read_video(clips / "dog_ball_1280x720.mp4", every=5), size=32)
     assert dog.cuts == () and "cut" not in repr(dog)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in /proc")
+def test_a_clip_that_is_dropped_closes_its_file(tmp_path):
+    path = write_video(tmp_path / "clip.mp4", grey_levels(4))
+    opened = lambda: sum(
+        os.path.realpath(fd) == str(path) for fd in Path("/proc/self/fd").iterdir()
+    )
+    gc.disable()
+    try:
+        clip = vj.read_video(path)
+        assert opened() == 1
+        del clip
+        assert opened() == 0
+    finally:
+        gc.enable()

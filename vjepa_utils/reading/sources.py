@@ -146,6 +146,12 @@ class VideoFile:
             )
         return frames
 
+    def __del__(self):
+        # PyAV's objects refer to each other: left to the garbage collector, a thousand clips keep a
+        # hundred megabytes and their files open.
+        if getattr(self, "container", None):
+            self.container.close()
+
     def _open(self, number=0):
         """Go to the key frame before a frame; to the start of the file where the container has no
         index.
