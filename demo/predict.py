@@ -61,6 +61,10 @@ class Prediction(Stage):
         self.model = load_model(Path(start), torch.float32).to(self.device)
         self.model.predictor.requires_grad_(True)
 
+    def matrices(self):
+        """Those of the predictor's blocks."""
+        return [p for p in self.model.predictor.layer.parameters() if p.ndim == 2]
+
     def draw(self, supply, frames, height, width):
         """Clips of one kind: (batch, frames, 3, height, width), 0 to 1."""
         batch = max(1, TOKENS // (frames // 2 * (height // PATCH) * (width // PATCH)))

@@ -31,7 +31,7 @@ MODES = ["frame", "frame", "pair", "pair", "pair", "clip"]
 SIZES = 2 * [(192, 192), (160, 288), (288, 160), (256, 256), (256, 448), (448, 256), (320, 320)]
 SIZES += [(384, 384), (384, 640), (512, 512), (480, 832)]
 SCENE_SIZES = [(192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
-TOKENS = 1024  # per step: on little compute, many small steps
+TOKENS = 2048  # per step
 BLOCKS = 9  # that are kept
 SAMPLE = 1024  # tokens of a step whose similarities are compared
 MATCH_WEIGHT, TEACH_WEIGHT, LIKE_WEIGHT, PLACE_WEIGHT, PICTURE_WEIGHT = 0.5, 4.0, 1.0, 0.5, 1.0
@@ -74,7 +74,7 @@ def unlike(x, goals):
 
 
 class Teaching(Correspondence):
-    rate = 7e-4
+    rate = 2e-3
     modes = MODES
 
     def build(self, start):
@@ -90,6 +90,10 @@ class Teaching(Correspondence):
         """One for the targets of either frame of a step."""
         readouts = nn.ModuleList(nn.Linear(channels, CHANNELS) for _ in range(2))
         self.readouts = readouts.to(self.device)
+
+    def matrices(self):
+        """Those of the blocks."""
+        return [p for p in self.model.encoder.layer.parameters() if p.ndim == 2]
 
     def update(self, supply):
         """One step; returns the losses."""

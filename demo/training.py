@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
+from demo.muon import Muon
 from demo.scenes import PHOTOS, composite, photographs, random_scenes, textures, uniform
 from vjepa_utils.encoders.devices import fast_dtype
 
@@ -120,14 +121,21 @@ class Stage:
             name: part for name, part in vars(self).items() if isinstance(part, nn.Module)
         }
         trained = [p for part in self.parts.values() for p in part.parameters() if p.requires_grad]
+        matrices = {id(p) for p in self.matrices()}
         # biases, norms and mask tokens do not decay
         single = lambda p: p.ndim == 1 or p.shape[0] == 1
         decays = {False: WEIGHT_DECAY, True: 0.0}
         groups = [
-            {"params": [p for p in trained if single(p) == kind], "weight_decay": decay}
+            {
+                "params": [p for p in trained if single(p) == kind and id(p) not in matrices],
+                "weight_decay": decay,
+            }
             for kind, decay in decays.items()
         ]
-        self.optimizer = self.parts["optimizer"] = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+        self.optimizers = {"optimizer": torch.optim.AdamW(groups, betas=(0.9, 0.98))}
+        if matrices:
+            self.optimizers["muon"] = Muon(self.matrices(), weight_decay=WEIGHT_DECAY)
+        self.parts |= self.optimizers
         self.trained = trained
         if (self.out / "last.pt").exists():
             saved = torch.load(self.out / "last.pt", map_location=device, weights_only=True)
@@ -135,6 +143,10 @@ class Stage:
             for name, state in saved.items():
                 self.parts[name].load_state_dict(state)
             self.generator.manual_seed(seed + self.step)
+
+    def matrices(self):
+        """Weights that Muon updates; AdamW those that are left."""
+        return []
 
     def save(self):
         self.out.mkdir(parents=True, exist_ok=True)
@@ -166,16 +178,16 @@ class Stage:
     def descend(self, loss):
         """One step of the optimiser: warm-up, then a cosine down to 2 % of the rate."""
         done = self.step / self.steps
-        for group in self.optimizer.param_groups:
-            group["lr"] = (
-                self.rate
-                * min(1, done / WARM_UP)
-                * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-            )
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = self.rate * min(1, done / WARM_UP)
+        rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers.values():
+            optimizer.step()
         self.step += 1
 
     def weights(self):
