@@ -44,7 +44,7 @@ GPU_BATCH = {"pairs 256×256": 64, "pair 720×1280": 4, "16 frames 256×256": 8,
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PARTS = {  # of the forward pass, by what the profiler calls their operations; the first that fits
     "linear layers": ("addmm", "::mm", "linear", "gemm"),
-    "attention": ("attention", "flash", "::bmm", "softmax"),
+    "attention": ("attention", "flash", "::bmm", "softmax"),  # fused, or in tiles
     "GELU": ("gelu",),
     "layer norm": ("layer_norm",),
     "rotation": ("::mul", "addcmul", "::cat", "::roll"),
@@ -371,7 +371,7 @@ def profile_line(case):
 
 
 def attention_heading():
-    left = f"{'attention':9}{'shape':19}{'threads':>8}"
+    left = f"{'model':9}{'shape':19}{'threads':>8}"
     return left + "".join(f"{way:>16}" for way in ("fp32 fused", "bf16 fused", "bf16 tiles"))
 
 
