@@ -8,6 +8,9 @@ that nobody is paid for extra work; the share of the peak is their number by the
 random weights: speed does not depend on them; so has the ViT-B of V-JEPA 2.1, which transformers
 does not have. Medians, and in brackets the range; peak memory is
 what one call needs beside the weights.
+
+--attention times attention alone on the CPU, instead: torch's fused one in float32 and in bf16, and
+in bf16 the tiles that CPUs with bf16 units take.
 """
 
 import argparse
@@ -24,6 +27,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
+from benchmarks.machine import machine
+from vjepa_utils.encoders.attention import in_tiles
 from vjepa_utils.encoders.checkpoints import SHIPPED
 from vjepa_utils.encoders.devices import fast_dtype
 from vjepa_utils.encoders.vjepa2 import VJEPA2, encode_tokens
@@ -39,7 +44,7 @@ GPU_BATCH = {"pairs 256×256": 64, "pair 720×1280": 4, "16 frames 256×256": 8,
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PARTS = {  # of the forward pass, by what the profiler calls their operations; the first that fits
     "linear layers": ("addmm", "::mm", "linear", "gemm"),
-    "attention": ("attention", "flash", "::bmm", "softmax"),
+    "attention": ("attention", "flash", "::bmm", "softmax"),  # fused, or in tiles
     "GELU": ("gelu",),
     "layer norm": ("layer_norm",),
     "rotation": ("::mul", "addcmul", "::cat", "::roll"),
@@ -61,21 +66,25 @@ VITB_2_1 = Config(  # with the predictor's sizes; it does not run here
 )
 
 
+def config_of(name):
+    if name == "vitb-2.1":
+        return VITB_2_1
+    if name == "vitl":
+        return VJEPA2Config(pred_num_hidden_layers=1)
+    return VJEPA2Config.from_pretrained(SHIPPED["vjepa2-demo"])
+
+
 def models(name, dtype, device):
     """Stock and ours, with the same weights; None and ours for V-JEPA 2.1."""
     torch.manual_seed(0)
+    config = config_of(name)
     if name == "vitb-2.1":
-        ours = VJEPA21(VITB_2_1)
+        ours = VJEPA21(config)
         random = {
             key: (torch.randn(value.shape) / value[0].numel() ** 0.5).to(dtype).to(device)
             for key, value in ours.state_dict().items()
         }
         return None, ours.take_weights(random).eval().requires_grad_(False)
-    config = (
-        VJEPA2Config(pred_num_hidden_layers=1)
-        if name == "vitl"
-        else VJEPA2Config.from_pretrained(SHIPPED["vjepa2-demo"])
-    )
     stock = VJEPA2Model(config).to(dtype).to(device).eval().requires_grad_(False)
     return stock, VJEPA2(config).take_weights(stock.state_dict()).eval().requires_grad_(False)
 
@@ -212,6 +221,30 @@ def profile(name, shape, dtype, threads, device):
     return shares
 
 
+def attention_alone(name, shape, threads, repeats):
+    """{way: operations a second} of one block's attention, on heads as the encoder has them."""
+    config = config_of(name)
+    batch, frames, height, width = shape
+    tokens, heads = frames // 2 * (height // 16) * (width // 16), config.num_attention_heads
+    channels = config.hidden_size // heads
+    q, k, v = torch.randn(3, batch, tokens, heads, channels).transpose(2, 3)
+    rounded = [x.bfloat16() for x in (q, k, v)]
+    ways = {
+        "fp32 fused": lambda: F.scaled_dot_product_attention(q, k, v),
+        "bf16 fused": lambda: F.scaled_dot_product_attention(*rounded),
+        "bf16 tiles": lambda: in_tiles(*rounded),
+    }
+    torch.set_num_threads(threads)
+    times, device = {way: [] for way in ways}, torch.device("cpu")
+    for turn in range(repeats + 1):
+        for way, function in ways.items():
+            taken = seconds(function, device)
+            if turn:  # the first is a warm-up
+                times[way].append(taken)
+    work = 4 * batch * heads * tokens**2 * channels
+    return {way: work / statistics.median(taken) for way, taken in times.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(
         description="Speed beside stock transformers and the machine's matrix products"
@@ -242,15 +275,23 @@ def main():
     parser.add_argument(
         "--compile", action="store_true", help="also on the CPU, where it needs a C++ compiler"
     )
-    parser.add_argument("--profile", action="store_true", help="where the time goes, instead")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--profile", action="store_true", help="where the time goes, instead")
+    instead.add_argument(
+        "--attention", action="store_true", help="attention alone on the CPU, instead"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
     arguments = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    gpu = torch.cuda.is_available() and not arguments.attention
+    device = torch.device("cuda" if gpu else "cpu")
     cuda = device.type == "cuda"
     if arguments.repeats < 1 or min(arguments.threads) < 1:
         sys.exit("error: --repeats and --threads must be at least 1.")
+    print(machine(device))
     fast = fast_dtype(device) == torch.bfloat16
     dtypes = arguments.dtypes or (["fp32", "bf16"] if fast else ["fp32"])
+    if arguments.attention:
+        dtypes = ["bf16"]  # and float32 beside it
     if not fast:
         print(
             "This machine has no bf16 matrix units"
@@ -265,7 +306,10 @@ def main():
     ]
     shape_of = lambda s: (GPU_BATCH[s] if cuda else SHAPES[s][0], *SHAPES[s][1:])
     found = []
-    print(profile_heading() if arguments.profile else heading())
+    if arguments.attention:
+        print(attention_heading())
+    else:
+        print(profile_heading() if arguments.profile else heading())
     with torch.inference_mode():
         for case in tqdm(cases, leave=False):
             name, shape, dtype, threads = case[0], shape_of(case[1]), DTYPES[case[2]], case[3]
@@ -273,6 +317,10 @@ def main():
             if arguments.profile:
                 found.append(about | dict(parts=profile(name, shape, dtype, threads, device)))
                 print(profile_line(found[-1]), flush=True)
+            elif arguments.attention:
+                rates = attention_alone(name, shape, threads, arguments.repeats)
+                found.append(about | dict(attention=rates))
+                print(attention_line(found[-1]), flush=True)
             else:
                 results, rate = measure(
                     name,
@@ -286,9 +334,8 @@ def main():
                 found.append(about | dict(peak=rate, results=results))
                 print("\n".join(lines(found[-1])), flush=True)
     if arguments.json:
-        machine = torch.cuda.get_device_name() if cuda else torch.backends.cpu.get_cpu_capability()
         arguments.json.write_text(
-            json.dumps(dict(machine=machine, torch=torch.__version__, found=found), indent=1) + "\n"
+            json.dumps(dict(machine=machine(device), found=found), indent=1) + "\n"
         )
 
 
@@ -321,6 +368,16 @@ def profile_heading():
 def profile_line(case):
     shares = "".join(f"{case['parts'][part]:>15.0%}" for part in [*PARTS, "the rest"])
     return f"{case['model']:9}{case['shape']:19}{case['dtype']:6}{case['threads']:8}{shares}"
+
+
+def attention_heading():
+    left = f"{'model':9}{'shape':19}{'threads':>8}"
+    return left + "".join(f"{way:>16}" for way in ("fp32 fused", "bf16 fused", "bf16 tiles"))
+
+
+def attention_line(case):
+    rates = "".join(f"{rate / 1e9:11.0f} GF/s" for rate in case["attention"].values())
+    return f"{case['model']:9}{case['shape']:19}{case['threads']:8}{rates}"
 
 
 if __name__ == "__main__":

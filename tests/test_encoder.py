@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
 from vjepa_utils.encoders.encoder import BATCH_TOKENS
+from vjepa_utils.encoders.pixels import resized
 from vjepa_utils.encoders.vjepa2 import encode_tokens
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
@@ -40,6 +42,22 @@ def test_resize_is_bilinear_and_antialiased(tiny):
     assert (row[4:-4] * 255).tolist() == pytest.approx(
         [2 * i + 0.5 for i in range(4, 28)], abs=1e-3
     )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])  # `extract` resizes before it encodes
+@pytest.mark.parametrize("size", [(32, 48), (120, 160), (90, 70)])
+def test_a_frame_is_resized_channel_by_channel(dtype, size, monkeypatch):
+    """With the bits of the whole at once, and a third of its memory."""
+    frame = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8).astype(dtype)
+    whole = torch.tensor(frame).float().permute(2, 0, 1)[None]
+    interpolate, seen = F.interpolate, []
+    monkeypatch.setattr(
+        F, "interpolate", lambda x, *how, **more: seen.append(x) or interpolate(x, *how, **more)
+    )
+    found = resized(frame, size)
+    assert [x.numel() for x in seen] == ([] if size == (90, 70) else [90 * 70] * 3)
+    how = dict(mode="bilinear", align_corners=False, antialias=True)
+    assert torch.equal(found, interpolate(whole, size, **how)[0])
 
 
 def test_statistics_of_the_checkpoint_are_used(tiny, tmp_path):

@@ -131,9 +131,10 @@ class Encoder:
             batches = self._batches(video, start, batch * plan.context, plan)
             for pixels, cuts in _read_ahead(batches):
                 store.note(cuts)
+                # from pinned memory, which only CUDA has, the copy does not wait
+                pixels = self._normalised(pixels.to(self.device, non_blocking=pixels.is_pinned()))
                 for group in plan.groups(len(pixels)):  # (groups, length) positions in `pixels`
-                    # (groups, tokens, channels)
-                    x = self._tokens(pixels[group].to(self.device), layer, square)
+                    x = self._tokens(pixels[group], layer, square)  # (groups, tokens, channels)
                     store.append(x.float().cpu().view(-1, *plan.picture_grid, x.shape[-1]))
                 progress.update(len(pixels))
         return store.finish(plan.covered(video.indices))
@@ -263,15 +264,17 @@ class Encoder:
         return surprise(self, video, context, horizon, size, target, mask_token)
 
     def _batches(self, video, start, count, plan):
-        """Normalised pixels of `count` frames at a time, (n, 3, height, width), and file numbers of
+        """Pixels of `count` frames at a time, 0 to 255, (n, 3, height, width), and file numbers of
         the pairs of frames, encoded as one tubelet, between which there is a cut.
         """
         while start < len(video):  # a damaged file turns out shorter
             end, cuts = min(start + count, len(video)), []
-            pixels = torch.empty(end - start, 3, *plan.size)
+            pinned = self.device.type == "cuda"
+            pixels = torch.empty(end - start, 3, *plan.size, pin_memory=pinned)
             for first in range(start, end, FRAMES_AT_ONCE):
                 frames = video[first : min(first + FRAMES_AT_ONCE, end)]
-                pixels[first - start :][: len(frames)] = self.pixels(frames, plan.size)
+                for slot, frame in zip(pixels[first - start :], frames, strict=False):
+                    slot.copy_(resized(frame, plan.size))
                 if plan.context > 1 and len(frames):
                     pairs = np.arange(len(frames) // 2 * 2).reshape(-1, 2)
                     cuts += cuts_between(frames, pairs, video.indices[first:])
@@ -319,8 +322,15 @@ class Encoder:
         pixels = torch.empty(len(frames), 3, *size)
         # One at a time: large pictures in float32 are large.
         for slot, frame in zip(pixels, frames, strict=True):
-            slot.copy_((resized(frame, size) / 255 - self.mean) / self.std)
-        return pixels
+            slot.copy_(resized(frame, size))
+        return self._normalised(pixels)
+
+    def _normalised(self, pixels):
+        """Pixels (n, 3, height, width) from 0 to 255, on any device, as the model takes them; in
+        place.
+        """
+        mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
+        return pixels.div_(255).sub_(mean).div_(std)
 
     def check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
         """Fail before the machine does: the activations of one context against the memory that is
