@@ -264,8 +264,7 @@ def beside(names, teacher=None):
 
     names: of encoders, or LABEL=NAME.
     """
-    rows = {f"{teacher.rpartition('/')[2]} (teacher)": (teacher, "weights")} if teacher else {}
-    names = dict((word.partition("=")[::2] if "=" in word else (word, word)) for word in names)
+    rows, names = {"teacher": (teacher, "weights")} if teacher else {}, labelled(names)
     rows |= {label: (name, "weights") for label, name in names.items()}
     kinds = {}  # the first video and the first image encoder
     for name in names.values():
@@ -274,6 +273,11 @@ def beside(names, teacher=None):
     if "video" in kinds:
         rows |= {"mean colours": (kinds["video"], 1), "4×4 colours": (kinds["video"], 4)}
     return rows
+
+
+def labelled(words):
+    """{label: encoder's name} of words, each LABEL=NAME or a name."""
+    return {label: name or label for label, _, name in (word.partition("=") for word in words)}
 
 
 def measured(row, options):
@@ -287,12 +291,13 @@ def measured(row, options):
     return measure(encoder, controls=what == "weights", **options)
 
 
-def of_layers(name):
-    """{row: numbers} of each layer of an encoder."""
+def of_layers(row):
+    """{row: numbers} of each layer of an encoder. row: (label, its name)."""
+    label, name = row
     encoder = vj.load_encoder(name, dtype=torch.float32)
     options = dict(controls=False, train=40, test=40, clips=4)
     return {
-        f"{encoder.name}, {f'block {k}' if k else 'final norm'}": measure(encoder, k, **options)
+        f"{label}, {f'block {k}' if k else 'final norm'}": measure(encoder, k, **options)
         for k in (*range(1, encoder.depth + 1), None)
     }
 
@@ -359,9 +364,9 @@ def main():
     options |= dict(train=train, test=test, clips=clips)
     try:
         if arguments.layers:
-            rows = {}
-            for found in spread_out(of_layers, arguments.encoders, arguments.jobs):
-                rows |= found
+            names = labelled(arguments.encoders).items()
+            found = spread_out(of_layers, names, arguments.jobs)
+            rows = {row: numbers for each in found for row, numbers in each.items()}
             about = "Probes fitted within 40 scenes and measured within 40 others; J of 4 scenes."
             pages.publish({f"{NAME} --layers": report(rows, about)}, arguments.into)
             return
@@ -372,6 +377,8 @@ def main():
         sys.exit(f"error: {error}")
     about = f"{clips} rendered scenes; probes fitted within {train} scenes and measured within "
     about += f"{test} others."
+    if arguments.teacher:
+        about += f" Teacher: {Path(arguments.teacher).name}."
     if arguments.davis:
         found = sequences(arguments.davis, arguments.frames)
         count = f"{arguments.frames} frames at most" if arguments.frames else "all frames"
