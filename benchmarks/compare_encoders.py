@@ -55,33 +55,34 @@ def scenes(count, frames, seed, alike=0.15):
     return list(unseen_scenes(count, frames, 256, 256, seed, alike))
 
 
-@cache
-def sequences(folder, frames=None):
-    """{name: (clip, masks)} of a DAVIS-2017 folder (the validation list of 480p), or of folders
-    NAME/NAME.mp4 with NAME/masks/; of each at most so many frames.
+def listed(folder):
+    """[(clip, folder of its masks)] of a DAVIS-2017 folder (the validation list of 480p), or of
+    folders NAME/NAME.mp4 with NAME/masks/.
     """
-    folder, found = Path(folder), {}
+    folder = Path(folder)
     if (folder / "ImageSets").is_dir():
         names = (folder / "ImageSets" / "2017" / "val.txt").read_text().split()
-        places = [
-            (folder / "JPEGImages" / "480p" / name, folder / "Annotations" / "480p" / name)
-            for name in names
-        ]
-    else:
-        places = [(file, file.parent / "masks") for file in sorted(folder.glob("*/*.mp4"))]
-    for clip, masks in places:
-        files = sorted(masks.glob("*.png"))
-        if not files:
-            raise ValueError(f"{masks} holds no masks (.png).")
-        found[Path(clip).stem] = (
-            vj.read_video(clip, count=frames),
-            np.stack([np.asarray(Image.open(file)) for file in files[:frames]]),
-        )
+        kinds = folder / "JPEGImages" / "480p", folder / "Annotations" / "480p"
+        return [tuple(kind / name for kind in kinds) for name in names]
+    found = [(file, file.parent / "masks") for file in sorted(folder.glob("*/*.mp4"))]
     if not found:
         raise ValueError(
             f"{folder} is no DAVIS-2017 folder: it has no ImageSets/2017/val.txt, and no "
             "NAME/NAME.mp4 with NAME/masks/."
         )
+    return found
+
+
+@cache
+def sequences(folder, frames=None):
+    """{name: (clip, masks)} of what is `listed`, of each at most so many frames."""
+    found = {}
+    for clip, masks in listed(folder):
+        files = sorted(masks.glob("*.png"))
+        if not files:
+            raise ValueError(f"{masks} holds no masks (.png).")
+        masks = np.stack([np.asarray(Image.open(file)) for file in files[:frames]])
+        found[clip.stem] = vj.read_video(clip, count=frames), masks
     return found
 
 
@@ -380,7 +381,7 @@ def main():
     if arguments.teacher:
         about += f" Teacher: {Path(arguments.teacher).name}."
     if arguments.davis:
-        found = sequences(arguments.davis, arguments.frames)
+        found = [clip.stem for clip, _ in listed(arguments.davis)]
         count = f"{arguments.frames} frames at most" if arguments.frames else "all frames"
         about += f" DAVIS, {len(found)}: {', '.join(found)}, {count}"
         about += f"; DAVIS, 3: {', '.join(THREE)}." if set(THREE) < set(found) else "."

@@ -349,7 +349,8 @@ def test_rows_of_the_benchmark(tiny):
     clip = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     masks = np.zeros((4, 64, 64), np.uint8)
     masks[2:, :32] = 1
-    found = [*hidden_tokens.rows("scenes", tiny, [(clip, masks)] * 2, size=64)]
+    with pytest.warns(UserWarning, match="mask tokens"):
+        found = [*hidden_tokens.rows("scenes", tiny, [(clip, masks)] * 2, size=64)]
     by_mask = {row[1]: dict(zip(hidden_tokens.HEAD, row, strict=True)) for row in found}
     assert by_mask["block, 60 %"]["same place"] == "–" != by_mask["future, 50 %"]["same place"]
     assert "±" in by_mask["future, 50 %"]["changing: same place"]
