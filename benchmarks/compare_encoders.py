@@ -156,7 +156,9 @@ def fitted(x, truth, scene):
     it predicts no difference.
     """
     folds = list(GroupKFold(5).split(x, groups=scene))
-    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(1, 7, 7), cv=folds))
+    ridge = make_pipeline(
+        StandardScaler(), RidgeCV(np.logspace(2, 7, 6), fit_intercept=False, cv=folds)
+    )
     return ridge.fit(deviations(x, scene), deviations(truth, scene))
 
 
