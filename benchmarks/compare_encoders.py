@@ -193,11 +193,13 @@ def within(score, truth, guess, scene):
     parts = np.array(
         [score(truth[scene == n], guess[scene == n]) for n in np.unique(scene)], float
     )  # (scenes, 2)
-    random = np.random.default_rng(0)
-    draws = random.integers(len(parts), size=(100, len(parts)))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = lambda sums: np.where(sums[..., 1] > 0, sums[..., 0] / sums[..., 1], np.nan)
-        return float(value(parts.sum(0))), float(np.nanstd(value(parts[draws].sum(1))))
+    if not parts[:, 1].any():
+        return np.nan, np.nan
+    draws = np.random.default_rng(0).integers(len(parts), size=(100, len(parts)))
+    sums = np.stack([parts.sum(0), *parts[draws].sum(1)])  # (1 + draws, 2)
+    values = np.full(len(sums), np.nan)
+    np.divide(*sums.T, out=values, where=sums[:, 1] > 0)
+    return float(values[0]), float(np.nanstd(values[1:]))
 
 
 def variance_shares(encode):

@@ -337,7 +337,7 @@ def test_probes_see_motion_and_not_the_scene():
     assert abs(measured(look, flow, table.explained)) < 0.02
     assert abs(measured(look, moving, table.area) - 0.5) < 0.06
     told = np.hstack([look, own])
-    assert measured(told, flow, table.explained) > 0.98
+    assert measured(told, flow, table.explained) > 0.95
     assert measured(told, moving, table.area) > 0.98
 
 
