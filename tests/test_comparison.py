@@ -336,6 +336,12 @@ def test_probes_see_motion_and_not_the_scene():
     assert r2_score(flow[other], pooled) > 0.3  # what the scenes have in common
     assert abs(measured(look, flow, table.explained)) < 0.02
     assert abs(measured(look, moving, table.area) - 0.5) < 0.06
+    # within scenes it grows with the motion, between scenes it falls
+    assert measured(own - 2 * whole, flow, table.explained) > 0.95
+    # what holds in one scene only must not be learnt from it
+    x = random.normal(size=(len(scene), 10))
+    chance = (x * random.normal(size=(40, 10))[scene]).sum(1)
+    assert measured(x, chance, table.explained) > -0.01
     told = np.hstack([look, own])
     assert measured(told, flow, table.explained) > 0.95
     assert measured(told, moving, table.area) > 0.98
