@@ -5,7 +5,7 @@ ENCODER ?= vjepa2-demo
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: figures test lint notebook clips page
+.PHONY: figures test lint notebook clips page results
 figures: $(READY)  ## the figures of the README
 	$(BIN)/python -m vjepa_utils figures --encoder $(ENCODER)
 
@@ -25,6 +25,13 @@ clips: $(READY)  ## render videos/ anew
 page: $(READY)  ## docs/kitesurfing.html and docs/monkey.html, to look around in
 	for clip in kitesurfing monkey; do $(BIN)/python -m vjepa_utils explore videos/$$clip.mp4 \
 		--every 2 --encoders $(ENCODER) dino-demo --masks block future -o docs/$$clip.html || exit 1; done
+
+# of the comparison; further ones as LABEL=FOLDER, or --teacher FOLDER
+COMPARE ?= vjepa2-demo dino-demo
+results: $(READY)  ## every table of docs/results.md, measured anew
+	for benchmark in stock_positions stock_heads hidden_tokens "compare_encoders --jobs 2 $(COMPARE)" \
+		"compare_encoders --jobs 2 --layers" "point_tracking --scenes 40" motion_probes; do \
+		$(BIN)/python -m benchmarks.$$benchmark --into docs/results.md || exit 1; done
 
 $(READY): requirements.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'error: Python 3.11 or later is needed; set PYTHON=python3.11')"

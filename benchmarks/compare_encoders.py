@@ -1,41 +1,44 @@
-"""One table of numbers for any encoders: python -m benchmarks.compare_encoders [ENCODER …]
+"""Numbers for any encoders: python -m benchmarks.compare_encoders [ENCODER or NAME=ENCODER …]
 [--teacher NAME] [--davis FOLDER] [--layers]
 
 Random weights of the architectures and raw colours stand beside them. Rendered scenes have textures
 that were never trained on. "pair" features of an image encoder are the mean of the two frames'.
-Values are means ± spread: standard deviation over clips for label propagation, of the pooled value
-over scenes drawn with replacement for the probes.
+Values are means ± spread: standard deviation over clips for label propagation, of the value over
+scenes drawn with replacement for the probes.
 
 J, F, J&F: label propagation by the DAVIS-2017 protocol (benchmarks/propagation.py), single frames
-480 pixels high: on real sequences
-    (--davis: a DAVIS-2017 folder, or the nine of ../shared/clips/davis), on three of these, the
-    only ones measured before the second demo encoder, and on the moving objects of 20 scenes of 10
-    frames.
+480 pixels high: on real sequences (--davis: a DAVIS-2017 folder, or the nine of
+../shared/clips/davis), on three of these, the only ones measured before the second demo encoder,
+and on the moving objects of 20 scenes of 10 frames.
 moving: does one pair of frames tell what moves? Area under the curve of a linear probe on patches
-of objects that all wear one
-    texture; fitted on 60 scenes, measured on 40 others. Control: the pair's first frame twice.
+of objects that all wear one texture. Control: the pair's first frame twice.
 direction, speed: R² of ridge regressions of the motion (x and y, in patches a frame) and of its
-size, on all patches that show
-    one layer in both frames of the same scenes; the same control.
+size, on all patches that show one layer in both frames of the same scenes; the same control.
+Probes are fitted within 60 scenes and measured within 80 others: they tell patches of one scene
+from one another, and without a signal are at chance, an AUC of 0.5 and an R² of 0.
 place, clip: share of the features' variance that a regression on a patch's place explains, and one
 on its clip (adjusted R²).
 """
 
 import argparse
+import multiprocessing
 import sys
-from functools import cache
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 import vjepa_utils as vj
+from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from benchmarks.propagation import agreement
 from demo.scenes import unseen_scenes
@@ -43,11 +46,8 @@ from demo.scenes import unseen_scenes
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
 THREE = ("blackswan", "breakdance", "dog")  # sequences
 # scenes: to fit the probes, to measure them, for label propagation and variance
-TRAIN, TEST, CLIPS = (
-    60,
-    40,
-    20,
-)
+TRAIN, TEST, CLIPS = 60, 80, 20
+NAME = "benchmarks.compare_encoders"  # of the place in a page
 
 
 @cache
@@ -55,33 +55,34 @@ def scenes(count, frames, seed, alike=0.15):
     return list(unseen_scenes(count, frames, 256, 256, seed, alike))
 
 
-@cache
-def sequences(folder):
-    """{name: (clip, masks)} of a DAVIS-2017 folder (the validation list of 480p), or of folders
-    NAME/NAME.mp4 with NAME/masks/.
+def listed(folder):
+    """[(clip, folder of its masks)] of a DAVIS-2017 folder (the validation list of 480p), or of
+    folders NAME/NAME.mp4 with NAME/masks/.
     """
-    folder, found = Path(folder), {}
+    folder = Path(folder)
     if (folder / "ImageSets").is_dir():
         names = (folder / "ImageSets" / "2017" / "val.txt").read_text().split()
-        places = [
-            (folder / "JPEGImages" / "480p" / name, folder / "Annotations" / "480p" / name)
-            for name in names
-        ]
-    else:
-        places = [(file, file.parent / "masks") for file in sorted(folder.glob("*/*.mp4"))]
-    for clip, masks in places:
-        files = sorted(masks.glob("*.png"))
-        if not files:
-            raise ValueError(f"{masks} holds no masks (.png).")
-        found[Path(clip).stem] = (
-            vj.read_video(clip),
-            np.stack([np.asarray(Image.open(file)) for file in files]),
-        )
+        kinds = folder / "JPEGImages" / "480p", folder / "Annotations" / "480p"
+        return [tuple(kind / name for kind in kinds) for name in names]
+    found = [(file, file.parent / "masks") for file in sorted(folder.glob("*/*.mp4"))]
     if not found:
         raise ValueError(
             f"{folder} is no DAVIS-2017 folder: it has no ImageSets/2017/val.txt, and no "
             "NAME/NAME.mp4 with NAME/masks/."
         )
+    return found
+
+
+@cache
+def sequences(folder, frames=None):
+    """{name: (clip, masks)} of what is `listed`, of each at most so many frames."""
+    found = {}
+    for clip, masks in listed(folder):
+        files = sorted(masks.glob("*.png"))
+        if not files:
+            raise ValueError(f"{masks} holds no masks (.png).")
+        masks = np.stack([np.asarray(Image.open(file)) for file in files[:frames]])
+        found[clip.stem] = vj.read_video(clip, count=frames), masks
     return found
 
 
@@ -121,47 +122,84 @@ def pair_patches(encode, scene, control):
 
 def probes(encode, control, train=TRAIN, test=TEST):
     """{"moving", "direction", "speed"}: (value, spread over scenes)."""
-
-    def gather(count, seed):
-        moving, motion = [], []
-        for number, scene in enumerate(scenes(count, 2, seed, alike=1.0)):
-            x, thing, moves, flow, visible = pair_patches(encode, scene, control)
-            on = (thing > 0.5) & ((moves > 0.5) | (moves == 0))  # patches of one kind of object
-            moving.append((x[on], moves[on] > 0.5, np.full(on.sum(), number)))
-            motion.append((x[visible], flow[visible], np.full(visible.sum(), number)))
-        return [
-            [np.concatenate(part) for part in zip(*group, strict=True)]
-            for group in (moving, motion)
-        ]
-
-    (x, y, _), (u, flow, _) = gather(train, 2)
-    (tx, ty, of), (tu, tflow, from_) = gather(test, 3)
-    ridge = lambda: make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 5, 6)))
-    size = lambda flow: np.hypot(*flow.T)
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(
-        x, y
-    )
-    found = {
-        "moving": (roc_auc_score, ty, classifier.decision_function(tx), of),
-        "direction": (r2_score, tflow, ridge().fit(u, flow).predict(tu), from_),
-        "speed": (r2_score, size(tflow), ridge().fit(u, size(flow)).predict(tu), from_),
-    }
-    return {name: pooled(*each) for name, each in found.items()}
+    fit, held = gather(encode, control, train, 2), gather(encode, control, test, 3)
+    found = {}
+    for name, (x, truth, scene) in held.items():
+        guess = fitted(*fit[name]).predict(x).reshape(truth.shape)
+        found[name] = within(area if name == "moving" else explained, truth, guess, scene)
+    return found
 
 
-def pooled(score, truth, guess, scene):
-    """A score over all patches, and its standard deviation when the scenes are drawn 100 times with
-    replacement.
+def gather(encode, control, count, seed):
+    """{probe: (features (patches, channels), truth (patches,) or (patches, 2), number of the scene
+    of each patch)} of `count` scenes.
     """
-    members, random = (
-        [np.flatnonzero(scene == n) for n in np.unique(scene)],
-        np.random.default_rng(0),
+    found = {"moving": [], "direction": [], "speed": []}
+    for number, scene in enumerate(scenes(count, 2, seed, alike=1.0)):
+        x, thing, moves, flow, visible = pair_patches(encode, scene, control)
+        on = (thing > 0.5) & ((moves > 0.5) | (moves == 0))  # patches of one kind of object
+        truth = {"moving": moves > 0.5, "direction": flow, "speed": np.hypot(*flow.T)}
+        for name, values in truth.items():
+            chosen = on if name == "moving" else visible
+            found[name].append((x[chosen], values[chosen], np.full(chosen.sum(), number)))
+    return {
+        name: tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        for name, parts in found.items()
+    }
+
+
+def fitted(x, truth, scene):
+    """A ridge regression that predicts how a patch differs from the others of its scene.
+
+    Features and truth are deviations from their scene's mean, and the strength is the best on
+    scenes left out: what one scene has in common teaches it nothing, and where there is no signal
+    it predicts no difference.
+    """
+    folds = list(GroupKFold(5).split(x, groups=scene))
+    ridge = make_pipeline(
+        StandardScaler(), RidgeCV(np.logspace(2, 7, 6), fit_intercept=False, cv=folds)
     )
-    again = [
-        np.concatenate([members[n] for n in random.integers(len(members), size=len(members))])
-        for _ in range(100)
-    ]
-    return score(truth, guess), np.std([score(truth[chosen], guess[chosen]) for chosen in again])
+    return ridge.fit(deviations(x, scene), deviations(truth, scene))
+
+
+def deviations(values, scene):
+    """Values (n, …) minus their mean over the rows of the same scene (n,)."""
+    values = np.array(values, float)
+    for number in np.unique(scene):
+        values[scene == number] -= values[scene == number].mean(0)
+    return values
+
+
+def area(truth, guess):
+    """Area under the curve of one scene, of 1; 0 of 0 for a scene that has one class only."""
+    return (roc_auc_score(truth, guess), 1) if 0 < truth.mean() < 1 else (0, 0)
+
+
+def explained(truth, guess):
+    """How much of the squared deviations of one scene from its mean the guess explains, of how
+    much; 0 or less of 0 for a scene where nothing differs.
+    """
+    truth, guess = truth - truth.mean(0), guess - guess.mean(0)
+    total = np.square(truth).sum()
+    return total - np.square(truth - guess).sum(), total
+
+
+def within(score, truth, guess, scene):
+    """A score within scenes, sum over sum, and its standard deviation when the scenes are drawn 100
+    times with replacement; NaN if no scene counts.
+
+    score: of the rows of one scene, (how much, of how much): `area` or `explained`.
+    """
+    parts = np.array(
+        [score(truth[scene == n], guess[scene == n]) for n in np.unique(scene)], float
+    )  # (scenes, 2)
+    if not parts[:, 1].any():
+        return np.nan, np.nan
+    draws = np.random.default_rng(0).integers(len(parts), size=(100, len(parts)))
+    sums = np.stack([parts.sum(0), *parts[draws].sum(1)])  # (1 + draws, 2)
+    values = np.full(len(sums), np.nan)
+    np.divide(*sums.T, out=values, where=sums[:, 1] > 0)
+    return float(values[0]), float(np.nanstd(values[1:]))
 
 
 def variance_shares(encode):
@@ -181,77 +219,126 @@ def variance_shares(encode):
         yield 1 - (within / total).item()
 
 
-def measure(encoder, layer=None, davis=None, controls=True, train=TRAIN, test=TEST, clips=CLIPS):
+def measure(
+    encoder,
+    layer=None,
+    davis=None,
+    frames=None,
+    controls=True,
+    train=TRAIN,
+    test=TEST,
+    clips=CLIPS,
+):
     """All numbers of one encoder: {name: (value, spread or None)}.
 
     Args:
         layer: as for `Encoder.encode`.  davis: a folder for label propagation on real sequences, or
-            None.
+            None.  frames: at most so many of each.
         train, test: scenes to fit the probes and to measure them.  clips: scenes for label
             propagation, at most 20.
     """
     encode = lambda video, context, size: encoder.encode(video, context, size, layer)
-    numbers = {}
     places = {}
     if davis:
-        found = propagation(encode, sequences(davis))
-        places = {f"DAVIS, {len(found)}": found}
+        found = propagation(encode, sequences(davis, frames))
         if set(THREE) < set(found):
             places["DAVIS, 3"] = {name: found[name] for name in THREE}
+        places[f"DAVIS, {len(found)}"] = found
     rendered = {
         number: (scene.frames, scene.masks)
         for number, scene in enumerate(scenes(CLIPS, 10, seed=1)[:clips])
     }
     places["scenes"] = propagation(encode, rendered)
+    numbers = {}
     for place, values in places.items():
         values = np.array([*values.values()])  # (clips, 3)
         numbers |= {
             f"{name}, {place}": (v.mean(), v.std())
             for name, v in zip(("J", "F", "J&F"), values.T, strict=True)
         }
-    for name, control in (("", False), (", control", True)) if controls else (("", False),):
-        numbers |= {
-            kind + name: value for kind, value in probes(encode, control, train, test).items()
-        }
+    for suffix, control in (("", False), (", control", True))[: 1 + controls]:
+        found = probes(encode, control, train, test)
+        numbers |= {kind + suffix: value for kind, value in found.items()}
     place, clip = variance_shares(encode)
     return numbers | {"place": (place, None), "clip": (clip, None)}
 
 
-def beside(encoders, teacher=None):
-    """{name: encoder} with what each claim must beat: random weights of the same architectures, and
-    raw colours; the teacher first.
+def beside(names, teacher=None):
+    """{row: (encoder's name, what of it)} of an encoder each and what each claim must beat: random
+    weights of the same architectures and raw colours; the teacher first.
+
+    names: of encoders, or LABEL=NAME.
     """
-    rows = {f"{teacher.name}, teacher": teacher} if teacher else {}
-    rows |= {encoder.name: encoder for encoder in encoders}
-    rows |= {f"{encoder.name}, random weights": random_weights(encoder) for encoder in encoders}
-    video = next((e for e in encoders if e.training_size), None)
-    return rows | (
-        {"mean colours": PatchColours(video), "4×4 colours": PatchColours(video, 4)}
-        if video
-        else {}
-    )
+    rows, names = {"teacher": (teacher, "weights")} if teacher else {}, labelled(names)
+    rows |= {label: (name, "weights") for label, name in names.items()}
+    kinds = {}  # the first video and the first image encoder
+    for name in names.values():
+        kinds.setdefault("video" if vj.load_encoder(name).training_size else "image", name)
+    rows |= {f"random weights, {kind}": (name, "random") for kind, name in kinds.items()}
+    if "video" in kinds:
+        rows |= {"mean colours": (kinds["video"], 1), "4×4 colours": (kinds["video"], 4)}
+    return rows
 
 
-def table(columns):
-    """{encoder: numbers of `measure`} as text, one column for each encoder."""
-    text = lambda value, spread: f"{value:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
-    wide = max(17, *(len(name) + 2 for name in columns))
-    lines = [f"{'':20}" + "".join(f"{name:{wide}}" for name in columns)]
-    for measured in next(iter(columns.values())):
-        lines.append(
-            f"{measured:20}"
-            + "".join(f"{text(*numbers[measured]):{wide}}" for numbers in columns.values())
-        )
-    return "\n".join(line.rstrip() for line in lines)
+def labelled(words):
+    """{label: encoder's name} of words, each LABEL=NAME or a name."""
+    return {label: name or label for label, _, name in (word.partition("=") for word in words)}
+
+
+def measured(row, options):
+    """`measure` of a row of `beside`; controls are of encoders, not of what they must beat."""
+    name, what = row
+    encoder = vj.load_encoder(name, dtype=torch.float32)
+    if what == "random":
+        encoder = random_weights(encoder)
+    elif what != "weights":
+        encoder = PatchColours(encoder, what)
+    return measure(encoder, controls=what == "weights", **options)
+
+
+def of_layers(row):
+    """{row: numbers} of each layer of an encoder. row: (label, its name)."""
+    label, name = row
+    encoder = vj.load_encoder(name, dtype=torch.float32)
+    options = dict(controls=False, train=40, test=40, clips=4)
+    return {
+        f"{label}, {f'block {k}' if k else 'final norm'}": measure(encoder, k, **options)
+        for k in (*range(1, encoder.depth + 1), None)
+    }
+
+
+def table(rows, names):
+    """{row: numbers of `measure`} in Markdown, a column for each of the names, – where a row has no
+    such number.
+    """
+
+    def text(value, spread):
+        return f"{value:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
+
+    cells = [
+        [row, *(text(*numbers[name]) if name in numbers else "–" for name in names)]
+        for row, numbers in rows.items()
+    ]
+    return pages.table(["", *names], cells)
+
+
+def report(rows, about):
+    """Both tables: label propagation; motion and variance."""
+    names = dict.fromkeys(name for numbers in rows.values() for name in numbers)
+    labels = [n for n in names if n.startswith("J") or n.startswith("F")]
+    kinds = ("moving", "direction", "speed")
+    motion = [each for kind in kinds for each in (kind, f"{kind}, control") if each in names]
+    variance = ["place", "clip"]
+    return "\n\n".join([about, table(rows, labels), table(rows, motion + variance)])
 
 
 def main():
-    parser = argparse.ArgumentParser(description="One table of numbers for any encoders")
+    parser = argparse.ArgumentParser(description="Numbers for any encoders")
     parser.add_argument(
         "encoders",
         nargs="*",
         default=["vjepa2-demo", "dino-demo"],
-        help="default: vjepa2-demo dino-demo",
+        help="names or folders, or LABEL=NAME (default: vjepa2-demo dino-demo)",
     )
     parser.add_argument(
         "--teacher", help="an encoder that the others learnt from, to be measured beside them"
@@ -259,38 +346,62 @@ def main():
     parser.add_argument(
         "--davis", default=SHARED if SHARED.is_dir() else None, help="a DAVIS-2017 folder"
     )
+    parser.add_argument("--frames", type=int, help="of DAVIS: at most so many of each sequence")
+    parser.add_argument(
+        "--scenes",
+        type=int,
+        nargs=3,
+        default=(TRAIN, TEST, CLIPS),
+        metavar=("FIT", "TEST", "CLIPS"),
+        help="scenes to fit the probes, to measure them, for label propagation "
+        f"(default: {TRAIN} {TEST} {CLIPS})",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="rows that are measured at a time")
     parser.add_argument(
         "--layers",
         action="store_true",
-        help="each layer instead: no DAVIS or controls, 8 scenes for propagation",
+        help="each layer instead: no DAVIS or controls, fewer scenes",
     )
+    pages.add_into(parser)
     arguments = parser.parse_args()
+    train, test, clips = arguments.scenes
+    options = dict(davis=arguments.davis, frames=arguments.frames)
+    options |= dict(train=train, test=test, clips=clips)
     try:
-        encoders = [vj.load_encoder(name, dtype=torch.float32) for name in arguments.encoders]
-        if not arguments.layers:
-            rows = beside(
-                encoders,
-                vj.load_encoder(arguments.teacher, dtype=torch.float32)
-                if arguments.teacher
-                else None,
-            )
-            print(
-                table(
-                    {
-                        name: measure(encoder, None, arguments.davis)
-                        for name, encoder in tqdm(rows.items(), leave=False)
-                    }
-                )
-            )
-        for encoder in encoders if arguments.layers else ():
-            steps = tqdm([*range(1, encoder.depth + 1), None], desc=encoder.name, leave=False)
-            found = {
-                f"layer {k}" if k else "final norm": measure(encoder, k, controls=False, clips=8)
-                for k in steps
-            }
-            print(encoder.name, table(found), sep="\n")
+        if arguments.layers:
+            names = labelled(arguments.encoders).items()
+            found = spread_out(of_layers, names, arguments.jobs)
+            rows = {row: numbers for each in found for row, numbers in each.items()}
+            about = "Probes fitted within 40 scenes and measured within 40 others; J of 4 scenes."
+            pages.publish({f"{NAME} --layers": report(rows, about)}, arguments.into)
+            return
+        rows = beside(arguments.encoders, arguments.teacher)
+        numbers = spread_out(partial(measured, options=options), rows.values(), arguments.jobs)
+        rows = dict(zip(rows, numbers, strict=True))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    about = f"{clips} rendered scenes; probes fitted within {train} scenes and measured within "
+    about += f"{test} others."
+    if arguments.teacher:
+        about += f" Teacher: {Path(arguments.teacher).name}."
+    if arguments.davis:
+        found = [clip.stem for clip, _ in listed(arguments.davis)]
+        count = f"{arguments.frames} frames at most" if arguments.frames else "all frames"
+        about += f" DAVIS, {len(found)}: {', '.join(found)}, {count}"
+        about += f"; DAVIS, 3: {', '.join(THREE)}." if set(THREE) < set(found) else "."
+    pages.publish({NAME: report(rows, about)}, arguments.into)
+
+
+def spread_out(function, items, jobs):
+    """A list of function(item), in `jobs` processes of one thread each."""
+    items = list(items)
+    bar = partial(tqdm, total=len(items), desc="measuring", leave=False)
+    if jobs == 1:
+        return [function(item) for item in bar(items)]
+    # a fork of a process whose torch has threads may hang
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (1,)) as pool:
+        return list(bar(pool.map(function, items)))
 
 
 if __name__ == "__main__":

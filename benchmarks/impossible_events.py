@@ -28,13 +28,13 @@ import torch
 from tqdm import tqdm
 
 import vjepa_utils as vj
+from benchmarks import pages
 from benchmarks.baselines import random_weights
 from demo.impossible import KINDS, pairs
 
 SIDE = 128
 EVENT = 2  # steps from the onset on
 SHARE = 0.25  # of a token that must show a thing
-MARK = "<!-- benchmarks.impossible_events -->"
 COLUMNS = "row", "kind", "mean", "largest", "where", "when", "error"
 ROWS = "prediction", "last step", "mean", "pixels"
 
@@ -150,16 +150,14 @@ def spread(values):
 def table(found, kinds, what, title, chance=None):
     """A table in Markdown: a row for each prediction and baseline, a column for each kind."""
     write = share if what in ("mean", "largest") else spread
-    lines = [[title, *kinds, "all"], ["---"] * (len(kinds) + 2)]
-    if chance:
-        lines.append(["chance", *[chance] * (len(kinds) + 1)])
+    lines = [["chance", *[chance] * (len(kinds) + 1)]] if chance else []
     for row in dict.fromkeys(one["row"] for one in found):
         cells = []
         for kind in [*kinds, None]:
             own = [o[what] for o in found if o["row"] == row and kind in (o["kind"], None)]
             cells.append(write(np.array(own)))
         lines.append([row, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return pages.table([title, *kinds, "all"], lines)
 
 
 def report(found, arguments):
@@ -176,12 +174,6 @@ def report(found, arguments):
         tables.append(table(found, kinds, "when", "when, AUC", "0.50"))
     tables.append(table(found, kinds, "error", "error in the possible clips"))
     return "\n\n".join(tables)
-
-
-def write_between(path, text):
-    """Replace what stands in a file between the two lines that name this benchmark."""
-    before, _, after = path.read_text().split(MARK)
-    path.write_text(f"{before}{MARK}\n{text}\n\n{MARK}{after}")
 
 
 def run(arguments):
@@ -225,15 +217,12 @@ def main():
     parser.add_argument("--context", type=int, default=8)
     parser.add_argument("--target", choices=["window", "step"], default="window")
     parser.add_argument("--error", choices=["l1", "cosine"], default="l1")
-    parser.add_argument("--into", type=Path, metavar="FILE.md", help="write the tables there")
+    pages.add_into(parser)
     parser.add_argument("--save", type=Path, metavar="FILE.csv", help="write every pair's numbers")
     parser.add_argument("--load", type=Path, metavar="FILE.csv", help="tables of what --save wrote")
     arguments = parser.parse_args()
     found = loaded(arguments.load) if arguments.load else run(arguments)
-    text = report(found, arguments)
-    if arguments.into:
-        write_between(arguments.into, text)
-    print(text)
+    pages.publish({"benchmarks.impossible_events": report(found, arguments)}, arguments.into)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from scipy.stats import t
 from tqdm import tqdm
 
 import vjepa_utils as vj
+from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from demo.motions import BACKWARDS, SWEEPS, motions
 from vjepa_utils.actions.probes import accuracy, clip_features, train_probe
@@ -96,6 +97,7 @@ def main():
     parser.add_argument(
         "--test", type=int, default=TEST, help="clips of each class to test (default: %(default)s)"
     )
+    pages.add_into(parser)
     arguments = parser.parse_args()
     absent = [name for name in arguments.encoders if name in SHIPPED and not SHIPPED[name].is_dir()]
     for name in absent:
@@ -121,7 +123,7 @@ def main():
         leave=False,
     )
     clips = [(seed, name, clip) for seed, name, clip, _ in rendered]
-    print(f"{'':30}{'probe':11}" + "".join(f"{condition:12}" for condition in CONDITIONS).rstrip())
+    rows = []
     for encoder in encoders:
         encode = lambda clip, encoder=encoder: clip_features(clip, encoder, SIDE, arguments.context)
         features = {seed: [] for seed in SEEDS}
@@ -130,14 +132,14 @@ def main():
         for kind in ("linear", "attentive"):
             found = [measure(features[seed], kind, arguments.train, seed) for seed in SEEDS]
             name = "4×4 colours" if isinstance(encoder, PatchColours) else encoder.name
-            cells = "".join(
-                f"{cell([each[condition] for each in found]):12}" for condition in CONDITIONS
-            )
-            print(f"{name:30}{kind:11}{cells.rstrip()}", flush=True)
-    print(
-        f"{len(SWEEPS)} classes; of each {arguments.train} clips to train on, {arguments.test} "
-        f"to test; context {arguments.context}"
+            cells = [cell([each[condition] for each in found]) for condition in CONDITIONS]
+            rows.append([name, kind, *cells])
+    about = (
+        f"{len(SWEEPS)} classes, chance {100 / len(SWEEPS):.0f} %; of each {arguments.train} clips "
+        f"to train on, {arguments.test} to test; {len(SEEDS)} seeds; context {arguments.context}."
     )
+    text = f"{about}\n\n{pages.table(['', 'probe', *CONDITIONS], rows)}"
+    pages.publish({"benchmarks.motion_probes": text}, arguments.into)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 import vjepa_utils as vj
+from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from demo.scenes import unseen_scenes
 from vjepa_utils.tracking.head import load_head
@@ -87,13 +88,13 @@ def look_alikes(frame, x, y, side=11):
 
 
 class Table:
-    """Measures of trackers, row by row."""
+    """Measures of trackers, row by row, under a heading."""
 
-    def __init__(self):
-        self.shares = {}
+    def __init__(self, about):
+        self.about, self.rows, self.shares = about, [], {}
 
     def measure(self, label, clips, follow):
-        """Print the row of one tracker.
+        """Add the row of one tracker.
 
         Args:
             clips: list of (video, queries, tracks, visible, kinds).  follow: the number of a clip
@@ -125,30 +126,31 @@ class Table:
             for kind, mask in {"all": counts, **of_kind}.items():
                 pooled.setdefault(kind, []).append(within[counts & mask])
         mean, spread = np.nanmean(rows, 0), np.nanstd(rows, 0)
-        cells = [f"{m:5.1f} ± {s:4.1f}" for m, s in zip(mean[:3], spread[:3], strict=True)] + [
-            f"{m:5.1f}" for m in mean[3:]
-        ]
-        print(f"  {label:42}", *cells, flush=True)
+        cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean[:3], spread[:3], strict=True)]
+        if len(rows) == 1:
+            cells = [f"{m:.1f}" for m in mean[:3]]
+        self.rows.append([label, *cells, *(f"{m:.1f}" for m in mean[3:])])
         self.shares[label] = {
             kind: 100 * np.mean(np.concatenate(parts)) for kind, parts in pooled.items()
         }
 
+    def text(self):
+        """In Markdown: the measures of each tracker."""
+        head = ["", "δ_avg", "AJ", "OA", *(f"δ_{d}" for d in THRESHOLDS)]
+        return f"{self.about}\n\n{pages.table(head, self.rows)}"
+
     def failures(self, clips):
+        """In Markdown: δ_avg of each kind of point, with how many points there are."""
         kinds = [*clips[0][4]]
         counts = {
             kind: sum((clip[4][kind] & clip[3]).any(1).sum() for clip in clips) for kind in kinds
         }
-        print(
-            f"\n  {'δ_avg of the points that are':42}",
-            "  ".join(f"{kind} ({counts[kind]})" for kind in kinds),
-        )
-        for label, shares in self.shares.items():
-            print(
-                f"  {label:42}",
-                "  ".join(
-                    f"{shares[kind]:{len(kind) + len(str(counts[kind])) + 3}.1f}" for kind in kinds
-                ),
-            )
+        head = ["δ_avg of the points that are", *(f"{kind} ({counts[kind]})" for kind in kinds)]
+        rows = [
+            [label, *(f"{shares[kind]:.1f}" for kind in kinds)]
+            for label, shares in self.shares.items()
+        ]
+        return pages.table(head, rows)
 
 
 def scene_clips(count):
@@ -182,13 +184,6 @@ def stays(video, queries):
     return Tracks(xy, np.ones(xy.shape[:2], bool), queries, video.indices, size, "no motion")
 
 
-def heading(about):
-    print(
-        f"\n{about}\n  {'':42} {'δ_avg':>12} {'AJ':>12} {'OA':>12}",
-        *(f"{f'δ_{d}':>5}" for d in THRESHOLDS),
-    )
-
-
 def main():
     parser = argparse.ArgumentParser(
         description="TAP-Vid's measures on rendered scenes and the shipped clips"
@@ -200,6 +195,7 @@ def main():
         help="folders of further heads, measured on the first scenes",
     )
     parser.add_argument("--scenes", type=int, default=SCENES)
+    pages.add_into(parser)
     arguments = parser.parse_args()
     encoder = vj.load_encoder(dtype=torch.float32)
     head, others = load_head(), [load_head(name) for name in arguments.heads]
@@ -209,10 +205,9 @@ def main():
     def zero_shot(encoder, clips, size=ZERO_SHOT_SIZE, layer=None, context="frame"):
         return lambda i: track(clips[i][0], clips[i][1], encoder, None, size, layer, context)
 
-    table = Table()
-    heading(
-        f"{len(clips)} unseen rendered scenes, first; short side {ZERO_SHOT_SIZE}, for the head "
-        f"{head.config['size']}"
+    table = Table(
+        f"{len(clips)} rendered scenes that no training saw, queries first; zero-shot encoded with "
+        f"a short side of {ZERO_SHOT_SIZE} pixels, with the head of {head.config['size']}."
     )
     table.measure("no motion", clips, lambda i: stays(*clips[i][:2]))
     for cells in (1, 4):
@@ -226,13 +221,12 @@ def main():
     table.measure(
         f"{encoder.name}, {head.name}", clips, lambda i: track(*clips[i][:2], encoder, head)
     )
-    table.failures(clips)
+    texts = [table.text(), table.failures(clips)]
 
-    heading(f"the first {len(few)} of them, encoded at {RASTER}×{RASTER}")
     features = [
         frame_features(clip[0], encoder, RASTER) for clip in tqdm(few, desc="encoding", leave=False)
     ]
-    more = Table()
+    more = Table(f"The first {len(few)} of them, encoded at {RASTER}×{RASTER}.")
     for each in (None, head, *others):
         more.measure(
             each.name if each else "zero-shot",
@@ -246,6 +240,7 @@ def main():
             zero_shot(encoder, few, RASTER, layer),
         )
     more.measure("zero-shot, pairs t, t + 1", few, zero_shot(encoder, few, RASTER, context="pair"))
+    texts.append(more.text())
 
     for name in ("kitesurfing", "monkey"):
         video, truth = (
@@ -268,8 +263,7 @@ def main():
                 {"still": ~moves, "moving": moves},
             )
         ]
-        heading(f"{name}.mp4, {len(video)} frames, {inside.sum()} points")
-        table = Table()
+        table = Table(f"`videos/{name}.mp4`, {len(video)} frames, {inside.sum()} points.")
         table.measure("no motion", clip, lambda i, clip=clip: stays(*clip[i][:2]))
         for each in (None, head):
             table.measure(
@@ -277,7 +271,8 @@ def main():
                 clip,
                 lambda i, clip=clip, each=each: track(*clip[i][:2], encoder, each),
             )
-        table.failures(clip)
+        texts += [table.text(), table.failures(clip)]
+    pages.publish({"benchmarks.point_tracking": "\n\n".join(texts)}, arguments.into)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ random weights, with another number of heads in the pooler than in the encoder, 
 difference by itself, then all.
 """
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import VJEPA2ForVideoClassification
 
+from benchmarks import pages
 from vjepa_utils.actions.heads import Reading, head_logits, load_head, segment_tokens
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden_heads"
@@ -35,6 +37,11 @@ def logits_of(name, clips, reading, joined=True):
 
 @torch.no_grad()
 def main():
+    parser = argparse.ArgumentParser(
+        description="Heads as the reference and as stock evaluate them"
+    )
+    pages.add_into(parser)
+    arguments, cells = parser.parse_args(), []
     for name, about in json.loads((GOLDEN / "cases.json").read_text()).items():
         case = load_file(GOLDEN / f"{name}.safetensors")
         clips = (case["clips"].movedim(-1, -3) / 255 - MEAN) / STD
@@ -56,13 +63,15 @@ def main():
         stock = VJEPA2ForVideoClassification.from_pretrained(GOLDEN / name).eval()
         rows["all of these"] = logits_of(name, clips, Reading(), joined=False)
         rows["stock transformers"] = stock(clips.transpose(0, 1).flatten(0, 1)).logits
-        print(f"{name}: {about['segments']} segments, {about['views']} views")
-        print(f"{'':26} {'probabilities, L1':>17} {'logits, of their deviation':>27}")
         spread = case["logits"].std()
         for label, logits in rows.items():
             moved = (logits.softmax(1).mean(0) - case["probabilities"]).abs().sum()
             error = (logits.mean(0) - case["logits"].mean(0)).square().mean().sqrt() / spread
-            print(f"{label:26} {moved:17.1e} {error:27.1e}")
+            case_of = f"{name}, {about['segments']} segments, {about['views']} views"
+            cells.append([case_of, label, f"{moved:.1e}", f"{error:.1e}"])
+    head = ["case", "evaluated", "probabilities, L1", "logits, of their deviation"]
+    text = f"Random weights of `tests/golden_heads/`.\n\n{pages.table(head, cells)}"
+    pages.publish({"benchmarks.stock_heads": text}, arguments.into)
 
 
 if __name__ == "__main__":

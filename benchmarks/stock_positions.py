@@ -5,6 +5,7 @@ Relative L2 errors in float32 on the cases of tests/golden, whose checkpoint has
 active attention.
 """
 
+import argparse
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import vjepa_utils as vj
+from benchmarks import pages
 from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
@@ -23,8 +25,11 @@ def error(a, b):
 
 @torch.no_grad()
 def main():
+    parser = argparse.ArgumentParser(description="True and stock positions against the reference")
+    pages.add_into(parser)
+    arguments = parser.parse_args()
     encoder = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.float32)
-    print(f"{'case':10} {'picture':>9} {'stock':>8} {'true':>8} {'visible':>8} {'predictor':>9}")
+    rows = []
     for name, about in json.loads((GOLDEN / "cases.json").read_text()).items():
         case = load_file(GOLDEN / f"{name}.safetensors")
         size, grid = (
@@ -46,9 +51,12 @@ def main():
             error(context[0], case["visible_tokens"]),
         )
         last = error(predicted, case["predicted_mask_token_0"])
-        print(
-            f"{name:10} {size[0]:>4}×{size[1]:<4}", *(f"{e:8.1e}" for e in errors), f"{last:9.1e}"
-        )
+        picture = f"{size[0]}×{size[1]}"
+        rows.append([name, picture, *(f"{e:.1e}" for e in (*errors, last))])
+    head = ["case", "picture", "stock", "true", "visible tokens only", "predictor"]
+    about = "Relative L2 errors, random weights of `tests/golden/`."
+    text = f"{about}\n\n{pages.table(head, rows)}"
+    pages.publish({"benchmarks.stock_positions": text}, arguments.into)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
 
 import benchmarks.compare_encoders as table
 import vjepa_utils as vj
+from benchmarks import pages
 from benchmarks.baselines import PatchColours
 from benchmarks.propagation import boundary_agreement, overlap
 from tests.conftest import GOLDEN, grey_levels, write_video
@@ -286,8 +289,76 @@ def test_overlap_and_boundary_agreement():
     assert boundary_agreement(a, b, reach=4 / 141.5) == 1  # no point is farther than 4
 
 
+SCENE = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2])
+
+
+def test_area_and_explained_share_within_scenes_by_hand():
+    """Scene 0 has 1.5 of its 2 pairs right, scene 1 has 2 of 4, scene 2 nothing that moves; between
+    scenes the guesses say the contrary, which must not count.
+    """
+    truth = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], bool)
+    guess = np.array([2, 1, 2, -5, -8, -6, -7, 90, 91.0])
+    value, spread = table.within(table.area, truth, guess, SCENE)
+    assert value == pytest.approx((0.75 + 0.5) / 2) and 0 < spread < 0.2
+    # deviations of the truth (2, 0, -2), (1, 1, -1, -1), 0; of the guess half, none, (1, -1)
+    truth = np.array([5, 3, 1, 8, 8, 6, 6, 4, 4.0])
+    guess = np.array([11, 10, 9, 0, 0, 0, 0, 31, 29.0])
+    value, _ = table.within(table.explained, truth, guess, SCENE)
+    assert value == pytest.approx(1 - (2 + 4 + 2) / (8 + 4))
+    both = np.stack([truth, truth], 1)  # x and y: each deviation counts once
+    assert table.within(table.explained, both, both + 100 * SCENE[:, None], SCENE)[0] == 1
+
+
+def test_nothing_moves_and_nothing_is_divided_by_zero():
+    still = np.zeros(len(SCENE))
+    assert np.isnan(table.within(table.explained, still, still, SCENE)[0])
+    assert np.isnan(table.within(table.area, still, still, SCENE)[0])
+
+
+def test_probes_see_motion_and_not_the_scene():
+    """Each scene has a look and moves as a whole; patches move by themselves too. What holds the
+    look alone is at chance, what holds the motion is not.
+    """
+    random, scene = np.random.default_rng(0), np.repeat(np.arange(40), 30)
+    first, other = scene < 20, scene >= 20
+    whole, own = random.normal(size=(40, 2))[scene], random.normal(size=(len(scene), 2))
+    flow = whole + own
+    look = np.hstack([whole, random.normal(size=(40, 8))[scene]])
+    look += 1e-3 * random.normal(size=look.shape)  # or else the features have no deviations
+    moving = own[:, 0] > 0
+
+    def measured(features, truth, score):
+        probe = table.fitted(features[first], truth[first], scene[first])
+        guess = probe.predict(features[other]).reshape(truth[other].shape)
+        return table.within(score, truth[other], guess, scene[other])[0]
+
+    pooled = Ridge().fit(look[first], flow[first]).predict(look[other])
+    assert r2_score(flow[other], pooled) > 0.3  # what the scenes have in common
+    assert abs(measured(look, flow, table.explained)) < 0.02
+    assert abs(measured(look, moving, table.area) - 0.5) < 0.06
+    # within scenes it grows with the motion, between scenes it falls
+    assert measured(own - 2 * whole, flow, table.explained) > 0.95
+    # what holds in one scene only must not be learnt from it
+    x = random.normal(size=(len(scene), 10))
+    chance = (x * random.normal(size=(40, 10))[scene]).sum(1)
+    assert measured(x, chance, table.explained) > -0.01
+    told = np.hstack([look, own])
+    assert measured(told, flow, table.explained) > 0.95
+    assert measured(told, moving, table.area) > 0.98
+
+
+def test_rows_and_what_they_must_beat(tiny, tmp_path):
+    """A label for each encoder, random weights once for a kind; – where there is no number."""
+    rows = table.beside([f"first={GOLDEN / 'model'}", f"second={GOLDEN / 'model'}"])
+    assert [*rows] == ["first", "second", "random weights, video", "mean colours", "4×4 colours"]
+    assert rows["second"] == (str(GOLDEN / "model"), "weights") and rows["4×4 colours"][1] == 4
+    numbers = {"moving": (0.5, 0.01), "place": (0.25, None)}
+    text = table.report({"a": numbers | {"J, scenes": (1, 0)}, "b": numbers}, "About.")
+    assert "| b | – |" in text and "| b | 0.500 ± 0.010 | 0.250 | – |" in text
+
+
 @pytest.mark.slow
-def test_the_table_of_colours(tiny):
+def test_numbers_of_colours(tiny):
     """Mean colours hold neither place nor motion; few scenes, so loosely."""
     measured = table.measure(PatchColours(tiny), train=5, test=5, clips=2)
     assert (
@@ -295,8 +366,19 @@ def test_the_table_of_colours(tiny):
         and abs(measured["place"][0]) < 0.2
         and 0 <= measured["J, scenes"][0] <= 1
     )
-    lines = table.table({"colours": measured}).splitlines()
-    assert len(lines) == 12 and lines[1].startswith("J, scenes") and "±" in lines[1]
+
+
+def test_tables_are_written_into_their_place(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- one -->\nold\n<!-- /one -->\n<!-- two -->\n<!-- /two -->\nb")
+    pages.publish({"two": "2", "one": pages.table(["", "J"], [["x", "0.5"]])}, page)
+    new = "a\n<!-- one -->\n|  | J |\n| --- | --- |\n| x | 0.5 |\n\n<!-- /one -->\n"
+    assert page.read_text() == new + "<!-- two -->\n2\n\n<!-- /two -->\nb"
+    with pytest.raises(ValueError, match="<!-- three -->"):
+        pages.write_between(page, "three", "")
+    page.write_text("<!-- /one --> <!-- one -->")
+    with pytest.raises(ValueError, match="after it"):
+        pages.write_between(page, "one", "")
 
 
 def test_a_folder_that_is_no_davis(tmp_path):

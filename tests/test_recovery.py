@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from transformers import VJEPA2Model
 
 import vjepa_utils as vj
+from benchmarks import hidden_tokens
 from tests.conftest import GOLDEN
 from vjepa_utils.encoders.predictor import mask_token_of
 
@@ -314,3 +315,43 @@ def test_a_clip_that_cannot_fit_names_how_many_frames_can(tiny, monkeypatch):
     frames = np.zeros((400, 32, 32, 3), np.uint8)
     with pytest.raises(MemoryError, match=r"400 frames .* count=\d+ fits"):
         tiny.recover(frames, vj.masks.block((200, 2, 2), 0.5), 0, 32)
+
+
+# The benchmark
+
+
+def test_tokens_that_a_moving_object_covers_or_uncovers():
+    """2 steps × 1 × 4 tokens of 4×4 pixels; the object is in column 1, then in column 2, and a
+    quarter of column 3 does not count. Both change, in both steps.
+    """
+    masks = np.zeros((4, 4, 16), np.uint8)
+    masks[:2, :, 4:8], masks[2:, :, 8:13] = 1, 2
+    changed = hidden_tokens.covered_or_uncovered(masks, (2, 1, 4))
+    assert np.array_equal(changed, [[[False, True, True, False]]] * 2)
+    masks[3] = 0  # in one of two frames: half of the token's area is not most of it
+    changed = hidden_tokens.covered_or_uncovered(masks, (2, 1, 4))
+    assert np.array_equal(changed, [[[False, True, False, False]]] * 2)
+
+
+def test_the_tenth_of_the_tokens_that_changes_most():
+    """Of 2 × 1 × 10 tokens one place turns by a right angle: two tokens, a tenth; longer is not
+    other.
+    """
+    target = torch.zeros(2, 1, 10, 2)
+    target[..., 0] = 1
+    target[1, 0, 3], target[1, 0, 5] = torch.tensor([0.0, 1.0]), torch.tensor([9.0, 0.0])
+    changed = hidden_tokens.most_changed(target)
+    assert np.array_equal(np.argwhere(changed), [[0, 0, 3], [1, 0, 3]])
+
+
+def test_rows_of_the_benchmark(tiny):
+    """Of a block the same place is never visible; what is in no clip is no number."""
+    clip = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    masks = np.zeros((4, 64, 64), np.uint8)
+    masks[2:, :32] = 1
+    with pytest.warns(UserWarning, match="mask tokens"):
+        found = [*hidden_tokens.rows("scenes", tiny, [(clip, masks)] * 2, size=64)]
+    by_mask = {row[1]: dict(zip(hidden_tokens.HEAD, row, strict=True)) for row in found}
+    assert by_mask["block, 60 %"]["same place"] == "–" != by_mask["future, 50 %"]["same place"]
+    assert "±" in by_mask["future, 50 %"]["changing: same place"]
+    assert hidden_tokens.cell([np.nan, 0.5]) == "0.500" and hidden_tokens.cell([np.nan]) == "–"

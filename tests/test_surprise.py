@@ -449,9 +449,3 @@ def test_pairs_of_files(tiny, tmp_path, monkeypatch):
     assert found[0]["mean"] + found[7]["mean"] == 1
     text = impossible_events.report(found, arguments)
     assert "| model: prediction | 50 (9–91) |" in text and "where" not in text
-    (tmp_path / "page.md").write_text(
-        f"a\n{impossible_events.MARK}\nold\n{impossible_events.MARK}\nb"
-    )
-    impossible_events.write_between(tmp_path / "page.md", "new")
-    page = (tmp_path / "page.md").read_text()
-    assert "new" in page and "old" not in page and page.startswith("a") and page.endswith("b")

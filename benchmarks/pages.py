@@ -1,0 +1,34 @@
+"""Tables in Markdown, and how the benchmarks write them into pages: no number there is typed."""
+
+from pathlib import Path
+
+
+def table(head, rows):
+    """A table in Markdown. head: names of the columns; rows: lists of as many texts."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_between(path, name, text):
+    """Replace what stands in a file between <!-- NAME --> and <!-- /NAME -->; ValueError unless
+    each stands there once, in this order.
+    """
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    page = Path(path).read_text(encoding="utf-8")
+    before, _, rest = page.partition(first)
+    _, found, after = rest.partition(last)
+    if not found or page.count(first) + page.count(last) > 2:
+        raise ValueError(f"{path} must hold {first} and, after it, {last}, once each.")
+    Path(path).write_text(f"{before}{first}\n{text}\n\n{last}{after}", encoding="utf-8")
+
+
+def add_into(parser):
+    parser.add_argument("--into", type=Path, metavar="FILE.md", help="write the tables there too")
+
+
+def publish(texts, into=None):
+    """Print texts, {name of the place: Markdown}, and write each to its place in a file."""
+    for name, text in texts.items():
+        print(text, end="\n\n", flush=True)
+        if into:
+            write_between(into, name, text)
