@@ -11,16 +11,18 @@ J, F, J&F: label propagation by the DAVIS-2017 protocol (benchmarks/propagation.
 ../shared/clips/davis), on three of these, the only ones measured before the second demo encoder,
 and on the moving objects of 20 scenes of 10 frames.
 moving: does one pair of frames tell what moves? Area under the curve of a linear probe on patches
-of objects that all wear one texture. Control: the pair's first frame twice.
+of objects that all wear one texture, within each scene. Control: the pair's first frame twice.
 direction, speed: R² of ridge regressions of the motion (x and y, in patches a frame) and of its
 size, on all patches that show one layer in both frames of the same scenes; the same control.
-Probes are fitted within 60 scenes and measured within 80 others: they tell patches of one scene
-from one another, and without a signal are at chance, an AUC of 0.5 and an R² of 0.
+Probes are fitted on 60 scenes and measured on 80 others. Without a signal they are at chance, an
+AUC of 0.5 and an R² of 0: their strength is chosen on whole scenes left out.
 place, clip: share of the features' variance that a regression on a patch's place explains, and one
 on its clip (adjusted R²).
 """
 
 import argparse
+import hashlib
+import json
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -125,8 +127,12 @@ def probes(encode, control, train=TRAIN, test=TEST):
     fit, held = gather(encode, control, train, 2), gather(encode, control, test, 3)
     found = {}
     for name, (x, truth, scene) in held.items():
-        guess = fitted(*fit[name]).predict(x).reshape(truth.shape)
-        found[name] = within(area if name == "moving" else explained, truth, guess, scene)
+        guess = fitted(*fit[name], within=name == "moving").predict(x).reshape(truth.shape)
+        if name == "moving":
+            found[name] = over_scenes(area, truth, guess, scene)
+        else:
+            mean = truth.mean(0)
+            found[name] = over_scenes(explained, truth - mean, guess - mean, scene)
     return found
 
 
@@ -148,18 +154,18 @@ def gather(encode, control, count, seed):
     }
 
 
-def fitted(x, truth, scene):
-    """A ridge regression that predicts how a patch differs from the others of its scene.
+def fitted(x, truth, scene, within):
+    """A ridge regression of patches' truth on their features, its strength the best on scenes left
+    out: without a signal that holds for other scenes, it predicts the average.
 
-    Features and truth are deviations from their scene's mean, and the strength is the best on
-    scenes left out: what one scene has in common teaches it nothing, and where there is no signal
-    it predicts no difference.
+    within: of deviations from the scene's mean, so that it learns what tells patches of one scene
+        from one another, and nothing of what tells scenes.
     """
     folds = list(GroupKFold(5).split(x, groups=scene))
-    ridge = make_pipeline(
-        StandardScaler(), RidgeCV(np.logspace(2, 7, 6), fit_intercept=False, cv=folds)
-    )
-    return ridge.fit(deviations(x, scene), deviations(truth, scene))
+    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 7, 8), cv=folds))
+    if within:
+        x, truth = deviations(x, scene), deviations(truth, scene)
+    return ridge.fit(x, truth)
 
 
 def deviations(values, scene):
@@ -176,16 +182,15 @@ def area(truth, guess):
 
 
 def explained(truth, guess):
-    """How much of the squared deviations of one scene from its mean the guess explains, of how
-    much; 0 or less of 0 for a scene where nothing differs.
+    """How much of the squares of one scene's truth the guess explains, of how much. Both are
+    deviations from the mean of the truth over all scenes.
     """
-    truth, guess = truth - truth.mean(0), guess - guess.mean(0)
     total = np.square(truth).sum()
     return total - np.square(truth - guess).sum(), total
 
 
-def within(score, truth, guess, scene):
-    """A score within scenes, sum over sum, and its standard deviation when the scenes are drawn 100
+def over_scenes(score, truth, guess, scene):
+    """A score, sum over sum of scenes, and its standard deviation when the scenes are drawn 100
     times with replacement; NaN if no scene counts.
 
     score: of the rows of one scene, (how much, of how much): `area` or `explained`.
@@ -285,15 +290,27 @@ def labelled(words):
     return {label: name or label for label, _, name in (word.partition("=") for word in words)}
 
 
-def measured(row, options):
-    """`measure` of a row of `beside`; controls are of encoders, not of what they must beat."""
+def measured(row, options, keep=None):
+    """`measure` of a row of `beside`; controls are of encoders, not of what they must beat.
+
+    keep: folder of rows measured before, or None.
+    """
     name, what = row
     encoder = vj.load_encoder(name, dtype=torch.float32)
+    key = json.dumps([encoder.fingerprint, what, options], sort_keys=True, default=str)
+    kept = keep and keep / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if kept and kept.exists():
+        return json.loads(kept.read_text())
     if what == "random":
         encoder = random_weights(encoder)
     elif what != "weights":
         encoder = PatchColours(encoder, what)
-    return measure(encoder, controls=what == "weights", **options)
+    found = measure(encoder, controls=what == "weights", **options)
+    if kept:
+        keep.mkdir(parents=True, exist_ok=True)
+        kept.with_suffix(".part").write_text(json.dumps(found))
+        kept.with_suffix(".part").rename(kept)
+    return found
 
 
 def of_layers(row):
@@ -358,6 +375,13 @@ def main():
     )
     parser.add_argument("--jobs", type=int, default=1, help="rows that are measured at a time")
     parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="keep each row there, and take from there those measured before, with the same "
+        "weights and options, by the same code",
+    )
+    parser.add_argument(
         "--layers",
         action="store_true",
         help="each layer instead: no DAVIS or controls, fewer scenes",
@@ -372,15 +396,16 @@ def main():
             names = labelled(arguments.encoders).items()
             found = spread_out(of_layers, names, arguments.jobs)
             rows = {row: numbers for each in found for row, numbers in each.items()}
-            about = "Probes fitted within 40 scenes and measured within 40 others; J of 4 scenes."
+            about = "Probes fitted on 40 scenes and measured on 40 others; J of 4 scenes."
             pages.publish({f"{NAME} --layers": report(rows, about)}, arguments.into)
             return
         rows = beside(arguments.encoders, arguments.teacher)
-        numbers = spread_out(partial(measured, options=options), rows.values(), arguments.jobs)
+        measure_row = partial(measured, options=options, keep=arguments.keep)
+        numbers = spread_out(measure_row, rows.values(), arguments.jobs)
         rows = dict(zip(rows, numbers, strict=True))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    about = f"{clips} rendered scenes; probes fitted within {train} scenes and measured within "
+    about = f"{clips} rendered scenes; probes fitted on {train} scenes and measured on "
     about += f"{test} others."
     if arguments.teacher:
         about += f" Teacher: {Path(arguments.teacher).name}."

@@ -10,7 +10,7 @@ import torch
 import transformers
 from PIL import Image
 from sklearn.linear_model import Ridge
-from sklearn.metrics import r2_score
+from sklearn.metrics import r2_score, roc_auc_score
 
 import benchmarks.compare_encoders as table
 import vjepa_utils as vj
@@ -292,59 +292,70 @@ def test_overlap_and_boundary_agreement():
 SCENE = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2])
 
 
-def test_area_and_explained_share_within_scenes_by_hand():
+def test_area_within_scenes_by_hand():
     """Scene 0 has 1.5 of its 2 pairs right, scene 1 has 2 of 4, scene 2 nothing that moves; between
     scenes the guesses say the contrary, which must not count.
     """
     truth = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], bool)
     guess = np.array([2, 1, 2, -5, -8, -6, -7, 90, 91.0])
-    value, spread = table.within(table.area, truth, guess, SCENE)
+    value, spread = table.over_scenes(table.area, truth, guess, SCENE)
     assert value == pytest.approx((0.75 + 0.5) / 2) and 0 < spread < 0.2
-    # deviations of the truth (2, 0, -2), (1, 1, -1, -1), 0; of the guess half, none, (1, -1)
-    truth = np.array([5, 3, 1, 8, 8, 6, 6, 4, 4.0])
-    guess = np.array([11, 10, 9, 0, 0, 0, 0, 31, 29.0])
-    value, _ = table.within(table.explained, truth, guess, SCENE)
-    assert value == pytest.approx(1 - (2 + 4 + 2) / (8 + 4))
-    both = np.stack([truth, truth], 1)  # x and y: each deviation counts once
-    assert table.within(table.explained, both, both + 100 * SCENE[:, None], SCENE)[0] == 1
+
+
+def test_explained_share_is_that_of_scikit_learn():
+    random = np.random.default_rng(0)
+    truth = random.normal(size=(len(SCENE), 2))
+    guess = truth + random.normal(size=truth.shape)
+    mean = truth.mean(0)
+    value, spread = table.over_scenes(table.explained, truth - mean, guess - mean, SCENE)
+    assert value == pytest.approx(r2_score(truth, guess, multioutput="variance_weighted"))
+    assert spread > 0
 
 
 def test_nothing_moves_and_nothing_is_divided_by_zero():
     still = np.zeros(len(SCENE))
-    assert np.isnan(table.within(table.explained, still, still, SCENE)[0])
-    assert np.isnan(table.within(table.area, still, still, SCENE)[0])
+    assert np.isnan(table.over_scenes(table.explained, still, still, SCENE)[0])
+    assert np.isnan(table.over_scenes(table.area, still, still, SCENE)[0])
 
 
 def test_probes_see_motion_and_not_the_scene():
-    """Each scene has a look and moves as a whole; patches move by themselves too. What holds the
-    look alone is at chance, what holds the motion is not.
+    """Each scene has a look and a share of patches that move. What holds the look alone is at
+    chance, what holds the motion is not.
     """
     random, scene = np.random.default_rng(0), np.repeat(np.arange(40), 30)
     first, other = scene < 20, scene >= 20
-    whole, own = random.normal(size=(40, 2))[scene], random.normal(size=(len(scene), 2))
-    flow = whole + own
-    look = np.hstack([whole, random.normal(size=(40, 8))[scene]])
+    flow = random.normal(size=(len(scene), 2))
+    share = random.normal(size=40)[scene]
+    moving = flow[:, 0] > share
+    look = np.hstack([share[:, None], random.normal(size=(40, 8))[scene]])
     look += 1e-3 * random.normal(size=look.shape)  # or else the features have no deviations
-    moving = own[:, 0] > 0
 
-    def measured(features, truth, score):
-        probe = table.fitted(features[first], truth[first], scene[first])
+    def measured(features, truth, score, within):
+        probe = table.fitted(features[first], truth[first], scene[first], within)
         guess = probe.predict(features[other]).reshape(truth[other].shape)
-        return table.within(score, truth[other], guess, scene[other])[0]
+        return table.over_scenes(score, truth[other], guess, scene[other])[0]
 
-    pooled = Ridge().fit(look[first], flow[first]).predict(look[other])
-    assert r2_score(flow[other], pooled) > 0.3  # what the scenes have in common
-    assert abs(measured(look, flow, table.explained)) < 0.02
-    assert abs(measured(look, moving, table.area) - 0.5) < 0.06
-    # within scenes it grows with the motion, between scenes it falls
-    assert measured(own - 2 * whole, flow, table.explained) > 0.95
+    pooled = Ridge().fit(look[first], moving[first]).predict(look[other])
+    assert roc_auc_score(moving[other], pooled) > 0.6  # what the scenes tell
+    assert abs(measured(look, moving, table.area, True) - 0.5) < 0.06
     # what holds in one scene only must not be learnt from it
     x = random.normal(size=(len(scene), 10))
     chance = (x * random.normal(size=(40, 10))[scene]).sum(1)
-    assert measured(x, chance, table.explained) > -0.01
-    told = np.hstack([look, own])
-    assert measured(told, flow, table.explained) > 0.95
-    assert measured(told, moving, table.area) > 0.98
+    assert abs(measured(x, chance, table.explained, False)) < 0.01
+    told = np.hstack([look, flow])
+    assert measured(told, flow, table.explained, False) > 0.95
+    assert measured(told, moving, table.area, True) > 0.9
+
+
+def test_a_row_is_measured_once(tmp_path, monkeypatch):
+    """And again with other options."""
+    calls = []
+    monkeypatch.setattr(table, "measure", lambda *_, **options: calls.append(options) or {"J": 1})
+    for frames in (3, 3, 4):
+        assert table.measured((str(GOLDEN / "model"), "weights"), {"frames": frames}, tmp_path) == {
+            "J": 1
+        }
+    assert [options["frames"] for options in calls] == [3, 4]
 
 
 def test_rows_and_what_they_must_beat(tiny, tmp_path):
