@@ -22,7 +22,8 @@ def executed(timeout=None):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     where = {"metadata": {"path": str(ROOT)}}
     how = dict(timeout=timeout, kernel_name="python3", resources=where, coalesce_streams=True)
-    return NotebookClient(notebook, record_timing=False, **how).execute()
+    # outputs may be late on a busy machine: 60 s of patience, not 4
+    return NotebookClient(notebook, record_timing=False, iopub_timeout=60, **how).execute()
 
 
 def strip(notebook):
