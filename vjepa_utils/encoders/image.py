@@ -20,7 +20,7 @@ class ImageEncoder(Encoder):
             return self.contexts[context]
         needed = 'context must be "frame" or "pair", the mean of two frames'
         raise ValueError(
-            f"{self.name} is an image encoder, which encodes frames independently: {needed}, not "
+            f"{self.name} is an image encoder and encodes frames independently: {needed}, not "
             f"{context!r}."
         )
 
