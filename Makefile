@@ -5,7 +5,7 @@ ENCODER ?= vjepa2-demo
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: figures test lint notebook clips page results
+.PHONY: figures test lint notebook execute clips page results
 figures: $(READY)  ## the figures of the README
 	$(BIN)/python -m vjepa_utils figures --encoder $(ENCODER)
 
@@ -18,6 +18,9 @@ lint: $(READY)
 
 notebook: $(READY)
 	$(BIN)/jupyter lab Exploration.ipynb
+
+execute: $(READY)  ## Exploration.ipynb anew, with its outputs
+	$(BIN)/python execute_notebook.py
 
 clips: $(READY)  ## render videos/ anew
 	$(BIN)/python -m demo.clips

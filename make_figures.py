@@ -40,13 +40,9 @@ def draw(arguments):
     other = "dino-demo" if encoder.training_size else "vjepa2-demo"
     beside, recovers = vj.load_encoder(other, dtype=torch.float32), _recovers(encoder)
     assets = ROOT / "assets"
+    shipped = arguments.encoder == "vjepa2-demo"
     folder = Path(
-        arguments.output
-        or (
-            assets
-            if arguments.encoder == "vjepa2-demo"
-            else assets / encoder.name.replace("/", "--")
-        )
+        arguments.output or (assets if shipped else assets / encoder.name.replace("/", "--"))
     )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"-o must be a folder, and {folder} is a file.")
@@ -100,7 +96,7 @@ def draw(arguments):
         ]
         about = f"centred block, then future, of {len(scenes)} unseen rendered scenes"
         drawn["recovery-curves"] = vj.recovery.recovery_curves(found, about)
-    if arguments.encoder == "vjepa2-demo":
+    if shipped:
         # points need a finer step
         clip = vj.read_video(ROOT / "videos" / "monkey.mp4", arguments.start, 2, arguments.count)
         points = [(int(clip.indices[0]), x, y) for x, y in vj.tracking.grid_points(clip, 16)]
@@ -114,7 +110,7 @@ def draw(arguments):
 
 
 def _recovers(encoder):
-    """Whether the checkpoint has a predictor, and one of its own features."""
+    """Whether the checkpoint has a predictor of its own features."""
     try:
         return bool(vj.recovery.prediction.predictor_of(encoder))
     except ValueError:
@@ -123,7 +119,7 @@ def _recovers(encoder):
 
 def _lighten(path):
     """Round the levels of a picture to multiples of 8: half the bytes, and looks the same. No
-    palette: that of 256 colours turns as a whole when a few pixels differ, as on another machine.
+    palette: one of 256 colours changes as a whole when a few pixels differ, as on another machine.
     """
     with Image.open(path) as picture:
         levels = np.asarray(picture.convert("RGB")).astype(int)

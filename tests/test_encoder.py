@@ -360,10 +360,10 @@ def test_a_partial_file_of_another_run_is_kept(tiny, film, batches, tmp_path):
     batches.stop_after(100)
     with pytest.raises(
         ValueError,
-        match="film.safetensors.partial is of another run, unlike this one in size, layer: finish",
+        match="film.safetensors.partial belongs to another run, with different size, layer: finish",
     ):
         tiny.encode(film(), size=(32, 32), layer=1, out=out)
-    with pytest.raises(ValueError, match="unlike this one in clip:"):
+    with pytest.raises(ValueError, match="with different clip:"):
         tiny.encode(FILM, size=32, out=out)
     assert Path(f"{out}.partial").read_bytes() == before
 

@@ -1,11 +1,15 @@
 """The notebook runs from top to bottom and says what its stored outputs say."""
 
+import ast
+import base64
+import io
 import re
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from PIL import Image
 
+from execute_notebook import executed
 from tests.conftest import ROOT
 
 NUMBER = r"-?\d+\.?\d*"
@@ -32,10 +36,7 @@ def pictures(notebook):
 
 @pytest.mark.slow
 def test_the_stored_notebook_is_what_it_does_now():
-    stored, now = (nbformat.read(ROOT / "Exploration.ipynb", 4) for _ in range(2))
-    NotebookClient(
-        now, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(ROOT)}}
-    ).execute()
+    stored, now = nbformat.read(ROOT / "Exploration.ipynb", 4), executed(timeout=600)
     assert pictures(now) == pictures(stored) and sum(pictures(now)) >= 8
     cells = [cell for cell in stored.cells if cell.cell_type == "code"]
     for cell, before, after in zip(cells, printed(stored), printed(now), strict=True):
@@ -109,7 +110,12 @@ def _stream(text):
 
 def test_it_is_light_enough_to_open():
     """Code hosts often fail to draw a notebook of ten megabytes."""
-    assert (ROOT / "Exploration.ipynb").stat().st_size < 3_000_000
+    assert (ROOT / "Exploration.ipynb").stat().st_size < 2_500_000
+    for cell in nbformat.read(ROOT / "Exploration.ipynb", 4).cells:
+        for output in cell.get("outputs", []):
+            assert "image/png" not in output.get("data", {})
+            if picture := output.get("data", {}).get("image/jpeg"):
+                assert Image.open(io.BytesIO(base64.b64decode(picture))).width <= 900
 
 
 def test_no_progress_bar_is_stored():
@@ -134,3 +140,41 @@ def test_cells_are_short():
             assert len(cell.source.splitlines()) <= 7 and not re.search(
                 r"imshow|reshape|\.view\(", cell.source
             )
+
+
+def parsed():
+    """The syntax trees of the code cells."""
+    for cell in nbformat.read(ROOT / "Exploration.ipynb", 4).cells:
+        if cell.cell_type == "code":
+            yield ast.parse(re.sub(r"^%.*$", "", cell.source, flags=re.M))
+
+
+def bound(statements):
+    """Names that statements bind, function bodies and comprehensions apart."""
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef):
+            yield statement.name
+        elif isinstance(statement, (ast.Import, ast.ImportFrom)):
+            yield from (alias.asname or alias.name for alias in statement.names)
+        elif isinstance(statement, (ast.Assign, ast.For)):
+            targets = getattr(statement, "targets", None) or [statement.target]
+            names = (node for target in targets for node in ast.walk(target))
+            yield from (
+                n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            )
+            yield from bound(getattr(statement, "body", []))
+
+
+def test_a_name_means_one_thing():
+    names = [name for tree in parsed() for name in bound(tree.body)]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def test_cells_use_the_package_alone():
+    """No lambda, nothing of the benchmarks, the tests or the recipes, a docstring in a function."""
+    nodes = [node for tree in parsed() for node in ast.walk(tree)]
+    assert not [node for node in nodes if isinstance(node, ast.Lambda)]
+    modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    modules += [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
+    assert not {module.split(".")[0] for module in modules} & {"benchmarks", "tests", "demo"}
+    assert all(ast.get_docstring(node) for node in nodes if isinstance(node, ast.FunctionDef))

@@ -256,7 +256,7 @@ def test_a_stopped_run_of_single_frames_is_not_continued_as_another(student, tmp
     with pytest.raises(KeyboardInterrupt):
         student.encode(FRAMES, "frame", 32, out=out)
     monkeypatch.setattr("vjepa_utils.encoders.encoder.encode_tokens", encode)
-    with pytest.raises(ValueError, match="unlike this one in once"):
+    with pytest.raises(ValueError, match="with different once"):
         student.encode(FRAMES, "frame twice", 32, out=out)
     assert student.encode(FRAMES, "frame", 32, out=out).grid == (5, 2, 3)
 

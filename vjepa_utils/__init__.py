@@ -8,14 +8,14 @@
     colours = vj.PCAColours().fit(features).colours(features)
 
 Read on in the order of that pipeline: `video` (over `reading`), `encoders`, `features`, `colours`,
-`figures`. Beside it a room for each study: `recovery`, what the predictor makes of hidden tokens;
-`comparison` with image encoders; `tracking`, points followed through a clip; `actions`, which tell
-what happens in a clip; `surprise`, where and when a clip breaks what the predictor expects;
-`explorer`, to look around in all of it with the hand.
+`figures`. Each study has a folder of its own: `recovery`, what the predictor makes of hidden
+tokens; `comparison` with image encoders; `tracking`, points tracked through a clip; `actions`,
+action recognition; `surprise`, where and when a clip violates what the predictor expects;
+`explorer`, to explore all of it interactively.
 """
 
 import lazy_loader
 
-# torch and transformers take seconds to import: only when something needs them; __init__.pyi says
-# what is where
+# torch and transformers take seconds to import: names are imported when they are first used, and
+# __init__.pyi says from where
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -32,7 +32,7 @@ def add_size(parser, default=None, about="(default: %(default)s)"):
 
 
 def add_context(parser):
-    text = 'frames that see each other: "pair" (default), "clip", "frame" or an even number'
+    text = 'frames that attend to each other: "pair" (default), "clip", "frame" or an even number'
     parser.add_argument("--context", type=whole, help=text)
 
 
@@ -75,7 +75,7 @@ def check_output(arguments, *kinds, output=None, flag="-o"):
 
 
 def say_cuts(features):
-    """Warn, once, of tubelets that join two scenes."""
+    """Warn once about tubelets that span two scenes."""
     if features.cuts:
         pairs = ", ".join(f"{a}+{b}" for a, b in features.cuts)
         warnings.warn(

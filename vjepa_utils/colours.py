@@ -64,9 +64,8 @@ class PCAColours:
         self._front = None
         if self.foreground:
             mean, axis, _ = _principal_axes(tokens, 1)
-            border = (_tokens([_border(f.values) for f in every], most=MOST_TOKENS) - mean) @ axis[
-                0
-            ]
+            edge = _tokens([_border(f.values) for f in every], most=MOST_TOKENS)
+            border = (edge - mean) @ axis[0]
             self._front = mean, -axis[0] if (border > 0).mean() > 0.5 else axis[0]
             front = tokens[(tokens - mean) @ self._front[1] > 0]
             tokens = front if len(front) else tokens
@@ -75,7 +74,7 @@ class PCAColours:
         )
         projected = (tokens - self._mean) @ self._axes[:3].T
         self._low, self._high = np.percentile(projected, PERCENTILES, axis=0)  # (3,) each
-        # What float32 cannot tell from a constant is not shown as a colour.
+        # What float32 cannot distinguish from a constant is not shown as a colour.
         self._flat = self._high - self._low <= 1e-6 * np.abs(tokens).max()
         if self._flat.any():
             vary = 3 - self._flat.sum()
@@ -87,11 +86,11 @@ class PCAColours:
         return self
 
     def match(self, features: Features, other: PCAColours, others: Features) -> PCAColours:
-        """A new `PCAColours`: the three colours in the order and sign that follow another best.
+        """A new `PCAColours`, its colours reordered and flipped to correlate best with another's.
 
         Components of different encoders have nothing in common but the tokens. Each of these three
-        is given to the one of the others that it correlates with most over those tokens (the
-        assignment with the highest sum), and turned where the correlation is negative. What each
+        is assigned to the one of the others that it correlates with most over those tokens (the
+        assignment with the highest sum), and flipped where the correlation is negative. What each
         component shows does not change.
 
         Args:
@@ -147,7 +146,7 @@ class PCAColours:
             )
         mean, axis = self._front
         front = (self._check(features) - mean) @ axis > 0
-        # where all tokens are alike, all are foreground
+        # where all tokens are equal, all are foreground
         return (front | (not axis.any())).reshape(features.grid)
 
     def save(self, path: File) -> None:

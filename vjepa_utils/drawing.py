@@ -46,7 +46,7 @@ class Heat(NamedTuple):
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure of full width whose parts make room for each other."""
+    """An empty figure of full width, laid out without overlaps."""
     return Figure(figsize=(WIDTH, height), dpi=SCREEN, layout="compressed")
 
 
@@ -58,7 +58,7 @@ def picture_rows(
     Args:
         rows: [(label, pictures)], each a picture for every title: frames uint8 (n, height, width,
             3), patches float (n, rows, columns, 3) from 0 to 1, or a `Heat`.
-        height: of a picture in inches, at most; all are made smaller where the width runs out.
+        height: of a picture in inches, at most; all shrink where the width runs out.
     """
     size = rows[0][1][0].shape[:2]
     figure = new_figure(len(rows) * height + 0.5)
@@ -121,7 +121,7 @@ def heat_maps(axes, heat, size=None, colours=HEAT):
 
 
 def with_heading(figure: Figure, heading: str) -> Figure:
-    """The figure cut down to what is drawn, with a heading over it that is as wide."""
+    """The figure cropped to what is drawn, under a heading of the same width."""
     figure.draw_without_rendering()
     width, height = figure.get_tightbbox().size
     width = max(width + 0.1, NARROW)
@@ -132,7 +132,7 @@ def with_heading(figure: Figure, heading: str) -> Figure:
 
 
 def evenly(count: int, most: int) -> np.ndarray:
-    """At most `most` of `count` positions, evenly spread."""
+    """At most `most` of `count` positions, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 

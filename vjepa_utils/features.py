@@ -113,6 +113,6 @@ class Features:
         tensors, about = read_safetensors(path, "features")
         for name in ("picture_size", "source_size"):
             about[name] = tuple(about[name])
-        about["cuts"] = tuple(map(tuple, about.get("cuts", ())))  # files of before have none
+        about["cuts"] = tuple(map(tuple, about.get("cuts", ())))  # older files have none
         values = tensors["values"]
         return cls(values.float() if cls is Features else values, tensors["frames"], **about)

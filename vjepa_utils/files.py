@@ -25,7 +25,7 @@ def shipped(name: str) -> Path:
 
 
 def user_cache() -> Path:
-    """Where this package keeps what it need not make twice; made if it is not there."""
+    """The folder of cached results, created if missing."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "vjepa_utils"
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,9 +43,7 @@ def check_writable(path: File) -> None:
 
 @contextmanager
 def replacing(path: File) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it takes the place of `path` only once all is
-    written.
-    """
+    """A temporary name beside `path` to write to; it replaces `path` only once all is written."""
     check_writable(path)
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

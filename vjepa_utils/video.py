@@ -57,18 +57,14 @@ class Video:
                 "a Video takes slices, such as video[0:2]; single frames are in video.frames"
             )
         if part.step is not None and part.step < 1:
-            raise ValueError(
-                "a Video is sliced forwards; to turn it around take video.frames[::-1]"
-            )
+            raise ValueError("a Video is sliced forwards; to reverse it take video.frames[::-1]")
         if self._frames is not None:
             return self._frames[part]
         wanted = self.indices[part]
         if not len(wanted):
             return np.empty((0, self.height, self.width, 3), np.uint8)
         frames = self._source.read(wanted)
-        if len(frames) < len(
-            wanted
-        ):  # the file breaks among them: from now on the clip ends before that
+        if len(frames) < len(wanted):  # the file is damaged there: from now on the clip ends before
             broken = f"{self.path} is damaged at frame {self._source.broken}"
             if self._source.broken <= self.indices[0]:
                 raise ValueError(
@@ -96,8 +92,8 @@ class Video:
 
     @property
     def identity(self) -> str:
-        """What tells this clip from others: its files with their sizes and dates, or a hash of its
-        frames; and which frames.
+        """Identifies the clip: a hash of its files' paths, sizes and dates and of the frame
+        numbers, or of the frames of an array.
         """
         if self.path is None:
             return hashlib.sha256(np.ascontiguousarray(self.frames)).hexdigest()
@@ -113,7 +109,7 @@ class Video:
 
 
 def file_identity(path: Path) -> list[tuple[str, int, int]]:
-    """What changes when a file or folder is written anew: a list of (path, bytes, date)."""
+    """What changes when a file or folder is rewritten: a list of (path, bytes, date)."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
@@ -129,8 +125,8 @@ def read_video(path: File, start: int | str = 0, every: int = 1, count: int | No
             then).
         every: take every n-th frame from there. count: at most so many; None for all.
     Returns:
-        Video. Up to half a gigabyte of frames is decoded at once, more when it is used. A file that
-        breaks within the frames asked for gives those before the break, with a warning.
+        Video. Up to half a gigabyte of frames is decoded at once, larger clips when they are used.
+        Of a file that is damaged within these frames, the frames before that, with a warning.
     Raises:
         FileNotFoundError, ValueError: one sentence that names the file or argument.
     """
@@ -154,7 +150,7 @@ def read_video(path: File, start: int | str = 0, every: int = 1, count: int | No
         )
     video = Video(indices, source.times[indices], path, source.size, source)
     if len(video) * video.height * video.width * 3 <= DECODE_AT_ONCE:
-        video.frames  # noqa: B018  decoded now, so that a break shows now
+        video.frames  # noqa: B018  decoded now, so that damage shows now
     return video
 
 

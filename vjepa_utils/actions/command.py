@@ -33,7 +33,7 @@ def register(commands):
         "--encoder", help="for --probe, where the encoder is a local folder (default: the probe's)"
     )
     parser.add_argument(
-        "--top", type=int, default=5, help="how many classes to tell (default: %(default)s)"
+        "--top", type=int, default=5, help="how many classes to list (default: %(default)s)"
     )
     add_output(parser, "a .png file: the frames used, and bars", required=False)
     parser.set_defaults(run=classify)
@@ -56,7 +56,7 @@ def register(commands):
     parser.add_argument(
         "--save", metavar="FILE", help="write the attentive probe, a .safetensors file"
     )
-    add_output(parser, "a .png file: which class is taken for which", required=False)
+    add_output(parser, "a .png file: the confusion matrix", required=False)
     parser.set_defaults(run=probe)
 
 

@@ -65,7 +65,7 @@ def _used(found):
 
 
 def confusion(truth: list[str], predicted: list[str], heading: str) -> Figure:
-    """How often each class (a row) was taken for each other (a column), in per cent of the row.
+    """Confusion matrix: how often each true class (row) is predicted as each (column), in per cent.
 
     Args:
         truth, predicted: lists of class names.  heading: names the encoder and what was measured.

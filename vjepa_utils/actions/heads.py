@@ -1,8 +1,8 @@
 """Which action is it? The released classification heads on any clip, evaluated as their authors do.
 
 Each is a V-JEPA 2 encoder, transformers' attentive pooler (three blocks of self-attention, then a
-learnt query that looks at all tokens) and a linear layer (Assran et al. 2025). To train one on your
-own classes, see `probes`.
+learnt query that attends to all tokens) and a linear layer (Assran et al. 2025). To train one on
+your own classes, see `probes`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Reading:
 
 
 # The released heads, as the reference's configs/inference and src/models/attentive_pooler.py have
-# them. Heads that are not listed were trained with transformers, or are told by hand.
+# them. Heads that are not listed were trained with transformers, or are set by hand.
 READINGS = {
     "vjepa2-vitl-fpc16-256-ssv2": Reading(2, 4, 16, 1e-5),
     "vjepa2-vitg-fpc64-384-ssv2": Reading(2, 2, 16, 1e-5),
@@ -62,8 +62,8 @@ READINGS = {
     "vjepa2-vitg-fpc32-384-diving48": Reading(4, 2, 16, 1e-5, (25, 30, 35, 40)),
 }
 VIEWS = 3  # square crops along the long side
-POOLER_COPIES = 12  # of its tokens in memory at the widest moment, the MLP (measured)
-PATIENCE = 600  # seconds; what takes longer says so first
+POOLER_COPIES = 12  # of its tokens in memory at the peak, in the MLP (measured)
+PATIENCE = 600  # seconds; what takes longer warns first
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Classification:
         mean of the views' softmax.
     logits: float32 tensor (views, classes); a probe has one view.  frames: int array (segments,
         frames), file numbers of the frames used.
-    name: of the head.  remark: why not to believe it, or "".
+    name: of the head.  remark: why it cannot be trusted, or "".
     """
 
     labels: list
@@ -125,7 +125,7 @@ def classify(
         video: Video, path, array or tensor (see `as_video`).
         checkpoint: a Hugging Face id, such as "facebook/vjepa2-vitl-fpc16-256-ssv2", or a local
             folder.
-        top: how many classes to tell.
+        top: how many classes to give.
         reading: an `actions.Reading`. None: by name, of an id or of a folder, that of a released
             head (`READINGS`), else that of a head trained with transformers: the encoder's number
             of heads and epsilon, its last level.
@@ -220,10 +220,8 @@ def cost(config, reading):
     """Tokens that the pooler takes of a view, operations of encoding a segment and of pooling a
     view. A multiplication and its addition are two.
     """
-    steps, rows = (
-        config.frames_per_clip // config.tubelet_size,
-        config.crop_size // config.patch_size,
-    )
+    steps = config.frames_per_clip // config.tubelet_size
+    rows = config.crop_size // config.patch_size
     width, tokens = config.hidden_size, steps * rows**2
 
     def block(n, mlp_ratio):  # linear layers, then queries by keys and scores by values
@@ -260,9 +258,9 @@ def _check_cost(name, model, tokens, operations):
 def segment_frames(total: int, frames: int, segments: int, step: int) -> np.ndarray:
     """Which frames of a clip of `total` each segment takes: int array (segments, frames).
 
-    After `loadvideo_decord` of the reference (src/datasets/video_dataset.py): segments share the
-    clip out where they are long enough; else they overlap, and a clip that is too short for one
-    repeats its end, the very last frame apart.
+    After `loadvideo_decord` of the reference (src/datasets/video_dataset.py): segments divide the
+    clip where it is long enough; else they overlap, and a clip that is too short for one segment
+    repeats its end, except for the very last frame.
     """
     length, share = frames * step, total // segments
     if share > length:
@@ -284,7 +282,7 @@ def square_views(
     along the long one.
     """
     long = int(side * max(height, width) / min(height, width))
-    # a square has but one view
+    # a square has only one view
     starts = sorted({i * ((long - side) // (VIEWS - 1)) for i in range(VIEWS)})
     return (
         ((long, side), [(y, 0) for y in starts])
@@ -294,7 +292,7 @@ def square_views(
 
 
 def _remark(model, names):
-    """What tells that a head was never trained."""
+    """Signs that a head was never trained."""
     signs = ["the head is random: its biases are all zero, as before training"] * (
         not model.classifier.bias.any()
     )

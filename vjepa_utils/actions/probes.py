@@ -1,9 +1,9 @@
 """Classifiers of your own classes on frozen features, which are computed once.
 
-The attentive probe is transformers' pooler, in which a learnt query looks at all tokens, and a
-linear layer: without the blocks of self-attention that the released heads have before it (that is
-the pooler of the first V-JEPA, Bardes et al. 2024), as it is for hundreds of clips and not for
-hundreds of thousands.
+The attentive probe is transformers' pooler, in which a learnt query attends to all tokens, and a
+linear layer. It is made for hundreds of clips, not hundreds of thousands, so it has none of the
+blocks of self-attention that the released heads have before it: the pooler of the first V-JEPA
+(Bardes et al. 2024).
 """
 
 from __future__ import annotations
@@ -35,21 +35,16 @@ if TYPE_CHECKING:
     from vjepa_utils.annotations import Clip, Context, File, Size
     from vjepa_utils.encoders.encoder import Encoder
 
-# of a clip: frames, evenly spread; rows and columns that its features are averaged to, at most
-CLIP_FRAMES, PLACES = (
-    8,
-    8,
-)
+CLIP_FRAMES = 8  # of a clip, evenly spaced
+PLACES = 8  # rows and columns that features are averaged to, at most
 EPOCHS, BATCH, RATE, WEIGHT_DECAY = 30, 32, 1e-3, 3.0  # of the attentive probe
-# share of the places that it is shown in each step of training; all of them are soon learnt by
-# heart
-SEEN = 0.25
+SEEN = 0.25  # share of the places shown in each training step; with all of them it soon overfits
 HELD_OUT = 0.3  # share of each class
 
 
 class _MeanPooler(nn.Module):
-    """The mean over the places of each step, one after the other: (n, steps, places, channels) to
-    (n, steps × channels).
+    """The mean over the places of each step, concatenated: (n, steps, places, channels) to (n,
+    steps × channels).
     """
 
     def forward(self, x):
@@ -98,11 +93,10 @@ class Probe:
 
     def __post_init__(self):
         steps, _, _, channels = self.shape
-        pooler, width = (
-            (_MeanPooler(), steps * channels)
-            if self.kind == "linear"
-            else (_AttentivePooler(channels), channels)
-        )
+        if self.kind == "linear":
+            pooler, width = _MeanPooler(), steps * channels
+        else:
+            pooler, width = _AttentivePooler(channels), channels
         self.module = nn.Sequential(pooler, nn.Linear(width, len(self.classes))).eval()
 
     @torch.no_grad()
@@ -176,7 +170,7 @@ def train_probe(
             the cheap first look: scikit-learn's logistic regression on the means over each step,
             standardised.
         encoder, size, context: what made the features, an `Encoder` and arguments of its `encode`.
-            The probe encodes other clips alike, and refuses an encoder of other weights.
+            The probe encodes other clips the same way, and refuses an encoder of other weights.
     Returns:
         Probe.
     Raises:
@@ -260,7 +254,7 @@ def _stack(features, encoder, shape):
 def clip_features(
     video: Clip, encoder: Encoder, size: Size = None, context: Context = None
 ) -> Features:
-    """Features of a clip for a probe: of 8 frames evenly spread over it, averaged in each step to
+    """Features of a clip for a probe: of 8 frames evenly spaced over it, averaged in each step to
     at most 8×8 places.
 
     size, context: as for `Encoder.encode`. `frames` are those of the file.
@@ -306,7 +300,7 @@ def folder_features(
         )
     cache = user_cache() / "features"
     cache.mkdir(exist_ok=True)
-    # wrong arguments end here, and not as unreadable clips
+    # wrong arguments fail here, not as unreadable clips
     encoder.grid(np.zeros((CLIP_FRAMES, 64, 64, 3), np.uint8), size, context)
     how = (
         encoder.name,

@@ -1,6 +1,4 @@
-"""Sources to clips: which there are, what each is called in the collection, and when it has
-changed.
-"""
+"""Sources to clips: find them, name each in the collection, and identify it by its file."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from vjepa_utils.reading.sources import IMAGES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vjepa_utils.types import File
+    from vjepa_utils.annotations import File
 
 # What is taken from a folder; a file that is named, or listed, may have any suffix.
 VIDEOS = {
@@ -27,7 +25,7 @@ VIDEOS = {
     *(".wmv", ".flv", ".3gp", ".ogv", ".gif"),
 }
 LISTS = {".txt", ".csv"}
-# What a file system tells of a file that changes when it is written anew: the first that it knows.
+# What changes when a file is rewritten: the first of these that its file system knows.
 STAMPS = "ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created"
 
 
@@ -37,7 +35,7 @@ class Clip:
 
     path: a local file or folder of images, absolute, or a URL that fsspec reads.
     name: of its file in the collection, without the suffix; "/" divides folders.
-    identity: changes when the clip is written anew; "" where there is none.
+    identity: changes when the clip is rewritten; "" where there is none.
     bytes: its size.
     """
 
@@ -51,7 +49,7 @@ def find_clips(sources: File | Iterable[File], names: dict[str, str] | None = No
     """All clips of some sources, each once, in the order of their paths within each source.
 
     The collection mirrors the folders below the deepest one that all sources lie in, and drops the
-    suffix where that tells two clips apart still.
+    suffix where names stay unique without it.
 
     Args:
         sources: one or several of: folders, searched with all folders in them for videos and

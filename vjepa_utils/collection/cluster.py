@@ -23,7 +23,7 @@ FILM = 2**26
 
 
 class Encoding:
-    """An actor: an encoder, and what it makes of parts."""
+    """An actor: an encoder that encodes parts."""
 
     def __init__(self, encoder, job, threads):
         from vjepa_utils.encoders.load import load_encoder
@@ -83,7 +83,7 @@ def import_ray():
 
 
 def _connect(ray, address):
-    # Ray keeps its logs under /tmp/ray; what fails here is told by rows and by exceptions.
+    # Ray keeps its logs under /tmp/ray; failures are reported by rows and by exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     quiet = dict(log_to_driver=False, logging_level=logging.ERROR)
     if address is None:  # a cluster of this process alone, on the loopback
@@ -124,7 +124,7 @@ def _pipeline(ray, clips, job, encoder, workers, cores, gpus, threads):
                 yield {"part": pickle.dumps(part, 5)}
 
     rows = [{"part": pickle.dumps(work.Part(clip))} for clip in clips]
-    reserve = dict(num_cpus=1, max_retries=3)  # Ray Data's own would be without end
+    reserve = dict(num_cpus=1, max_retries=3)  # Ray Data's default is without end
     return (
         ray.data.from_items(rows, override_num_blocks=max(1, min(len(rows), 1000)))
         .flat_map(divide, **reserve)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-    from vjepa_utils.types import File
+    from vjepa_utils.annotations import File
 
 
 class Collection:

@@ -43,8 +43,8 @@ def register(commands):
 
 
 def extract(arguments):
-    """Features of many clips, a file each, and a table of all. The same command again does what is
-    missing, has changed or failed. Exit status 1 if a clip failed.
+    """Features of many clips, a file each, and a table of all. The same command again does missing,
+    changed and failed clips only. Exit status 1 if a clip failed.
     """
     from vjepa_utils.collection.extraction import run
 

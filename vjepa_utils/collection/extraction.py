@@ -23,8 +23,8 @@ from vjepa_utils.encoders.load import load_encoder
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from vjepa_utils.annotations import Context, File, Size
     from vjepa_utils.encoders.encoder import Encoder
-    from vjepa_utils.types import Context, File, Size
 
 # Bytes of resized pictures that are held at once, float32: 680 frames of 256×256 pixels. A longer
 # clip is divided.
@@ -33,8 +33,8 @@ STRETCH = 2**29
 
 @dataclass
 class Summary:
-    """What a run did: clips there before, done now and failed now ({path: why}), frames of those
-    done now, and seconds, without the finding of clips and the loading of the encoder.
+    """What a run did: clips done before, done now and failed now ({path: why}), frames of those
+    done now, and seconds, excluding the search for clips and the loading of the encoder.
     """
 
     before: int
@@ -64,9 +64,9 @@ def extract(
 ) -> Collection:
     """Features of many clips, one file each and a table: a folder that `Collection` reads.
 
-    What is done already, by the file's header, its length, and the identity of the clip's file, is
-    not done again; what is missing, has changed or failed is. A clip that cannot be read becomes a
-    row of the table that says why, and the run goes on.
+    Finished clips, by the header and length of their file and the identity of the clip's, are
+    skipped; missing, changed and failed ones are done. A clip that cannot be read becomes a row of
+    the table that says why, and the run continues.
 
     Args:
         sources: folders, searched with all folders in them; files; lists of files, .txt or .csv;
@@ -142,7 +142,7 @@ def _check(every, pool, dtype, workers, spread, encoder):
 
 
 def _job(storage, encoder, every, pool, dtype, size, context, layer):
-    """The job, its arguments tried on one small frame: they must not fail clip by clip."""
+    """The job; its arguments are tried on a small frame, so that they do not fail clip by clip."""
     side = encoder.patch_size
     encoder.encode(np.zeros((2, side, side, 3), np.uint8), context, (side, side), layer)
     planner, fingerprint = copy.copy(encoder), encoder.fingerprint
@@ -171,7 +171,7 @@ def _unfinished(clips, job, storage, table):
             if known.get(clip.path) != clip.identity:
                 table.add(row | {"path": clip.path, "name": clip.name})
             if (parts := storage.path(f"{clip.name}.parts")) in leftovers:
-                storage.fs.rm(parts, recursive=True)  # stopped between joining and tidying up
+                storage.fs.rm(parts, recursive=True)  # interrupted before they were removed
     return todo
 
 

@@ -1,5 +1,5 @@
-"""Where a collection lies: a local folder, or any that fsspec reaches. Its files are written whole
-or not at all, and are checked before they are believed.
+"""Where a collection is stored: a local folder, or any that fsspec reaches. Files are written
+completely or not at all, and verified before they are used.
 """
 
 import json
@@ -23,7 +23,7 @@ COPY = 2**24  # bytes at once
 
 class StoredFeatures(Features):
     """Features whose values may be float16 in their file. They stay there, and each use converts
-    them to float32 anew: a thousand clips that are open take no memory.
+    them to float32: a thousand open clips take no memory.
     """
 
     @property
@@ -67,9 +67,7 @@ class Storage:
         return self.path(f"{name}.safetensors")
 
     def listing(self):
-        """{path: bytes} of all files, but for unfinished ones, which a killed run left: these are
-        removed.
-        """
+        """{path: bytes} of all files. Unfinished ones, which a killed run left, are removed."""
         sizes = {}
         self.fs.invalidate_cache()
         for path, info in self.fs.find(self.root, detail=True).items():
@@ -111,10 +109,10 @@ class Storage:
                 file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
 
     def header(self, name, size=None):
-        """What `write` was told `about` a file, and {name: (dtype, shape, first byte)}; None if
-        there is no such file, or it is not whole.
+        """The `about` of a file that `write` wrote, and {name: (dtype, shape, first byte)}; None if
+        there is no such file, or it is incomplete.
 
-        size: of the file in bytes, where a listing told it.
+        size: of the file in bytes, if known from a listing.
         """
         path = self.features_path(name)
         try:

@@ -19,7 +19,7 @@ from vjepa_utils.collection.storage import Storage, local_copy
 from vjepa_utils.encoders.pixels import resized
 from vjepa_utils.video import Video, read_video
 
-FRAMES_AT_ONCE = 4  # of a stretch; frames of the clip's own size are held no longer
+FRAMES_AT_ONCE = 4  # frames of the clip's own size that are held at once
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Job:
 
 @dataclass
 class Part:
-    """A stretch of a clip, on its way.
+    """A stretch of a clip, between reading and writing.
 
     clip: a Clip.  start, stop: in frames of the clip after `every`.  count: of all its frames.
     frames: (stop - start, height, width, 3), 0 to 255, of the size that is encoded: float32, or
@@ -288,8 +288,8 @@ def _sentence(error):
     return str(error) if told else f"{type(error).__name__}: {error}"
 
 
-# Warnings, such as that a file is damaged from some frame on, belong to the clip's row. A thread
-# may read while another encodes: each hears its own.
+# Warnings, such as that a file is damaged from some frame on, belong to the clip's row. One thread
+# may read while another encodes: each collects its own.
 _messages = threading.local()
 
 

@@ -54,7 +54,7 @@ def _add_shared(parser):
         "--context",
         choices=["pair", "frame"],
         default="pair",
-        help="frames that see each other (default: %(default)s)",
+        help="frames that attend to each other (default: %(default)s)",
     )
     add_output(parser, "a .png file")
 

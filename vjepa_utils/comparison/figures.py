@@ -32,9 +32,9 @@ def encoders_strip(video: Clip, features: dict[str, Features], most: int | None 
     """What several encoders make of the same pairs of frames: a row for each, in its own basis over
     all its steps.
 
-    The three colours of each encoder are put into the order and sign that follow the first
-    encoder's best (`PCAColours.match`); the heading says how much of the variance they hold, and
-    how well they follow (r).
+    The three colours of each encoder are reordered and flipped to correlate best with the first
+    encoder's (`PCAColours.match`); the heading gives their share of the variance and these
+    correlations (r).
 
     Args:
         features: {name: Features} on one grid, as `comparison.on_one_grid` gives them.
@@ -79,10 +79,8 @@ def similarity_strip(
         others = chosen[chosen != asked]
         chosen = np.setdiff1d(chosen, others[np.abs(others - asked).argmin()])
     place = int(np.flatnonzero(chosen == asked)[0])
-    shown, titles = (
-        base.frames[chosen, 0].tolist(),
-        [covered_frames(base.frames[s]) for s in chosen],
-    )
+    shown = base.frames[chosen, 0].tolist()
+    titles = [covered_frames(base.frames[s]) for s in chosen]
     if shown[place] != frame:
         shown[place], titles[place] = frame, f"frame {frame} of {titles[place]}"
     rows = [(first_of(base), frames_numbered(video, shown))]

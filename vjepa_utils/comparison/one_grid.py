@@ -45,7 +45,7 @@ def on_one_grid(
 
 
 def similarity(features: Features, point: tuple[float, float], frame: int) -> np.ndarray:
-    """How alike every token is to the one under a point: cosine, float32 array (steps, rows,
+    """Cosine similarity of every token with the one under a point: float32 array (steps, rows,
     columns), -1 to 1.
 
     Args:

@@ -86,7 +86,7 @@ def find(name: str) -> Path:
             f"a .pt file), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
         )
         raise ValueError(f"There is no encoder {name!r}: give {known}.")
-    # None, the newest, for an id that is not listed: nothing is known of it
+    # None, the newest revision, for an id that is not listed
     revision = CHECKPOINTS.get(name)
     cached = _cached(name, revision)
     if cached and not missing_files(cached):
@@ -148,8 +148,8 @@ def _cached(name, revision):
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names of the files that a checkpoint needs and its folder lacks, as one fetched in part does;
-    a link to nothing, as a stopped download leaves it, is no file.
+    """Names of the files that a checkpoint needs and its folder lacks, as after a partial download;
+    a dangling link, which an interrupted download leaves, counts as missing.
     """
     return [
         name for name in ("config.json", *_weight_files(folder)) if not (folder / name).exists()
@@ -172,7 +172,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
 
             model = VJEPA2(VJEPA2Config.from_dict(config))
         weights = _safetensors(folder, dtype)
-    except Exception as error:  # whatever a damaged file makes of itself
+    except Exception as error:  # a damaged file raises errors of any kind
         raise unreadable(folder, error) from None
     check_weights(folder, kind, model, weights)
     return model.take_weights(weights).eval().requires_grad_(False)
@@ -189,11 +189,9 @@ def load_whole(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
         return load_model(folder, dtype)
     import transformers
 
-    level, bar = (
-        transformers.logging.get_verbosity(),
-        transformers.utils.logging.is_progress_bar_enabled(),
-    )
-    transformers.logging.set_verbosity_error()  # what it would warn of is an error here
+    level = transformers.logging.get_verbosity()
+    bar = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()  # what it would warn about is an error here
     transformers.logging.disable_progress_bar()
     try:
         model, report = getattr(transformers, kind).from_pretrained(
@@ -207,7 +205,7 @@ def load_whole(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
         )
         if kind == HEAD:
             model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
-    except Exception as error:  # whatever a damaged file makes of itself
+    except Exception as error:  # a damaged file raises errors of any kind
         raise unreadable(folder, error) from None
     finally:
         transformers.logging.set_verbosity(level)
@@ -245,9 +243,8 @@ def _config(folder):
         )
     if missing := missing_files(folder):
         raise ValueError(f"{folder} lacks {' and '.join(missing)}: fetch it again.")
-    return config, HEAD if HEAD in (config.get("architectures") or []) else KINDS[
-        config["model_type"]
-    ]
+    has_head = HEAD in (config.get("architectures") or [])
+    return config, HEAD if has_head else KINDS[config["model_type"]]
 
 
 def _safetensors(folder, dtype):
@@ -260,8 +257,8 @@ def _safetensors(folder, dtype):
 
 
 def _read(file, dtype):
-    """{name: tensor} of a file: memory-mapped, or converted one by one, so that no more is held
-    than is kept.
+    """{name: tensor} of a file: memory-mapped, or converted one by one, so that the memory holds
+    no more than the result.
     """
     weights = load_file(file)
     if all(value.dtype == dtype for value in weights.values()):

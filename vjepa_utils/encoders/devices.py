@@ -25,7 +25,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a torch.device can still give, what torch's own cache would give back included."""
+    """Free bytes of a torch.device, including what torch's cache could release."""
     if device.type != "cuda":
         return psutil.virtual_memory().available
     reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -33,12 +33,12 @@ def free_memory(device: torch.device) -> int:
 
 
 def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """What a matrix product reaches on a torch.device, measured in a moment: an upper bound for
-    what a model will.
+    """Throughput of a matrix product on a torch.device, measured in milliseconds: an upper bound
+    on a model's.
     """
     side = 1024
     matrix = torch.zeros(side, side, device=device, dtype=dtype)
-    for _ in range(2):  # the first time a library may set itself up
+    for _ in range(2):  # the first may include a library's initialisation
         start = time.perf_counter()
         (matrix @ matrix)[0, 0].item()  # waits for the result
     return 2 * side**3 / (time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""Fetch one large file: with a progress bar, on from where it broke off, checked."""
+"""Download one large file: with a progress bar, resumable, verified."""
 
 import hashlib
 import http.client
@@ -15,15 +15,15 @@ BROKEN = urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPE
 
 
 def fetch(url, path, sha256=None):
-    """Fetch `url` to `path`. What a broken connection brought stays, and the next try, of this call
-    or a later one, goes on from there (HTTP Range); this call tries again as long as each try
-    brings something.
+    """Download `url` to `path`. A broken connection leaves the partial file, and the next attempt,
+    of this call or a later one, resumes it (HTTP Range); this call retries as long as each attempt
+    makes progress.
 
     Args:
         sha256: of the whole file, as hexadecimal digits, or None where it is not known: then only
             its length is checked.
     Raises:
-        ConnectionError: out of reach, or broken off.  OSError: the disk is full.
+        ConnectionError: unreachable, or interrupted.  OSError: the disk is full.
         ValueError: the file is not the one that was expected; it is removed.
     """
     path, total = Path(path), None
@@ -59,7 +59,7 @@ def _on_from(start, url, path):
             return start
         raise
     with answer:
-        if answer.status != 206:  # a server that knows no ranges sends it all again
+        if answer.status != 206:  # a server without ranges resends it all
             start = 0
         left = answer.headers.get("Content-Length")
         total = None if left is None else start + int(left)

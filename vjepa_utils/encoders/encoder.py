@@ -42,7 +42,7 @@ class Encoder:
     encoder); mean and std of the pixel normalisation.
     """
 
-    contexts = {None: 2, "pair": 2, "frame": 1}  # frames that see each other, by name; "clip": all
+    contexts = {None: 2, "pair": 2, "frame": 1}  # frames that attend to each other; "clip": all
 
     def __init__(self, model, name, mean, std):
         self.model, self.name = model, name
@@ -78,9 +78,10 @@ class Encoder:
 
         Args:
             video: Video, path, array or tensor (see `as_video`).
-            context: the frames that see each other. "pair" (the default): 0+1, 2+3, …; "clip": all;
-                an even number: so many at a time; "frame": each by itself, seen twice (V-JEPA 2.1
-                sees it once: `VJEPA21Encoder`). An odd last frame is paired with itself.
+            context: the frames that attend to each other. "pair" (the default): 0+1, 2+3, …;
+                "clip": all; an even number: so many at a time; "frame": each independently, as a
+                pair with itself (in V-JEPA 2.1 once: `VJEPA21Encoder`). An odd last frame is
+                paired with itself.
             size: of the encoded picture. None: aspect kept, short side 256, or the training size if
                 larger. An int: aspect kept, that short side. (height, width): exactly, multiples of
                 the patch. Never a crop.
@@ -89,12 +90,11 @@ class Encoder:
             positions: "true", or "stock" for those that transformers itself would use, to see what
                 they do.
             out: None, or a file that the features go to instead of memory, such as
-                "film.safetensors"; `Features.load` reads it. A stopped run leaves OUT.partial, and
-                the same call goes on from there; where the file is whole already, it is only
-                loaded.
+                "film.safetensors"; `Features.load` reads it. An interrupted run leaves OUT.partial,
+                which the same call resumes; a complete file is only loaded.
         Returns:
             Features, values (steps, rows, columns, channels); with `out`, they are memory-mapped.
-            `cuts` names the pairs of frames that one tubelet joins although a cut lies between.
+            `cuts` names the pairs of frames that share a tubelet although a cut lies between.
         Raises:
             ValueError: an argument is out of range; OUT.partial is of another run.
             MemoryError: the frames of one context cannot fit.
@@ -173,7 +173,7 @@ class Encoder:
         return self.training_size // self.patch_size
 
     def _run(self, video, plan, layer, positions):
-        """What is computed of what: files of equal runs hold the same features, bit for bit."""
+        """Identifies a computation: files of equal runs hold the same features, bit for bit."""
         return dict(
             clip=video.identity,
             encoder=self.name,
@@ -190,8 +190,8 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights, computed once. The same in float32 and bfloat16: they are rounded
-        to that. A predictor does not count.
+        """SHA-256 of the encoder's weights, computed once. The same in float32 and bfloat16: they
+        are rounded to the latter. The predictor is left out.
         """
         digest = hashlib.sha256()
         for name, parameter in self.model.named_parameters():
@@ -225,7 +225,7 @@ class Encoder:
             ValueError: an argument is out of range, or there is no predictor.  MemoryError: the
                 frames cannot fit.
         """
-        # A study, above this room: imported only when it is asked for.
+        # A study, on a higher line of docs/architecture.md: imported only when it is called.
         from vjepa_utils.recovery.prediction import recover
 
         return recover(self, video, hidden, mask_token, size)
@@ -258,7 +258,7 @@ class Encoder:
             ValueError: an argument is out of range, the clip is shorter than one window of context
                 + 2 · horizon frames, or there is no predictor.  MemoryError: a window cannot fit.
         """
-        # A study, above this room: imported only when it is asked for.
+        # A study, on a higher line of docs/architecture.md: imported only when it is called.
         from vjepa_utils.surprise.prediction import surprise
 
         return surprise(self, video, context, horizon, size, target, mask_token)
@@ -285,7 +285,7 @@ class Encoder:
         return encode_tokens(self.model, pixels, layer=layer, square=square)
 
     def _context_length(self, context, frames):
-        """How many frames of the clip see each other."""
+        """How many frames of the clip attend to each other."""
         named = self.contexts | {"clip": frames}
         if isinstance(context, (str, type(None))) and context in named:
             return named[context]
@@ -333,22 +333,19 @@ class Encoder:
         return pixels.div_(255).sub_(mean).div_(std)
 
     def check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
-        """Fail before the machine does: the activations of one context against the memory that is
-        free.
-        """
+        """MemoryError, before any work, if the activations of a context exceed the free memory."""
         free = free_memory(self.device)
-        # The widest moment is the MLP: the residual, its norm, the hidden layer and what it gives;
-        # the pixels in float32.
+        # The peak is in the MLP: the residual, its norm, the hidden layer and its output; and the
+        # pixels in float32.
         config = self.model.config
         wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
         channels = (3 * self.channels + wide) * self.dtype.itemsize
-        per_token = channels + 3 * self.tubelet_size * self.patch_size**2 * (
-            8 + self.dtype.itemsize
-        )
+        pixels = 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
+        per_token = channels + pixels
         if tokens * per_token > free:
             fits = int(free / per_token / tokens_per_step) * 2
             needs = (
-                f"{length} frames seen jointly are {tokens} tokens and need about "
+                f"{length} frames encoded jointly are {tokens} tokens and need about "
                 f"{tokens * per_token / 2**30:.1f} GiB"
             )
             advice = f"{remedy.format(fits)} fits" if 2 <= fits < length else "take a smaller size"
@@ -356,7 +353,7 @@ class Encoder:
 
 
 def _read_ahead(batches):
-    """The items of a generator; another thread makes the next one while one is used."""
+    """The items of a generator, each prepared by another thread while the last one is used."""
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(next, batches, None)
         while (batch := following.result()) is not None:

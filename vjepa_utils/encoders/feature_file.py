@@ -1,4 +1,4 @@
-"""Where features go while they are encoded: to memory, or to a file that outlives a stopped run."""
+"""Where features go while they are encoded: to memory, or to a file that allows resuming."""
 
 import json
 import math
@@ -16,7 +16,7 @@ CUT_ROOM = 24  # bytes of the header for each step: at most one cut lies in a st
 class FeatureList:
     """Features in memory. about: the fields of `Features` but values, frames and cuts."""
 
-    steps = 0  # that are there already
+    steps = 0  # that already exist
 
     def __init__(self, about):
         self.about, self.values, self.cuts = about, [], []
@@ -37,18 +37,17 @@ class FeatureList:
 class FeatureFile:
     """A safetensors file, as `Features.save` writes, that grows with the encoding.
 
-    Until it is whole it is called NAME.partial. A stopped run leaves that behind, and the same run
-    goes on from it.
+    Until it is complete it is called NAME.partial. An interrupted run leaves that, and the same run
+    resumes from it.
 
     Args:
         path: of the whole file.
-        run: {word: value}, what is computed of what; runs alike in all of it give the same
-            features, bit for bit.
+        run: {word: value}, identifies the computation; equal runs give the same features, bit for
+            bit.
         about: the fields of `Features` but values, frames and cuts.  shape: of the values, (steps,
             rows, columns, channels).
-        batch: how many steps are written at a time; a batch that was not written whole is written
-            anew.
-    After it, `steps` are there already; `whole` if nothing is left to do.
+        batch: how many steps are written at a time; an incomplete batch is rewritten.
+    Then `steps` is how many already exist, and `whole` whether nothing is left to do.
     Raises:
         ValueError: there is a partial file of another run.  OSError: the file cannot be written.
     """
@@ -68,7 +67,7 @@ class FeatureFile:
         if other is not None and other != self.run:
             unlike = ", ".join(word for word in self.run if self.run[word] != other.get(word))
             raise ValueError(
-                f"{self.partial} is of another run, unlike this one in {unlike}: finish that "
+                f"{self.partial} belongs to another run, with different {unlike}: finish that "
                 "one, or remove the file."
             )
         if other is None:
@@ -83,7 +82,7 @@ class FeatureFile:
 
     def note(self, cuts):
         """File numbers of pairs of frames with a cut between, in steps that `append` will bring."""
-        new = [list(pair) for pair in cuts if list(pair) not in self.cuts]  # a batch written anew
+        new = [list(pair) for pair in cuts if list(pair) not in self.cuts]  # a batch is rewritten
         if new:
             self.cuts = sorted(self.cuts + new)
             self._write(self._header(self.shape[0]), "r+b")
@@ -127,8 +126,8 @@ class FeatureFile:
 
     @staticmethod
     def _announced(path):
-        """What `run` a file is of, of how many steps, and its cuts; None, 0 and none if there is
-        none, or it is another kind of file.
+        """The `run` of a file, its number of steps, and its cuts; None, 0 and [] where there is no
+        file of this kind.
         """
         try:
             with open(path, "rb") as file:

@@ -6,7 +6,7 @@ from vjepa_utils.encoders.encoder import Encoder
 
 
 class ImageEncoder(Encoder):
-    """DINOv2 or DINOv3: sees each frame by itself. Class and register tokens are dropped.
+    """DINOv2 or DINOv3: frames are encoded independently. Class and register tokens are dropped.
 
     `encode` takes context "frame" (the default), one step a frame, or "pair", the mean of the
     features of two frames. transformers interpolates DINOv2's position embeddings to the true grid,
@@ -20,7 +20,7 @@ class ImageEncoder(Encoder):
             return self.contexts[context]
         needed = 'context must be "frame" or "pair", the mean of two frames'
         raise ValueError(
-            f"{self.name} is an image encoder and sees each frame by itself: {needed}, not "
+            f"{self.name} is an image encoder and encodes frames independently: {needed}, not "
             f"{context!r}."
         )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the frames of a clip become tokens. All arithmetic of steps stands here.
+    """How the frames of a clip become tokens; all arithmetic of steps.
 
     frames: how many the clip has.  context: how many are encoded jointly; the last ones may be
     fewer, and an odd last frame is paired with itself.  size: (height, width) that is encoded, in

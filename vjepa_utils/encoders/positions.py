@@ -37,8 +37,8 @@ def rotary_tables(
     """Cosines and sines that rotate queries and keys; made once per forward pass.
 
     A head's channels are three equal groups for step, row and column, and a rest that is not
-    turned. Channel c of a group of d turns by position / 10000**((c mod d/2) / (d/2)), although it
-    is paired with its neighbour c ^ 1: frequencies tiled, pairs interleaved, as the pretrained
+    rotated. Channel c of a group of d rotates by position / 10000**((c mod d/2) / (d/2)), although
+    it is paired with its neighbour c ^ 1: frequencies tiled, pairs interleaved, as the pretrained
     weights expect (facebookresearch/vjepa2, `rotate_queries_or_keys`). In V-JEPA 2.1 frequencies
     are interleaved too: c // 2 in place of c mod d/2, the same for both of a pair. The tables are
     in the channel order of `vjepa2.RotaryAttention`: even channels first.

@@ -46,8 +46,8 @@ def normalised(x: torch.Tensor, channels: int | None = None) -> torch.Tensor:
 
 
 def mask_token_of(rows: torch.Tensor, wanted: int | None, name: str) -> int:
-    """Training uses one row of the mask tokens (n, 1, 1, channels), and the others keep their zero
-    start: the one to use.
+    """The row of the mask tokens (n, 1, 1, channels) to use: training uses one, and the others keep
+    their initial zeros.
     """
     if wanted is not None:
         if not (is_whole(wanted, 0) and wanted < len(rows)):
@@ -61,7 +61,7 @@ def mask_token_of(rows: torch.Tensor, wanted: int | None, name: str) -> int:
         return (trained or [0])[0]
     found = f"{len(trained)} of the {len(rows)} mask tokens of {name} are not zero"
     warnings.warn(
-        f"{found}, so the trained one cannot be told: 0 is used; choose another with mask_token.",
+        f"{found}, so the trained one is not known: 0 is used; choose another with mask_token.",
         stacklevel=5,
     )
     return 0

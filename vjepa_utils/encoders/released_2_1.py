@@ -1,4 +1,4 @@
-"""The .pt files of V-JEPA 2.1: fetched, checked, read without running code, kept as safetensors.
+"""The .pt files of V-JEPA 2.1: downloaded, verified, read safely, kept as safetensors.
 
 A file holds the whole training state; the encoder and the predictor, a fifth of ViT-B's, are kept
 in the user's cache as a folder with config.json and model.safetensors, like any other checkpoint.
@@ -45,16 +45,16 @@ RELEASED = {
     "vjepa2_1_vitl_dist_vitG_384": Released(
         24, 1024, "7ea9b7cb4a75d10644a8a8d42cff9e177b10dca8f02173f0eaf2b0bed82838c6"
     ),
-    # No hash of these two is published, and nobody here has had the 16 and 30 GB to take one.
+    # No hash of these two, of 16 and 30 GB, is published, and they could not be downloaded here.
     "vjepa2_1_vitg_384": Released(40, 1408, None),
     "vjepa2_1_vitG_384": Released(48, 1664, None),
 }
 
 ENCODERS = "ema_encoder", "target_encoder"  # distilled, and trained from pixels: the one to use
-# The state of the training, which nobody needs; "encoder" is what the moving average follows.
+# Training state, unused here; "encoder" is what the moving average follows.
 IGNORED = "encoder", "opt", "scaler", "epoch", "loss", "batch_size", "world_size", "lr"
 
-NAMES = [  # what stands in the file, and what it is called here
+NAMES = [  # in the file, and here
     (r"encoder\.patch_embed\.", "encoder.embeddings.patch_embeddings."),
     (r"encoder\.patch_embed_img\.", "encoder.embeddings.image_patch_embeddings."),
     (r"encoder\.blocks\.", "encoder.layer."),
@@ -82,7 +82,7 @@ def released_folder(name):
     if _is_kept(folder):
         return folder
     with FileLock(f"{folder}.lock"):
-        if _is_kept(folder):  # another process was first
+        if _is_kept(folder):  # another process made it
             return folder
         if file.exists():  # the user put it there, and it stays
             if about.sha256 and (found := digest(file)) != about.sha256:
@@ -101,7 +101,7 @@ def released_folder(name):
             ) from None
         try:
             _keep(partial, folder, about)
-        except ValueError:  # going on with a damaged file would fail for ever
+        except ValueError:  # resuming a damaged file would fail every time
             partial.unlink()
             raise
         partial.unlink()
@@ -109,15 +109,15 @@ def released_folder(name):
 
 
 def kept_folder(name):
-    """Where a released checkpoint is kept. The width is in its name: ViT-g and ViT-G are one to
-    file systems that do not tell capitals apart.
+    """Where a released checkpoint is kept. The width is in its name: some file systems ignore case,
+    and would confuse ViT-g with ViT-G.
     """
     return user_cache() / f"{name}-{RELEASED[name].width}"
 
 
 def pt_folder(path):
-    """The folder that keeps a user's own .pt file of V-JEPA 2.1; made anew where another file
-    stands there by now.
+    """The folder that keeps a user's own .pt file of V-JEPA 2.1; rebuilt when the file has
+    changed.
     """
     path = Path(path).resolve()
     status = path.stat()
@@ -126,7 +126,7 @@ def pt_folder(path):
     folder = user_cache() / f"{path.stem}-{key}"
     if not _is_kept(folder, source):
         with FileLock(f"{folder}.lock"):
-            if not _is_kept(folder, source):  # no other process was first
+            if not _is_kept(folder, source):  # no other process made it
                 _keep(path, folder, source=source)
     return folder
 
@@ -139,7 +139,7 @@ def _is_kept(folder, source=None):
 
 
 def _keep(path, folder, about=None, source=None):
-    """Write what is needed of a .pt file to a folder: whole, or not at all."""
+    """Write what is needed of a .pt file to a folder: completely, or not at all."""
     if not (about and about.sha256):  # a hash has covered every byte
         _check_zip(path)
     weights, config = read_pt(path)
@@ -152,13 +152,13 @@ def _keep(path, folder, about=None, source=None):
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        # straight from the mapped file: nothing is held in memory
+        # from the memory-mapped file: nothing is held in memory
         save_file(weights, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "config.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
         (temporary / "source.json").write_text(json.dumps(source) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
-    except Exception as error:  # a full disk, whatever safetensors makes of it
+    except Exception as error:  # a full disk, as safetensors reports it
         raise OSError(f"{folder} cannot be written: {error}.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -180,7 +180,7 @@ def read_pt(path):
             f"{path} is refused: it holds more than tensors and numbers, and reading it could run "
             "code."
         ) from None
-    except Exception as error:  # whatever a damaged file makes of itself
+    except Exception as error:  # a damaged file raises errors of any kind
         raise unreadable(path, error) from None
     weights = {}
     for part, key in _parts(state, path):
@@ -204,9 +204,7 @@ def read_pt(path):
 
 
 def _parts(state, path):
-    """(name here, key in the file) of encoder and predictor, if nothing is there that is not
-    known.
-    """
+    """(name here, key in the file) of encoder and predictor; ValueError on unknown entries."""
     keys = list(map(str, state)) if isinstance(state, dict) else []
     encoders = [key for key in ENCODERS if key in keys]
     unknown = [key for key in keys if key not in (*ENCODERS, *IGNORED, "predictor")]
@@ -277,7 +275,7 @@ def _stack_mask_tokens(weights):
 
 
 def _check_zip(path):
-    """ValueError where a byte is not what was written: torch.load itself looks at no checksum."""
+    """ValueError where a checksum does not match: torch.load itself does not look at them."""
     try:
         with (
             zipfile.ZipFile(path) as archive,

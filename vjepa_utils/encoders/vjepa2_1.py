@@ -1,14 +1,14 @@
-"""V-JEPA 2.1: what it shares with V-JEPA 2, and in what it differs (Mur-Labadia et al. 2026,
+"""V-JEPA 2.1: what it shares with V-JEPA 2, and where it differs (Mur-Labadia et al. 2026,
 arXiv 2603.14482; facebookresearch/vjepa2 at 204698b, `app/vjepa_2_1`).
 
-Blocks, rotation, masking and the run through them are V-JEPA 2's, in `vjepa2`. The encoder differs
-in five things, each a line or a method here:
+Blocks, rotation, masking and the forward pass are V-JEPA 2's, in `vjepa2`. The encoder differs in
+five points, each a line or a method here:
 
 1. the frequencies of the rotation are interleaved: `interleaved`;
 2. rows and columns are stretched to 0…15 on any grid: `positions`;
 3. a single frame has a patch embedding of its own, and an embedding of the modality, image or
    video, is added to every token: `patch_embedding`;
-4. four norms after four blocks, the levels, in place of one final norm: `outputs`;
+4. four norms after four blocks, the levels, instead of one final norm: `outputs`;
 5. query, key and value come in one matrix: `released_2_1` splits it when it reads a file.
 
 The predictor has modality embeddings of its own and a second output, for the visible tokens. In
@@ -157,10 +157,10 @@ class VJEPA21(VJEPA2):
 
 
 class VJEPA21Encoder(Encoder):
-    """A V-JEPA 2.1 encoder. All as for V-JEPA 2, but for single frames and layers:
+    """A V-JEPA 2.1 encoder: as for V-JEPA 2, except for single frames and layers.
 
     - `encode(context="frame")`, and "clip" for a clip of one frame, go through the image branch:
-      each frame once, as the model learnt single frames. `encode(context="frame twice")` gives what
+      each frame once, as in training. `encode(context="frame twice")` gives what
       the video branch makes of the same frame twice. An odd last frame of the other contexts is
       paired with itself.
     - `encode(layer=None)` is the norm of the last level, which is the feature. "level 1" to
@@ -201,7 +201,7 @@ class VJEPA21Encoder(Encoder):
             ValueError: also for the distilled ViT-B and ViT-L, which predict the features of their
                 teacher.
         """
-        # A study, above this room: imported only when it is asked for.
+        # A study, on a higher line of docs/architecture.md: imported only when it is called.
         from vjepa_utils.recovery.prediction import recover
 
         if positions not in ("stretched", "unstretched"):

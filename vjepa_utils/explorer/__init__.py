@@ -1,8 +1,8 @@
-"""What is where in the latent space? Look around with the hand, in a notebook and in one file.
+"""Explore the latent space of a clip interactively, in a notebook or in one HTML file.
 
-`explore` is the way in. `components` packs features so that a browser can compare them,
+Start with `explore`. `components` packs features so that a browser can compare them,
 `exploration` holds a clip with its packed features, `page` writes them as one HTML file, `widget`
-brings them to life in a notebook, and `explorer.js` draws them in both.
+connects them to a kernel in a notebook, and `explorer.js` draws them in both.
 """
 
 import lazy_loader

@@ -13,7 +13,7 @@ from vjepa_utils.arguments import (
 
 def register(commands):
     parser = commands.add_parser(
-        "explore", help="a page to look around in", description=explore.__doc__
+        "explore", help="a page to explore a clip in", description=explore.__doc__
     )
     add_video(parser)
     add_frames(parser)
@@ -46,8 +46,8 @@ def register(commands):
 
 
 def explore(arguments):
-    """One HTML page to look around in the latent space of a clip: click a patch to see where it is
-    found again, in every step and by every encoder.
+    """One HTML page to explore the latent space of a clip: click a patch to see where it is found
+    again, in every step and by every encoder.
     """
     import vjepa_utils as vj
 

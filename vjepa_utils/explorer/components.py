@@ -16,12 +16,7 @@ from vjepa_utils.colours import PERCENTILES, PCAColours
 
 PAIRS = 20_000  # sampled pairs of tokens that the error is measured on
 MEAN_ERROR, WORST_ERROR = 0.01, 0.018  # of the cosine, over those pairs
-COARSENESS = (
-    1,
-    0.5,
-    0.25,
-    0,
-)  # no component is stored in finer steps than this times those of the first
+COARSENESS = 1, 0.5, 0.25, 0  # no component is stored in finer steps than this times the first's
 BLACK = 5  # percentile of the cosine over the pairs that is drawn black
 
 
@@ -79,7 +74,7 @@ def pack(features, other=None, mean_error=MEAN_ERROR, worst_error=WORST_ERROR):
 
     Args:
         features: Features.  other: None, or what has `features` and `colours` of the same clip on
-            the same grid, whose colours the first three components are put in the order of.
+            the same grid, whose colours the first three components are matched to.
     Returns:
         Components, and the PCAColours, of all components, that they are of. Where even all
         components are too coarse in int8, all are kept: `error` says so.
@@ -100,9 +95,8 @@ def pack(features, other=None, mean_error=MEAN_ERROR, worst_error=WORST_ERROR):
     finest = np.maximum(np.abs(projected).max(0) / 127, 1e-12)
     for coarseness in COARSENESS:
         scale = np.maximum(finest, coarseness * finest[0])
-        a, b = (
-            np.rint(projected[i] / scale) * scale + mean for i in (first, second)
-        )  # (pairs, components)
+        # (pairs, components)
+        a, b = (np.rint(projected[i] / scale) * scale + mean for i in (first, second))
         error = _errors(a, b, outside, true)
         enough = np.flatnonzero((error.mean(0) <= mean_error) & (error.max(0) <= worst_error))
         if len(enough):

@@ -1,4 +1,4 @@
-"""A clip with its packed features, ready to be looked at."""
+"""A clip with its packed features, as the explorer shows it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
 SMALL = 350_000  # bytes of the data that a notebook stores: its cell stays below 1 MB
 PICTURE_SIDE, QUALITY = 512, 74  # short side of the stored frames in pixels at most; of WebP
-# What a small page gives up, the first things first: (steps, components, views, side of the frames)
+# What a small page drops, step by step: (steps, components, views, side of the frames)
 SMALLER = [(12, None, None, 320), (6, None, None, 320), (4, None, None, 256)]
 SMALLER += [(8, None, 1, 256), (4, None, 1, 256), (3, 48, 1, 256), (2, 32, 1, 256)]
 SMALLER += [(1, 32, 1, 192), (1, 8, 1, 128), (1, 3, 1, 64)]
@@ -168,7 +168,7 @@ def explore(
     masks: list[str] | dict[str, np.ndarray] | None = None,
     context: Context = "pair",
 ) -> Explorer:
-    """Look around in the latent space of a clip; the last value of a notebook cell shows itself.
+    """Explore the latent space of a clip; shown if it is the last value of a notebook cell.
 
     Args:
         video: Video, path, array or tensor (see `as_video`).
@@ -255,7 +255,7 @@ def prediction(name, recovery, view):
     """One mask and what was recovered of it: JSON values and bytes, as the page takes them.
 
     The target is layer-normalised and its frames are encoded jointly, so it has a basis of its own,
-    its colours in the order and sign that follow those of the view best.
+    with colours reordered and flipped to correlate best with the view's.
 
     Args:
         name: of the mask.  recovery: Recovery.  view: the View of the same encoder.
@@ -349,7 +349,7 @@ def _too_large(size, steps):
 
 
 def _spread(count, most):
-    """At most `most` of `count` positions, evenly spread."""
+    """At most `most` of `count` positions, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 

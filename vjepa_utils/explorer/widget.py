@@ -173,7 +173,7 @@ class Explorer(anywidget.AnyWidget):
         self.send({"kind": "prediction", "prediction": found}, buffers)
 
     def _prepare(self):
-        """Encode the target before anything is hidden, so that the first answer is quick too."""
+        """Encode the target before anything is hidden, so that the first answer is fast too."""
         encoder, view, frames, *_ = self._around()
         layer = getattr(encoder.model, "predictor_layer", None)
         encoder.encode(frames, "clip", view.features.picture_size, layer)
@@ -198,9 +198,8 @@ class Explorer(anywidget.AnyWidget):
         numbers = found.video.indices[start : last + 1].astype(np.int64)
         numbers = np.append(numbers, numbers[-1:])[: -(-len(numbers) // 2) * 2]  # an odd last twice
         pairs = numbers.reshape(-1, 2)
-        touches = (covered[:, 0] <= pairs[:, 1:]) & (
-            covered[:, 1] >= pairs[:, :1]
-        )  # (pairs, steps)
+        # (pairs, steps)
+        touches = (covered[:, 0] <= pairs[:, 1:]) & (covered[:, 1] >= pairs[:, :1])
 
         def near(mask):
             return np.stack([mask[first : first + count][some].any(0) for some in touches])

@@ -1,4 +1,4 @@
-"""Cuts: a tubelet whose two frames show two scenes means nothing."""
+"""Cuts: a tubelet that spans two scenes is meaningless."""
 
 from __future__ import annotations
 
@@ -29,11 +29,8 @@ def cuts_between(
     # blocks of 4 × 4
     grey = np.add.reduceat(np.add.reduceat(grey, edges[0], 1), edges[1], 2).reshape(len(small), -1)
     grey = (grey - grey.mean(1, keepdims=True)) / 16
-    # one grey level of noise: flat frames are alike
-    spread, noise = (
-        np.linalg.norm(grey, axis=1),
-        grey.shape[1],
-    )
+    spread = np.linalg.norm(grey, axis=1)
+    noise = grey.shape[1]  # of one grey level: flat frames count as similar
     first, second = pairs.T
     correlation = ((grey[first] * grey[second]).sum(1) + noise) / (
         spread[first] * spread[second] + noise

@@ -1,8 +1,8 @@
 """Where the frames of a clip come from: a video file, or a folder of images.
 
 Each source has times (seconds of all its frames), size (height, width) and `read(numbers)`, which
-gives uint8 (n, height, width, 3); fewer than asked for where a file breaks, and then `broken` is
-the number of the first frame lost.
+gives uint8 (n, height, width, 3); fewer than requested where a file is damaged, and then `broken`
+is the number of the first frame lost.
 """
 
 from __future__ import annotations
@@ -18,15 +18,9 @@ from PIL import Image, ImageOps
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 FOLDER_RATE = 30  # frames a second: a folder of images has no clock
-# frames between those asked for, beyond which a jump is quicker than decoding what lies between
-FAR = 30
-# what it raises on a damaged file
-DECORD_ERRORS = (
-    decord.DECORDError,
-    RuntimeError,
-    AssertionError,
-    StopIteration,
-)
+FAR = 30  # frames; over a larger gap, seeking is faster than decoding all in between
+# raised on damaged files
+DECORD_ERRORS = decord.DECORDError, RuntimeError, AssertionError, StopIteration
 decord.logging.set_level(decord.logging.QUIET)
 
 
@@ -70,9 +64,9 @@ class ImageFolder:
 
 
 class VideoFile:
-    """A video file. Frames in order come through PyAV, which tells them by their time stamps and
-    decodes no further than asked; frames far apart through decord, where its seeks can be
-    trusted."""
+    """A video file. Consecutive frames come from PyAV, which identifies them by timestamp and
+    decodes no further than requested; frames far apart from decord, where its seeks can be trusted.
+    """
 
     def __init__(self, path):
         self.path, self.lock, self.container, self.decord_reader = path, Lock(), None, None
@@ -87,11 +81,8 @@ class VideoFile:
                 if not streams or container.format.name == "tty":  # FFmpeg would draw a text file
                     raise ValueError(f"{path} holds no video stream.")
                 stream = max(streams, key=lambda s: s.width * s.height)
-                self.stream, stored, self.single_stream = (
-                    stream.index,
-                    (stream.height, stream.width),
-                    len(container.streams.video) == 1,
-                )
+                self.stream, stored = stream.index, (stream.height, stream.width)
+                self.single_stream = len(container.streams.video) == 1
                 aspect = Fraction(
                     stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
                 )
@@ -100,9 +91,8 @@ class VideoFile:
                 time_base = float(stream.time_base)
             self._open()
             first = next(self.frames)
-            if (
-                self.stamps is not None and first.pts is not None
-            ):  # frames whose beginning was cut off are never decoded
+            # frames whose beginning was cut off are never decoded
+            if self.stamps is not None and first.pts is not None:
                 self.stamps = self.stamps[np.searchsorted(self.stamps, first.pts) :]
             self.shape = _upright(first).shape
             self._open()
@@ -123,8 +113,8 @@ class VideoFile:
         self.size = (round(height * aspect), width) if turned else (height, round(width * aspect))
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """The frames of these numbers; fewer if the file breaks among them, and then `broken` is
-        the first one lost.
+        """The frames of these numbers; fewer if the file is damaged among them, and then `broken`
+        is the first one lost.
         """
         numbers = [int(i) for i in indices]
         with self.lock:  # a decoder has a position
@@ -180,11 +170,11 @@ class VideoFile:
                     else int(np.searchsorted(self.stamps, frame.pts))
                 )
                 if number > numbers[done]:
-                    if done == 0 and self.exact_seeks:  # the jump went too far
+                    if done == 0 and self.exact_seeks:  # the seek went too far
                         self.exact_seeks = False
                         self._open()
                         return self._read_in_order(numbers)
-                    break  # the file breaks here, or lacks this frame
+                    break  # the file is damaged here, or lacks this frame
                 self.next = self.broken = number + 1
                 if number == numbers[done]:
                     frames[done] = _upright(frame, self.shape)
@@ -196,8 +186,8 @@ class VideoFile:
         return frames[:done]
 
     def _read_scattered(self, numbers):
-        """Through decord; None where it cannot, or chooses another stream or takes padding for
-        channels.
+        """Frames from decord; None where it fails, chooses another stream or mistakes padding for
+        picture.
         """
         try:
             self.decord_reader = self.decord_reader or decord.VideoReader(str(self.path))
@@ -211,8 +201,8 @@ class VideoFile:
 
 
 def _upright(frame, shape=None):
-    """uint8 (height, width, 3), rotated as the file says and resized to `shape` where it changes on
-    the way; the colours of decord.
+    """uint8 (height, width, 3), rotated as the file says, and resized to `shape` where the size
+    changes within the file; colours as decord's.
     """
     height, width = (
         (shape[1], shape[0]) if shape and frame.rotation % 180 else (shape or (None, None))[:2]
@@ -222,11 +212,10 @@ def _upright(frame, shape=None):
 
 
 def _packet_stamps(container, stream):
-    """Sorted time stamps of all packets, int64, or None where they have none; how many packets; and
+    """Sorted timestamps of all packets, int64, or None where they have none; how many packets; and
     whether seeks can be trusted.
 
-    They can if every key frame divides the packets by time, and the container has an index to find
-    it by.
+    They can if no packet crosses a key frame in time, and the container has an index of these.
     """
     packets = []
     try:
@@ -235,9 +224,8 @@ def _packet_stamps(container, stream):
                 packets.append((packet.pts, packet.is_keyframe))
     except av.error.FFmpegError:
         pass  # cut off: what is there counts
-    if (
-        not packets or any(stamp is None for stamp, _ in packets) or container.format.name == "avi"
-    ):  # it tells of decoding only
+    unstamped = any(stamp is None for stamp, _ in packets)
+    if not packets or unstamped or container.format.name == "avi":  # it has decoding times only
         return None, len(packets), False
     stamps, key = np.array(packets, dtype=np.int64).T
     earlier, later = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]

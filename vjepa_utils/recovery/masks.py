@@ -61,7 +61,7 @@ def multiblock(grid: Grid, kind: str = "short", seed: Seed = 0) -> np.ndarray:
 
     A block hides 15 % of the picture if short and 70 % if long, with a ratio of height to width
     from 0.75 to 1.5 (Bardes et al. 2024; facebookresearch/vjepa2). Blocks overlap: on 16×16 patches
-    they hide 0.62 ± 0.08 and 0.82 ± 0.08 together. Should they hide all, one random place stays
+    they hide 0.62 ± 0.08 and 0.82 ± 0.08 together. If they hide all, one random place stays
     visible.
     """
     if kind not in MULTIBLOCK:
@@ -85,7 +85,7 @@ def tubes(grid: Grid, share: float = 0.6, seed: Seed = 0) -> np.ndarray:
 
 
 def tokens(grid: Grid, share: float = 0.6, seed: Seed = 0) -> np.ndarray:
-    """Random tokens, each by itself. `mask.mean()` is off by at most half a token."""
+    """Random tokens, drawn independently. `mask.mean()` is off by at most half a token."""
     return _random(grid, share, seed)
 
 

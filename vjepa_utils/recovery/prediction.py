@@ -1,9 +1,7 @@
-"""What the predictor recovers: features of hidden tokens from the visible ones, and three guesses
-to beat.
+"""What the predictor recovers: features of hidden tokens from the visible ones; three baselines.
 
-The encoder sees the visible tokens only, so that nothing of the hidden pixels can leak. The
-predictor was trained to say what the encoder makes of the whole clip, layer-normalised; so that is
-the target (Assran et al. 2025).
+The encoder sees the visible tokens only, so that nothing of the hidden pixels can leak. The target
+is the encoder's features of the whole clip, layer-normalised, as in training (Assran et al. 2025).
 """
 
 from __future__ import annotations
@@ -46,8 +44,7 @@ class Recovery:
         "nearest": the visible token nearest in (step, row, column), Euclidean; of equally near ones
             the lowest number.
         "same place": the same row and column in the nearest step where it is visible, of two the
-            earlier; NaN where
-        it is hidden in every step.
+            earlier; NaN where it is hidden in every step.
     """
 
     whole: Features

@@ -1,4 +1,4 @@
-"""Where, and when, does a clip break what the predictor expects?"""
+"""Where and when does a clip violate what the predictor expects?"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Figures and films of surprise: where in the picture it is, and its course over time."""
+"""Figures and films of surprise: its place in the picture, and its curve over time."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def surprise_strip(
     most: int | None = None,
     moments: int = 3,
 ) -> Figure:
-    """Frames, the surprise laid over them, its course over time, and below it the baselines'.
+    """Frames, the surprise overlaid, its curve over time, and below it the baselines'.
 
     The moments of most surprise are numbered, in the curve and over their frames; the other frames
-    are spread evenly over the steps that were predicted. Of a step its first frame is shown.
+    are evenly spaced over the steps that were predicted. Of a step its first frame is shown.
 
     Args:
         video: the clip.  surprise: of it, what `Encoder.surprise` gave.
@@ -91,8 +91,8 @@ def animate_surprise(
     moments: int = 3,
     rate: float | None = None,
 ) -> None:
-    """Write an .mp4 or .gif: each frame beside itself with the surprise of its step laid over it,
-    above the curves of `surprise_strip`, in which a line stands at the frame.
+    """Write an .mp4 or .gif: each frame beside itself with the surprise of its step overlaid, above
+    the curves of `surprise_strip`, in which a line marks the frame.
 
     Args:
         rate: frames a second; None takes that of the clip's times.  The others as there.

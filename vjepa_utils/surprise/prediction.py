@@ -1,9 +1,9 @@
-"""Surprise: the error of what the predictor expects of the next steps, from the steps before alone.
+"""Surprise: the error of predicting the next steps from the steps before alone.
 
 A window slides over the clip, one step (two frames) at a time. The encoder is given its first
 `context` frames and no others, so nothing of the future can leak into what the predictor sees; the
-predictor says what comes in the next `horizon` steps; surprise is how far off it was (Garrido et
-al. 2025, arXiv 2502.11831).
+predictor predicts the next `horizon` steps; surprise is its error (Garrido et al. 2025,
+arXiv 2502.11831).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Surprise:
         "mean": the mean of all visible tokens of the window.
         "pixels": the pixels of the last visible step, at the same place. Its l1 is the mean
             absolute difference of the frames, in standard deviations of the checkpoint's
-            normalisation: another unit than the features', so compare its course, not its height.
+            normalisation: another unit than the features', so compare its shape, not its level.
             It has no cosine: NaN.
         The features of the first two are those of the visible frames without the future if the
         target is "window", of each visible step encoded alone if it is "step".
@@ -129,7 +129,7 @@ class Surprise:
                 cells += [f"{curve.mean():.3f}", f"{curve.max():.3f}"] if len(curve) else ["–"] * 2
             lines.append(f"{name:12}" + "".join(f"{cell:>10}" for cell in cells))
         lines.append(
-            "Prediction and baselines have no access to the future; pixels have a unit of theirs."
+            "Prediction and baselines have no access to the future; pixels have their own unit."
         )
         return "\n".join(lines)
 

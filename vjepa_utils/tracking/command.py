@@ -13,12 +13,12 @@ from vjepa_utils.arguments import (
 
 HEADS = (
     'a shipped head ("track-head", for vjepa2-demo) or a folder; '
-    "without it features are compared as they are"
+    "without it features are compared directly (zero-shot)"
 )
 
 
 def register(commands):
-    parser = commands.add_parser("track", help="follow points", description=track.__doc__)
+    parser = commands.add_parser("track", help="track points", description=track.__doc__)
     add_video(parser)
     add_frames(parser)
     add_encoder(parser)
@@ -59,8 +59,8 @@ def register(commands):
 
 
 def track(arguments):
-    """Follow points: .mp4 and .gif are the clip with its tracks, .png some of its frames. A ring is
-    a point that is hidden.
+    """Track points: .mp4 and .gif are the clip with its tracks, .png some of its frames. A ring is
+    a hidden point.
     """
     import vjepa_utils as vj
 

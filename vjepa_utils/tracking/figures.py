@@ -68,7 +68,7 @@ def _draw_tracks(frame, tracks, place, tail):
     (height, width, 3).
 
     A point has the colour of where it was picked: hue by its angle from the middle of all points,
-    so that neighbours look similar and a track that went astray stands out.
+    so that neighbours look similar and a wrong track stands out.
     """
     longer = max(frame.shape[:2])
     scale = min(1280, max(640, longer)) / longer

@@ -1,7 +1,7 @@
-"""A light head that turns frozen features into finer ones for tracking, and judges what is visible.
+"""A light head that refines frozen features for tracking, and predicts what is visible.
 
-After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder stays as it is; a few layers over time
-and space, a cosine cost volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and
+After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder is frozen; a few layers over time and
+space, a cosine cost volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and
 uncertainty from the cost volume. Weights and recipe: demo/track-head, demo/follow.py.
 """
 
@@ -35,10 +35,9 @@ AT_ONCE = 4  # frames
 class TrackHead(nn.Module):
     """Layers over frozen features. `config` says which features they were trained on:
 
-    encoder, channels, layer, context, size: as of `Encoder.encode`.  parts: which of `PARTS` there
-        are; without
-    upsampling cells stay patches, and the stem, which sees the pixels at the fine grid, has no
-    place.
+    encoder, channels, layer, context, size: as of `Encoder.encode`.
+    parts: which of `PARTS` there are. Without upsampling, cells stay patches, and there is no stem,
+        which reads the pixels on the fine grid.
     """
 
     def __init__(self, config, name="track-head"):

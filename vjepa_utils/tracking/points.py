@@ -1,11 +1,11 @@
-"""Follow points through a clip by comparing features, and the measures of TAP-Vid.
+"""Track points through a clip by comparing features.
 
     tracks = vj.track("my.mp4", [(0, 320, 200)], vj.load_encoder())      # frame, x, y
     tracks.xy, tracks.visible                        # (points, frames, 2), (points, frames)
 
-A point is looked for in every frame by itself: its feature, read bilinearly where it was picked, is
-compared with all cells of the frame (cosine), and the answer is a soft-argmax around the best cell.
-No point knows of another.
+Points are tracked independently of each other, and in each frame independently of the others: the
+feature of a point, read bilinearly where it was picked, is compared with all cells of the frame
+(cosine), and the answer is a soft-argmax around the best cell.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from vjepa_utils.video import Video
 
 # softmax(40 × cosine) over the cells within 5 of the best. Chrono (Kim et al. 2025) has 20: the
-# demo encoder's features as they are reach a δ_avg of 33.3 with 40 and 29.0 with 20, on 12 rendered
-# scenes at 256×256; a radius of 3 makes it 33.8.
+# demo encoder reaches a zero-shot δ_avg of 33.3 with 40 and 29.0 with 20, on 12 rendered scenes at
+# 256×256; a radius of 3 makes it 33.8.
 TEMPERATURE, RADIUS = 40, 5
-RASTER = 256  # its sides
-# Pixels of the raster: a point is visible if the way back ends nearer than this to where it was
+RASTER = 256  # pixels, side of the square that TAP-Vid measures on
+# Pixels of the raster: a point is visible if tracking it back ends nearer than this to where it was
 # picked. On those scenes 24 to 48 give an occlusion accuracy of 83 to 84 %, 16 gives 79 %, 8 gives
 # 60 %.
 RETURN = 24
@@ -45,14 +45,14 @@ AT_ONCE = 2**23  # cosines; bounds memory
 
 @dataclass(repr=False)
 class Tracks:
-    """Where points of a clip go.
+    """Tracks of points through a clip.
 
     xy: (points, frames, 2) float32, x and y in pixels of the upright source picture, (0, 0) its
         upper left corner.
     visible: (points, frames) bool.  queries: (points, 3) float32, the frame number, x, y of each
         point.
     frames: (frames,) int, numbers in the file.  size: (height, width) of the picture.  encoder:
-        what followed them.
+        what tracked them.
     """
 
     xy: np.ndarray
@@ -93,24 +93,24 @@ def track(
     layer: int | None = None,
     context: Context = "frame",
 ) -> Tracks:
-    """Follow points through a clip, forwards and backwards in time.
+    """Track points through a clip, forwards and backwards in time.
 
     Args:
         video: Video, path, array or tensor (see `as_video`).
         queries: (points, 3): frame number in the file, x, y in pixels of the upright source
             picture.
         encoder: any that `load_encoder` gives.
-        head: None compares the encoder's features as they are (zero-shot). A `TrackHead`, the name
-            of a shipped one ("track-head") or the folder of one lets it refine them, and judge what
-            is visible.
+        head: None compares the encoder's features directly (zero-shot). A `TrackHead`, the name of
+            a shipped one ("track-head") or the folder of one refines them, and predicts what is
+            visible.
         size, layer: as for `Encoder.encode`; a head brings its own layer, and its size where none
-            is given. Without a head None is a short side of 512: smaller cells follow better
+            is given. Without a head None is a short side of 512: smaller cells track better
             (benchmarks/point_tracking.py).
-        context: "frame", each frame by itself, or "pair", each frame t with t + 1: see
+        context: "frame", each frame independently, or "pair", each frame t with t + 1: see
             `frame_features`.
     Returns:
         Tracks. The frame of a query holds the query itself. Without a head a point is visible where
-        the way back from the place found to the query's frame ends within 24 pixels of the query,
+        tracking it back from the place found ends within 24 pixels of the query,
         in a picture scaled to 256×256.
     Raises:
         ValueError: a query or another argument is out of range, fewer than two frames, a head for
@@ -135,7 +135,7 @@ def track_in(
     queries: Sequence[tuple[int, float, float]] | np.ndarray,
     head: TrackHead | None = None,
 ) -> Tracks:
-    """As `track`, in features that are there already: one step for each frame of the clip. head: a
+    """As `track`, on precomputed features, one step for each frame of the clip. head: a
     `TrackHead`.
     """
     video = as_video(video)
@@ -151,10 +151,8 @@ def track_in(
     rows, columns = maps.shape[1:3]
     scale = torch.tensor([columns / video.width, rows / video.height])  # pixels to cells
     raster = RASTER / torch.tensor([columns, rows])  # cells to pixels of the raster
-    xy, visible = (
-        torch.empty(len(queries), len(maps), 2),
-        torch.empty(len(queries), len(maps), dtype=torch.bool),
-    )
+    xy = torch.empty(len(queries), len(maps), 2)
+    visible = torch.empty(len(queries), len(maps), dtype=torch.bool)
     for frame in frames.unique():
         group = torch.nonzero(frames == frame)[:, 0]
         for some in group.split(64):
@@ -225,8 +223,8 @@ def frame_features(
 ) -> Features:
     """Features with one step for every frame.
 
-    context: "frame", each by itself (a video encoder sees it twice); or "pair", frame t as the
-        first of the pair t, t + 1.
+    context: "frame", each independently (in a video encoder as a pair with itself); or "pair",
+        frame t as the first of the pair t, t + 1.
     """
     if context == "frame":
         return encoder.encode(video, "frame", size, layer)
@@ -255,7 +253,7 @@ def match(
     Returns:
         found (points, n, 2) in cells; and evidence (points, n, 5) of whether it is right: maximum,
         mean and minimum of the cosines, logarithm of the share of the softmax that lies around the
-        maximum, and how far from the query the way back ends, in pixels of the raster; and the
+        maximum, and how far from the query tracking back ends, in pixels of the raster; and the
         cosines (points, n, cells).
     """
     shape = maps.shape[1:3]
@@ -283,9 +281,8 @@ def sample(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Bilinear reading of maps (n, rows, columns, channels), of each at points (…, n, 2) as x, y in
     cells: (…, n, channels). The centre of cell i is i + 0.5.
     """
-    place = (
-        2 * points / points.new_tensor(maps.shape[2:0:-1]) - 1
-    )  # -1 and 1 are the picture's edges
+    # -1 and 1 are the picture's edges
+    place = 2 * points / points.new_tensor(maps.shape[2:0:-1]) - 1
     place = place.movedim(-2, 0).reshape(len(maps), 1, -1, 2)
     read = F.grid_sample(
         maps.permute(0, 3, 1, 2), place, padding_mode="border", align_corners=False
@@ -311,6 +308,5 @@ def soft_argmax(cosine: torch.Tensor, shape: tuple[int, int]) -> tuple[torch.Ten
     near = cosine.gather(-1, row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1))
     near = (TEMPERATURE * near).masked_fill(~inside, -torch.inf)
     weight = near.softmax(-1)
-    return torch.stack(
-        [(weight * column).sum(-1), (weight * row).sum(-1)], -1
-    ) + 0.5, near.logsumexp(-1)
+    place = torch.stack([(weight * column).sum(-1), (weight * row).sum(-1)], -1) + 0.5
+    return place, near.logsumexp(-1)

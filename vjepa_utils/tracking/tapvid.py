@@ -1,7 +1,7 @@
-"""TAP-Vid's own files, read without trusting them, and its table.
+"""TAP-Vid's own files, read safely, and its table.
 
-The data sets are pickles, and a pickle can run anything. This reader admits plain containers,
-strings, bytes, numbers and numpy arrays, and says by name what it refused.
+The data sets are pickles, and a pickle can run any code. This reader admits only plain containers,
+strings, bytes, numbers and numpy arrays, and names what it refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ARRAY = "the class numpy.ndarray, as a name only: a pickle that calls it fails"
 
 
 class Refused(Exception):
-    """What a pickle asked for and does not get."""
+    """What a pickle asked for and may not have."""
 
 
 def _empty_array(kind, shape, code):
@@ -109,7 +109,7 @@ def load_pickle(path: File) -> object:
         ) from None
     except OSError:
         raise
-    except Exception as error:  # whatever a damaged file makes of itself
+    except Exception as error:  # a damaged file raises errors of any kind
         raise ValueError(
             f"{path} is no whole pickle: it is cut off, damaged or of another kind "
             f"({type(error).__name__})."
