@@ -19,7 +19,7 @@ from tqdm import tqdm
 from demo.scenes import PHOTOS, Layer, composite, follow, photographs, random_scenes, textures
 from demo.training import Stage, train
 from vjepa_utils.encoders.load import load_encoder
-from vjepa_utils.tracking.head import TrackHead
+from vjepa_utils.tracking.head import PARTS, TrackHead
 from vjepa_utils.tracking.points import RASTER, TEMPERATURE, match, sample
 
 # pixels; frames of a scene; of a clip; points of a clip
@@ -32,7 +32,6 @@ SIDE, LENGTH, FRAMES, POINTS = (
 SCENES, FRESH = 96, 8  # in the pool; one is replaced in every 8th call of `renew`
 HUBER, CELLS = 0.05, 0.5  # weights of the losses
 LAYER, CONTEXT = None, "frame"  # of the features
-PARTS = "upsampling", "stem"  # layers over time brought nothing on features of single frames
 
 
 class EncodedScenes:
@@ -111,6 +110,7 @@ class Following(Stage):
         parts = [part for part in PARTS if part not in self.without]
         config = {
             "encoder": encoder.name,
+            "fingerprint": encoder.fingerprint,
             "channels": encoder.channels,
             "layer": LAYER,
             "context": CONTEXT,

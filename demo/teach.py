@@ -32,7 +32,8 @@ SIZES = 2 * [(192, 192), (160, 288), (288, 160), (256, 256), (256, 448), (448, 2
 SIZES += [(384, 384), (384, 640), (512, 512), (480, 832)]
 SCENE_SIZES = [(192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
 TOKENS = 2048  # per step
-BLOCKS = 9  # that are kept
+BLOCKS = 9  # that are trained
+KEPT = 7  # that are exported: the last ones serve the losses; place is back in them, motion fades
 SAMPLE = 1024  # tokens of a step whose similarities are compared
 MATCH_WEIGHT, TEACH_WEIGHT, LIKE_WEIGHT, PLACE_WEIGHT, PICTURE_WEIGHT = 0.5, 4.0, 1.0, 0.5, 1.0
 
@@ -90,6 +91,20 @@ class Teaching(Correspondence):
         """One for the targets of either frame of a step."""
         readouts = nn.ModuleList(nn.Linear(channels, CHANNELS) for _ in range(2))
         self.readouts = readouts.to(self.device)
+
+    def weights(self):
+        """As for every stage, but of the first `KEPT` blocks, and a plain norm after them: the
+        trained one belongs to the last block.
+        """
+        weights, config = super().weights()
+        if config["num_hidden_layers"] > KEPT:
+            late = tuple(f"encoder.layer.{n}." for n in range(KEPT, config["num_hidden_layers"]))
+            weights = {name: w for name, w in weights.items() if not name.startswith(late)}
+            for name, value in (("weight", 1.0), ("bias", 0.0)):
+                norm = f"encoder.layernorm.{name}"
+                weights[norm] = torch.full_like(weights[norm], value)
+            config = config | {"num_hidden_layers": KEPT}
+        return weights, config
 
     def matrices(self):
         """Those of the blocks."""

@@ -1,8 +1,9 @@
 """A light head that refines frozen features for tracking, and predicts what is visible.
 
-After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder is frozen; a few layers over time and
-space, a cosine cost volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and
-uncertainty from the cost volume. Weights and recipe: demo/track-head, demo/follow.py.
+After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder is frozen; a few layers, a cosine cost
+volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and uncertainty from the cost volume.
+Chrono's layers over time are left out: on features of single frames they brought nothing. Weights
+and recipe: demo/track-head, demo/follow.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from vjepa_utils.video import Video
 
 SHIPPED = {"track-head": shipped("track-head")}
-PARTS = "temporal", "upsampling", "stem"
+PARTS = "upsampling", "stem"
 STRIDE = 4  # pixels of the encoded picture per cell, with upsampling
 WIDTH, OUT = 64, 128  # channels of the convolutions, and of what is compared
 AT_ONCE = 4  # frames
@@ -35,7 +36,7 @@ AT_ONCE = 4  # frames
 class TrackHead(nn.Module):
     """Layers over frozen features. `config` says which features they were trained on:
 
-    encoder, channels, layer, context, size: as of `Encoder.encode`.
+    encoder, fingerprint, channels, layer, context, size: as of `Encoder` and its `encode`.
     parts: which of `PARTS` there are. Without upsampling, cells stay patches, and there is no stem,
         which reads the pixels on the fine grid.
     """
@@ -46,10 +47,6 @@ class TrackHead(nn.Module):
         self.reduce = nn.Sequential(
             nn.LayerNorm(config["channels"]), nn.Linear(config["channels"], OUT)
         )
-        if "temporal" in parts:
-            self.temporal = nn.Sequential(
-                nn.Conv1d(OUT, WIDTH, 5, padding=2), nn.GELU(), nn.Conv1d(WIDTH, OUT, 1)
-            )
         if "upsampling" in parts:
             conv = lambda kind: nn.Conv2d(WIDTH, WIDTH, kind, padding=kind // 2)
             self.squeeze = nn.Conv2d(OUT, WIDTH, 1)
@@ -65,18 +62,7 @@ class TrackHead(nn.Module):
     def forward(self, values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
         """Features (frames, rows, columns, channels) and pixels (frames, 3, height, width) from 0
         to 1, to maps (frames, rows, columns, 128) at stride 4, L2-normalised."""
-        return self.over_space(self.over_time(values), pixels)
-
-    def over_time(self, values: torch.Tensor) -> torch.Tensor:
-        x = self.reduce(values)  # (frames, rows, columns, OUT)
-        if "temporal" in self.config["parts"]:
-            x = x + self.temporal(x.flatten(1, 2).permute(1, 2, 0)).permute(2, 0, 1).unflatten(
-                1, x.shape[1:3]
-            )
-        return x
-
-    def over_space(self, x: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        x = x.permute(0, 3, 1, 2)  # (frames, OUT, rows, columns)
+        x = self.reduce(values).permute(0, 3, 1, 2)  # (frames, OUT, rows, columns)
         if "upsampling" in self.config["parts"]:
             x = F.interpolate(
                 x,
@@ -92,17 +78,14 @@ class TrackHead(nn.Module):
 
     def maps(self, features: Features, video: Video) -> torch.Tensor:
         """The maps of a clip, from its `Features`; as `forward`, but few frames at a time."""
-        x = self.over_time(features.values)
         size = [side // STRIDE * STRIDE for side in features.picture_size]
         maps = None
-        for start in range(0, len(x), AT_ONCE):
-            pixels = (
-                torch.stack([resized(frame, size) for frame in video[start : start + AT_ONCE]])
-                / 255
-            )
-            found = self.over_space(x[start : start + AT_ONCE], pixels)
-            # filled in place: they are large
-            maps = found.new_empty(len(x), *found.shape[1:]) if maps is None else maps
+        for start in range(0, len(features.values), AT_ONCE):
+            frames = video[start : start + AT_ONCE]
+            pixels = torch.stack([resized(frame, size) for frame in frames]) / 255
+            found = self(features.values[start : start + AT_ONCE], pixels)
+            if maps is None:  # filled in place: they are large
+                maps = found.new_empty(len(features.values), *found.shape[1:])
             maps[start : start + AT_ONCE] = found
         return maps
 
@@ -119,9 +102,9 @@ class TrackHead(nn.Module):
         """(…,) bool: 1 - (1 - σ(occluded)) (1 - σ(wrong)) > 0.5."""
         return torch.sigmoid(-self.doubts(evidence)).prod(-1) < 0.5
 
-    def check(self, channels: int, encoder: str) -> None:
-        """ValueError if features of so many channels, of the encoder of that name, are not what the
-        head was trained on.
+    def check(self, channels: int, encoder: str, fingerprint: str | None = None) -> None:
+        """ValueError if features of so many channels, of the encoder of that name and, where it is
+        known, fingerprint, are not what the head was trained on.
         """
         wanted = self.config["channels"]
         if channels != wanted:
@@ -131,6 +114,11 @@ class TrackHead(nn.Module):
             raise ValueError(
                 f"{trained}, and {encoder} has {channels}: leave the head out or train one "
                 "(demo/follow.py)."
+            )
+        if fingerprint and fingerprint != self.config.get("fingerprint", fingerprint):
+            raise ValueError(
+                f"The head {self.name} was trained on other weights than those of {encoder}: load "
+                f"that {self.config['encoder']}, leave the head out or train one (demo/follow.py)."
             )
 
     def save(self, folder: File) -> None:

@@ -122,7 +122,7 @@ def track(
         size = ZERO_SHOT_SIZE if size is None else size
     else:
         head = head if isinstance(head, TrackHead) else load_head(head)
-        head.check(encoder.channels, encoder.name)  # before the encoding
+        head.check(encoder.channels, encoder.name, encoder.fingerprint)  # before the encoding
         size = head.config["size"] if size is None else size
         layer, context = head.config["layer"], head.config["context"]
     return track_in(frame_features(video, encoder, size, layer, context), video, queries, head)
