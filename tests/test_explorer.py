@@ -231,7 +231,7 @@ def test_bytes_travel_beside_the_message(looked):
         (dict(encoders=[]), "encoders is empty"),
         (dict(encoders=["dino-demo", "dino-demo"]), "dino-demo is named twice"),
         (dict(layers=(3, 3)), "each once"),
-        (dict(layers=(99,)), "layer must be None or a whole number from 1 to 9"),
+        (dict(layers=(99,)), "layer must be None or a whole number from 1 to 7"),
         (dict(masks=["hole"]), "There is no mask 'hole'"),
         (dict(encoders="dino-demo", masks=["block"]), "dino-demo has no predictor"),
         (dict(encoders=["vjepa2-demo", "dino-demo"], context="clip"), "image encoder"),
