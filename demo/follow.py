@@ -22,13 +22,9 @@ from vjepa_utils.encoders.load import load_encoder
 from vjepa_utils.tracking.head import PARTS, TrackHead
 from vjepa_utils.tracking.points import RASTER, TEMPERATURE, match, sample
 
-# pixels; frames of a scene; of a clip; points of a clip
-SIDE, LENGTH, FRAMES, POINTS = (
-    256,
-    24,
-    12,
-    64,
-)
+SIDE, LENGTH = 256, 24  # pixels and frames of a scene
+FRAMES, POINTS = 12, 64  # of a clip
+TRACKED_AT = 384  # pixels, unless a size is given: finer cells are worth more than the same scale
 SCENES, FRESH = 96, 8  # in the pool; one is replaced in every 8th call of `renew`
 HUBER, CELLS = 0.05, 0.5  # weights of the losses
 LAYER, CONTEXT = None, "frame"  # of the features
@@ -114,7 +110,7 @@ class Following(Stage):
             "channels": encoder.channels,
             "layer": LAYER,
             "context": CONTEXT,
-            "size": SIDE,
+            "size": TRACKED_AT,
             "parts": parts,
         }
         self.head = TrackHead(config).to(self.device)
