@@ -44,6 +44,7 @@ from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from benchmarks.propagation import agreement
 from demo.scenes import unseen_scenes
+from vjepa_utils.files import replacing
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
 THREE = ("blackswan", "breakdance", "dog")  # sequences
@@ -308,8 +309,8 @@ def measured(row, options, keep=None):
     found = measure(encoder, controls=what == "weights", **options)
     if kept:
         keep.mkdir(parents=True, exist_ok=True)
-        kept.with_suffix(".part").write_text(json.dumps(found))
-        kept.with_suffix(".part").rename(kept)
+        with replacing(kept) as temporary:
+            temporary.write_text(json.dumps(found))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from vjepa_utils.files import replacing
+
 
 def table(head, rows):
     """A table in Markdown. head: names of the columns; rows: lists of as many texts."""
@@ -19,7 +21,8 @@ def write_between(path, name, text):
     _, found, after = rest.partition(last)
     if not found or page.count(first) + page.count(last) > 2:
         raise ValueError(f"{path} must hold {first} and, after it, {last}, once each.")
-    Path(path).write_text(f"{before}{first}\n{text}\n\n{last}{after}", encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(f"{before}{first}\n{text}\n\n{last}{after}", encoding="utf-8")
 
 
 def add_into(parser):
