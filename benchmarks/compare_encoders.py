@@ -3,8 +3,8 @@
 
 Random weights of the architectures and raw colours stand beside them. Rendered scenes have textures
 that were never trained on. "pair" features of an image encoder are the mean of the two frames'.
-Values are means ± spread: standard deviation over clips for label propagation, of the value over
-scenes drawn with replacement for the probes.
+Values are means ± standard deviation: over clips for label propagation, over draws of scenes for
+the probes.
 
 J, F, J&F: label propagation by the DAVIS-2017 protocol (benchmarks/propagation.py), single frames
 480 pixels high: on real sequences (--davis: a DAVIS-2017 folder, or the nine of
@@ -14,8 +14,9 @@ moving: does one pair of frames tell what moves? Area under the curve of a linea
 of objects that all wear one texture, within each scene. Control: the pair's first frame twice.
 direction, speed: R² of ridge regressions of the motion (x and y, in patches a frame) and of its
 size, on all patches that show one layer in both frames of the same scenes; the same control.
-Probes are fitted on 60 scenes and measured on 80 others. Without a signal they are at chance, an
-AUC of 0.5 and an R² of 0: their strength is chosen on whole scenes left out.
+Probes are fitted on 60 scenes and measured on the next 60, in a round of eight such draws: one
+draw alone can put the AUC of a control 0.1 off chance. Without a signal the mean is at chance, an
+AUC of 0.5 and an R² of 0: the strength of a probe is chosen on whole scenes left out.
 place, clip: share of the features' variance that a regression on a patch's place explains, and one
 on its clip (adjusted R²).
 """
@@ -33,7 +34,7 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.linear_model import RidgeCV
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -48,8 +49,8 @@ from vjepa_utils.files import replacing
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
 THREE = ("blackswan", "breakdance", "dog")  # sequences
-# scenes: to fit the probes, to measure them, for label propagation and variance
-TRAIN, TEST, CLIPS = 60, 80, 20
+# scenes of a draw; draws for the probes; scenes for label propagation and variance
+EACH, DRAWS, CLIPS = 60, 8, 20
 NAME = "benchmarks.compare_encoders"  # of the place in a page
 
 
@@ -123,17 +124,20 @@ def pair_patches(encode, scene, control):
     )
 
 
-def probes(encode, control, train=TRAIN, test=TEST):
-    """{"moving", "direction", "speed"}: (value, spread over scenes)."""
-    fit, held = gather(encode, control, train, 2), gather(encode, control, test, 3)
+def probes(encode, control, each=EACH, draws=DRAWS):
+    """{"moving", "direction", "speed"}: (mean, standard deviation over draws of `each` scenes). A
+    probe is fitted on each draw and measured on the next, on the first after the last.
+    """
+    gathered = [gather(encode, control, each, seed) for seed in range(2, 2 + draws)]
     found = {}
-    for name, (x, truth, scene) in held.items():
-        guess = fitted(*fit[name], within=name == "moving").predict(x).reshape(truth.shape)
-        if name == "moving":
-            found[name] = over_scenes(area, truth, guess, scene)
-        else:
-            mean = truth.mean(0)
-            found[name] = over_scenes(explained, truth - mean, guess - mean, scene)
+    for name in gathered[0]:
+        values = []
+        for fit, held in zip(gathered, gathered[1:] + gathered[:1], strict=True):
+            x, truth, scene = held[name]
+            guess = fitted(*fit[name], within=name == "moving").predict(x).reshape(truth.shape)
+            score = area_within if name == "moving" else explained
+            values.append(score(truth, guess, scene))
+        found[name] = float(np.nanmean(values)), float(np.nanstd(values))
     return found
 
 
@@ -177,35 +181,18 @@ def deviations(values, scene):
     return values
 
 
-def area(truth, guess):
-    """Area under the curve of one scene, of 1; 0 of 0 for a scene that has one class only."""
-    return (roc_auc_score(truth, guess), 1) if 0 < truth.mean() < 1 else (0, 0)
-
-
-def explained(truth, guess):
-    """How much of the squares of one scene's truth the guess explains, of how much. Both are
-    deviations from the mean of the truth over all scenes.
+def area_within(truth, guess, scene):
+    """Area under the curve within each scene where some of the truth is true and some is not,
+    averaged; NaN if there is no such scene.
     """
-    total = np.square(truth).sum()
-    return total - np.square(truth - guess).sum(), total
+    chosen = [scene == number for number in np.unique(scene)]
+    areas = [roc_auc_score(truth[on], guess[on]) for on in chosen if 0 < truth[on].mean() < 1]
+    return np.mean(areas) if areas else np.nan
 
 
-def over_scenes(score, truth, guess, scene):
-    """A score, sum over sum of scenes, and its standard deviation when the scenes are drawn 100
-    times with replacement; NaN if no scene counts.
-
-    score: of the rows of one scene, (how much, of how much): `area` or `explained`.
-    """
-    parts = np.array(
-        [score(truth[scene == n], guess[scene == n]) for n in np.unique(scene)], float
-    )  # (scenes, 2)
-    if not parts[:, 1].any():
-        return np.nan, np.nan
-    draws = np.random.default_rng(0).integers(len(parts), size=(100, len(parts)))
-    sums = np.stack([parts.sum(0), *parts[draws].sum(1)])  # (1 + draws, 2)
-    values = np.full(len(sums), np.nan)
-    np.divide(*sums.T, out=values, where=sums[:, 1] > 0)
-    return float(values[0]), float(np.nanstd(values[1:]))
+def explained(truth, guess, scene):
+    """R² over all patches and both axes, whichever scene they are of."""
+    return r2_score(truth, guess, multioutput="variance_weighted")
 
 
 def variance_shares(encode):
@@ -231,8 +218,8 @@ def measure(
     davis=None,
     frames=None,
     controls=True,
-    train=TRAIN,
-    test=TEST,
+    each=EACH,
+    draws=DRAWS,
     clips=CLIPS,
 ):
     """All numbers of one encoder: {name: (value, spread or None)}.
@@ -240,7 +227,7 @@ def measure(
     Args:
         layer: as for `Encoder.encode`.  davis: a folder for label propagation on real sequences, or
             None.  frames: at most so many of each.
-        train, test: scenes to fit the probes and to measure them.  clips: scenes for label
+        each, draws: of scenes for the probes, as `probes` takes them.  clips: scenes for label
             propagation, at most 20.
     """
     encode = lambda video, context, size: encoder.encode(video, context, size, layer)
@@ -263,7 +250,7 @@ def measure(
             for name, v in zip(("J", "F", "J&F"), values.T, strict=True)
         }
     for suffix, control in (("", False), (", control", True))[: 1 + controls]:
-        found = probes(encode, control, train, test)
+        found = probes(encode, control, each, draws)
         numbers |= {kind + suffix: value for kind, value in found.items()}
     place, clip = variance_shares(encode)
     return numbers | {"place": (place, None), "clip": (clip, None)}
@@ -318,7 +305,7 @@ def of_layers(row):
     """{row: numbers} of each layer of an encoder. row: (label, its name)."""
     label, name = row
     encoder = vj.load_encoder(name, dtype=torch.float32)
-    options = dict(controls=False, train=40, test=40, clips=4)
+    options = dict(controls=False, each=40, draws=2, clips=4)
     return {
         f"{label}, {f'block {k}' if k else 'final norm'}": measure(encoder, k, **options)
         for k in (*range(1, encoder.depth + 1), None)
@@ -369,10 +356,10 @@ def main():
         "--scenes",
         type=int,
         nargs=3,
-        default=(TRAIN, TEST, CLIPS),
-        metavar=("FIT", "TEST", "CLIPS"),
-        help="scenes to fit the probes, to measure them, for label propagation "
-        f"(default: {TRAIN} {TEST} {CLIPS})",
+        default=(EACH, DRAWS, CLIPS),
+        metavar=("EACH", "DRAWS", "CLIPS"),
+        help="scenes of a draw and draws for the probes; scenes for label propagation "
+        f"(default: {EACH} {DRAWS} {CLIPS})",
     )
     parser.add_argument("--jobs", type=int, default=1, help="rows that are measured at a time")
     parser.add_argument(
@@ -389,15 +376,15 @@ def main():
     )
     pages.add_into(parser)
     arguments = parser.parse_args()
-    train, test, clips = arguments.scenes
+    each, draws, clips = arguments.scenes
     options = dict(davis=arguments.davis, frames=arguments.frames)
-    options |= dict(train=train, test=test, clips=clips)
+    options |= dict(each=each, draws=draws, clips=clips)
     try:
         if arguments.layers:
             names = labelled(arguments.encoders).items()
             found = spread_out(of_layers, names, arguments.jobs)
             rows = {row: numbers for each in found for row, numbers in each.items()}
-            about = "Probes fitted on 40 scenes and measured on 40 others; J of 4 scenes."
+            about = "Two draws of 40 scenes for the probes, J of 4 scenes."
             pages.publish({f"{NAME} --layers": report(rows, about)}, arguments.into)
             return
         rows = beside(arguments.encoders, arguments.teacher)
@@ -406,8 +393,8 @@ def main():
         rows = dict(zip(rows, numbers, strict=True))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    about = f"{clips} rendered scenes; probes fitted on {train} scenes and measured on "
-    about += f"{test} others."
+    about = f"{clips} rendered scenes; probes: {draws} draws of {each} scenes, fitted on one and "
+    about += "measured on the next."
     if arguments.teacher:
         about += f" Teacher: {Path(arguments.teacher).name}."
     if arguments.davis:

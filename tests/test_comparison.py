@@ -10,7 +10,7 @@ import torch
 import transformers
 from PIL import Image
 from sklearn.linear_model import Ridge
-from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 import benchmarks.compare_encoders as table
 import vjepa_utils as vj
@@ -298,24 +298,25 @@ def test_area_within_scenes_by_hand():
     """
     truth = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], bool)
     guess = np.array([2, 1, 2, -5, -8, -6, -7, 90, 91.0])
-    value, spread = table.over_scenes(table.area, truth, guess, SCENE)
-    assert value == pytest.approx((0.75 + 0.5) / 2) and 0 < spread < 0.2
+    assert table.area_within(truth, guess, SCENE) == pytest.approx((0.75 + 0.5) / 2)
+    assert np.isnan(table.area_within(truth & False, guess, SCENE))
 
 
-def test_explained_share_is_that_of_scikit_learn():
-    random = np.random.default_rng(0)
-    truth = random.normal(size=(len(SCENE), 2))
-    guess = truth + random.normal(size=truth.shape)
-    mean = truth.mean(0)
-    value, spread = table.over_scenes(table.explained, truth - mean, guess - mean, SCENE)
-    assert value == pytest.approx(r2_score(truth, guess, multioutput="variance_weighted"))
-    assert spread > 0
+def test_probes_are_fitted_on_each_draw_and_measured_on_the_next(monkeypatch):
+    """Draw k's features are its truth times k: the slope fitted on one is wrong for the next."""
+    random, asked = np.random.default_rng(0), []
 
+    def gathered(encode, control, count, seed):
+        asked.append((count, seed))
+        truth = random.normal(size=(200, 2))
+        return {"direction": (truth * len(asked), truth, np.repeat(np.arange(count), 20))}
 
-def test_nothing_moves_and_nothing_is_divided_by_zero():
-    still = np.zeros(len(SCENE))
-    assert np.isnan(table.over_scenes(table.explained, still, still, SCENE)[0])
-    assert np.isnan(table.over_scenes(table.area, still, still, SCENE)[0])
+    monkeypatch.setattr(table, "gather", gathered)
+    value, spread = table.probes(None, False, each=10, draws=3)["direction"]
+    shares = [1 - (k / at - 1) ** 2 for at, k in ((1, 2), (2, 3), (3, 1))]
+    assert asked == [(10, 2), (10, 3), (10, 4)]
+    assert value == pytest.approx(np.mean(shares), abs=0.03)
+    assert spread == pytest.approx(np.std(shares), abs=0.03)
 
 
 def test_probes_see_motion_and_not_the_scene():
@@ -333,18 +334,18 @@ def test_probes_see_motion_and_not_the_scene():
     def measured(features, truth, score, within):
         probe = table.fitted(features[first], truth[first], scene[first], within)
         guess = probe.predict(features[other]).reshape(truth[other].shape)
-        return table.over_scenes(score, truth[other], guess, scene[other])[0]
+        return score(truth[other], guess, scene[other])
 
     pooled = Ridge().fit(look[first], moving[first]).predict(look[other])
     assert roc_auc_score(moving[other], pooled) > 0.6  # what the scenes tell
-    assert abs(measured(look, moving, table.area, True) - 0.5) < 0.06
+    assert abs(measured(look, moving, table.area_within, True) - 0.5) < 0.06
     # what holds in one scene only must not be learnt from it
     x = random.normal(size=(len(scene), 10))
     chance = (x * random.normal(size=(40, 10))[scene]).sum(1)
-    assert abs(measured(x, chance, table.explained, False)) < 0.01
+    assert abs(measured(x, chance, table.explained, False)) < 0.02
     told = np.hstack([look, flow])
     assert measured(told, flow, table.explained, False) > 0.95
-    assert measured(told, moving, table.area, True) > 0.9
+    assert measured(told, moving, table.area_within, True) > 0.9
 
 
 def test_a_row_is_measured_once(tmp_path, monkeypatch):
@@ -371,7 +372,7 @@ def test_rows_and_what_they_must_beat(tiny, tmp_path):
 @pytest.mark.slow
 def test_numbers_of_colours(tiny):
     """Mean colours hold neither place nor motion; few scenes, so loosely."""
-    measured = table.measure(PatchColours(tiny), train=5, test=5, clips=2)
+    measured = table.measure(PatchColours(tiny), each=5, draws=2, clips=2)
     assert (
         measured["direction, control"][0] < 0.1
         and abs(measured["place"][0]) < 0.2
