@@ -1,7 +1,7 @@
 """Numbers for any encoders: python -m benchmarks.compare_encoders [ENCODER or NAME=ENCODER …]
 [--teacher NAME] [--davis FOLDER] [--layers]
 
-Random weights of the architectures and raw colours stand beside them. Rendered scenes have textures
+Random weights of the architectures and raw colours are measured too. Rendered scenes have textures
 that were never trained on. "pair" features of an image encoder are the mean of the two frames'.
 Values are means ± standard deviation: over clips for label propagation, over draws of scenes for
 the probes.
@@ -11,7 +11,7 @@ J, F, J&F: label propagation by the DAVIS-2017 protocol (benchmarks/propagation.
 ../shared/clips/davis), on three of these, the only ones measured before the second demo encoder,
 and on the moving objects of 20 scenes of 10 frames.
 moving: does one pair of frames tell what moves? Area under the curve of a linear probe on patches
-of objects that all wear one texture, within each scene. Control: the pair's first frame twice.
+of objects that all have one texture, within each scene. Control: the pair's first frame twice.
 direction, speed: R² of ridge regressions of the motion (x and y, in patches a frame) and of its
 size, on all patches that show one layer in both frames of the same scenes; the same control.
 Probes are fitted on 60 scenes and measured on the next 60, in a round of eight such draws: one
@@ -222,7 +222,7 @@ def measure(
     draws=DRAWS,
     clips=CLIPS,
 ):
-    """All numbers of one encoder: {name: (value, spread or None)}.
+    """All numbers of one encoder: {name: (value, standard deviation or None)}.
 
     Args:
         layer: as for `Encoder.encode`.  davis: a folder for label propagation on real sequences, or
@@ -257,8 +257,8 @@ def measure(
 
 
 def beside(names, teacher=None):
-    """{row: (encoder's name, what of it)} of an encoder each and what each claim must beat: random
-    weights of the same architectures and raw colours; the teacher first.
+    """{row: (encoder's name, "weights", "random" or cells of colours)}: the teacher, the encoders,
+    and the baselines, which are random weights of the same architectures and raw colours.
 
     names: of encoders, or LABEL=NAME.
     """
@@ -317,8 +317,8 @@ def table(rows, names):
     such number.
     """
 
-    def text(value, spread):
-        return f"{value:.3f}" + (f" ± {spread:.3f}" if spread is not None else "")
+    def text(value, deviation):
+        return f"{value:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
 
     cells = [
         [row, *(text(*numbers[name]) if name in numbers else "–" for name in names)]

@@ -351,10 +351,10 @@ def lines(case):
     stock = case["results"].get("stock")
     for key, result in case["results"].items():
         middle = statistics.median(result["seconds"])
-        spread = f"{middle:.3f} ({min(result['seconds']):.3f} to {max(result['seconds']):.3f})"
+        seconds = f"{middle:.3f} ({min(result['seconds']):.3f} to {max(result['seconds']):.3f})"
         memory = "" if result["memory"] is None else f"{result['memory'] / 2**20:.0f} MiB"
         faster = f"{statistics.median(stock['seconds']) / middle:.2f}×" if stock else "–"
-        numbers = f"{spread:>24}{faster:>10}{result['share']:>9.0%}{memory:>10}"
+        numbers = f"{seconds:>24}{faster:>10}{result['share']:>9.0%}{memory:>10}"
         yield f"{left:{len(left)}}{key:9}{numbers}"
         left = " " * len(left)
 

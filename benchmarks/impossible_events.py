@@ -139,7 +139,7 @@ def share(values):
     return f"{100 * values.mean():.0f} ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def spread(values):
+def mean_and_interval(values):
     """Mean and half of its 95 % interval."""
     values = values[np.isfinite(values)]
     if len(values) < 2:
@@ -149,7 +149,7 @@ def spread(values):
 
 def table(found, kinds, what, title, chance=None):
     """A table in Markdown: a row for each prediction and baseline, a column for each kind."""
-    write = share if what in ("mean", "largest") else spread
+    write = share if what in ("mean", "largest") else mean_and_interval
     lines = [["chance", *[chance] * (len(kinds) + 1)]] if chance else []
     for row in dict.fromkeys(one["row"] for one in found):
         cells = []

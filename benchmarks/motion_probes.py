@@ -1,17 +1,17 @@
-"""What frozen features know of motion: python -m benchmarks.motion_probes [ENCODER …] [--context
+"""Motion in frozen features: python -m benchmarks.motion_probes [ENCODER …] [--context
 pair]
 
 Probes on rendered clips whose class is in the motion alone: twelve classes (demo/motions.py), 8
-frames of 128×128 pixels, encoded as they are. Beside the encoders stand random weights of their
-architectures and raw colours. Accuracy in per cent: mean over three seeds, each with clips and
+frames of 128×128 pixels, not resized. Baselines are random weights of the same architectures and
+raw colours. Accuracy in per cent: mean over three seeds, each with clips and
 textures of its own and another start of the probe, ± half of the 95 % interval of that mean
-(Student's t). The recipe of the probes was chosen on other clips, those of seed 0.
+(Student's t). The probes' recipe was chosen on other clips, those of seed 0.
 
 in order: the clips as rendered.
 backwards: the same probe on the same test clips played backwards, where left is right and nearing
-is receding. shuffled: probes trained and tested on clips whose frames are in random order. Left and
-right are then one, so an
-    observer who knows all but the order of frames reaches 58 %.
+is receding.
+shuffled: probes trained and tested on clips whose frames are in random order. Left and right are
+then one, so an observer who knows all but the order of frames reaches 58 %.
 one frame: probes trained and tested on one frame of each clip, drawn at random and repeated. Chance
 is 8 %.
 """
@@ -86,7 +86,7 @@ def main():
     parser.add_argument(
         "--context",
         default="pair",
-        help='frames that see each other: "pair" (default) or, for video encoders, "clip"',
+        help='frames that attend to each other: "pair" (default) or, for video encoders, "clip"',
     )
     parser.add_argument(
         "--train",

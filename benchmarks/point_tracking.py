@@ -125,8 +125,8 @@ class Table:
             counts = visible & (np.arange(visible.shape[1]) > asked[:, None])
             for kind, mask in {"all": counts, **of_kind}.items():
                 pooled.setdefault(kind, []).append(within[counts & mask])
-        mean, spread = np.nanmean(rows, 0), np.nanstd(rows, 0)
-        cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean[:3], spread[:3], strict=True)]
+        mean, deviation = np.nanmean(rows, 0), np.nanstd(rows, 0)
+        cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean[:3], deviation[:3], strict=True)]
         if len(rows) == 1:
             cells = [f"{m:.1f}" for m in mean[:3]]
         self.rows.append([label, *cells, *(f"{m:.1f}" for m in mean[3:])])

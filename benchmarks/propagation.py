@@ -42,8 +42,8 @@ def propagate(features, labels):
     for step in range(1, steps):
         memory = sorted({0, *range(max(0, step - MEMORY), step)})
         # (patches, memory × patches)
-        alike = torch.cat([(x[step] @ x[m].T).masked_fill_(far, -2) for m in memory], 1)
-        best, which = alike.topk(NEIGHBOURS, 1)
+        similarity = torch.cat([(x[step] @ x[m].T).masked_fill_(far, -2) for m in memory], 1)
+        best, which = similarity.topk(NEIGHBOURS, 1)
         known = torch.cat([soft[m] for m in memory])  # (memory × patches, classes)
         weight = torch.softmax(best / TEMPERATURE, 1)  # (patches, neighbours)
         soft.append((weight.unsqueeze(-1) * known[which]).sum(1))

@@ -63,10 +63,10 @@ def main():
         stock = VJEPA2ForVideoClassification.from_pretrained(GOLDEN / name).eval()
         rows["all of these"] = logits_of(name, clips, Reading(), joined=False)
         rows["stock transformers"] = stock(clips.transpose(0, 1).flatten(0, 1)).logits
-        spread = case["logits"].std()
+        deviation = case["logits"].std()
         for label, logits in rows.items():
             moved = (logits.softmax(1).mean(0) - case["probabilities"]).abs().sum()
-            error = (logits.mean(0) - case["logits"].mean(0)).square().mean().sqrt() / spread
+            error = (logits.mean(0) - case["logits"].mean(0)).square().mean().sqrt() / deviation
             case_of = f"{name}, {about['segments']} segments, {about['views']} views"
             cells.append([case_of, label, f"{moved:.1e}", f"{error:.1e}"])
     head = ["case", "evaluated", "probabilities, L1", "logits, of their deviation"]

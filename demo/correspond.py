@@ -24,7 +24,7 @@ from demo.training import PATCH, Clips, Stage, normalised, train
 from vjepa_utils.encoders.checkpoints import load_model
 from vjepa_utils.encoders.vjepa2 import encode_tokens
 
-MODES = ["frame", "frame", "pair", "pair", "clip"]  # drawn alike often
+MODES = ["frame", "frame", "pair", "pair", "clip"]  # drawn with equal probability
 SIZES = [(128, 128), (192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
 JOINT_SIZES = [(128, 128), (192, 192), (128, 224), (96, 96)]
 TOKENS = 4096  # per step
@@ -234,15 +234,15 @@ class Correspondence(Stage):
         # (batch × steps, patches): at least the wide part of the match is there
         found = target.sum(-1) > 0.3
         target = target / target.sum(-1, keepdim=True).clamp_min(1e-6)
-        alike = F.normalize(x, dim=-1)
+        unit = F.normalize(x, dim=-1)
         # (…, patches, patches)
-        logits = alike.flatten(0, 1) @ alike[:, other].flatten(0, 1).transpose(1, 2) / TEMPERATURE
+        logits = unit.flatten(0, 1) @ unit[:, other].flatten(0, 1).transpose(1, 2) / TEMPERATURE
         if len(x) > 1:  # a match is no patch of another clip either
             logits = torch.cat(
                 [
                     logits,
-                    alike.flatten(0, 1)
-                    @ alike.roll(1, 0).flatten(0, 1).transpose(1, 2)
+                    unit.flatten(0, 1)
+                    @ unit.roll(1, 0).flatten(0, 1).transpose(1, 2)
                     / TEMPERATURE,
                 ],
                 -1,

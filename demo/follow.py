@@ -1,4 +1,4 @@
-"""Train the tracking head on the demo encoder held still, from the renderer's true tracks.
+"""Train the tracking head on the frozen demo encoder, from the renderer's true tracks.
 
     python -m demo.follow --start vjepa2-demo --out runs/follow       # again: resumes
     python -m demo.follow --start vjepa2-demo --out runs/follow --export demo/track-head

@@ -81,13 +81,13 @@ def multiblock(grid, batch, kind, generator):
 def local_statistics(clips):
     """What one tubelet looks like, coarsely: (batch, tokens, 17).
 
-    Mean and spread of colour (6), a histogram of edge orientations (8), mean absolute difference of
-    its two frames (3).
+    Mean and standard deviation of colour (6), a histogram of edge orientations (8), mean absolute
+    difference of its two frames (3).
     """
     pool = lambda x: F.avg_pool3d(x, (2, 16, 16))
     video = clips.transpose(1, 2).contiguous()  # (batch, 3, frames, height, width)
     mean = pool(video)
-    spread = (pool(video**2) - mean**2).clamp_min(0).sqrt()
+    deviation = (pool(video**2) - mean**2).clamp_min(0).sqrt()
     grey = F.avg_pool3d(video.mean(1, keepdim=True), (1, 2, 2))
     dx = F.pad(grey[..., 1:] - grey[..., :-1], (0, 1))
     dy = F.pad(grey[..., 1:, :] - grey[..., :-1, :], (0, 0, 0, 1))
@@ -95,7 +95,7 @@ def local_statistics(clips):
     edges = (dx * angles.cos().view(-1, 1, 1, 1) + dy * angles.sin().view(-1, 1, 1, 1)).abs()
     change = F.avg_pool3d((video[:, :, 1::2] - video[:, :, 0::2]).abs(), (1, 16, 16))
     return (
-        torch.cat([mean, spread, F.avg_pool3d(edges, (2, 8, 8)).sqrt(), change.sqrt()], 1)
+        torch.cat([mean, deviation, F.avg_pool3d(edges, (2, 8, 8)).sqrt(), change.sqrt()], 1)
         .flatten(2)
         .transpose(1, 2)
     )

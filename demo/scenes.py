@@ -191,8 +191,8 @@ def photographs(names):
 
 
 def noise(generator, batch, height, width, cell, octaves=3, device="cpu"):
-    """Smooth noise of zero mean and unit spread: (batch, height, width); `cell` is its coarsest
-    scale in pixels.
+    """Smooth noise of zero mean and unit standard deviation: (batch, height, width); `cell` is its
+    coarsest scale in pixels.
     """
     total = torch.zeros(batch, height, width, device=device)
     for octave in range(octaves):
@@ -316,8 +316,8 @@ def random_scenes(batch, count, height, width, generator, bank, things=7, alike=
     """Layers and light of `batch` random scenes of `count` frames.
 
     A backdrop of two to six regions of different look; up to `things` objects in random order,
-    about half of them still, others moving, turning and growing; a share `alike` of them wears the
-    texture of a region, so that only their motion tells them apart. In half of the scenes the
+    about half of them still, others moving, turning and growing; a share `alike` of them has the
+    texture of a region, so that only motion distinguishes them. In half of the scenes the
     camera pans, zooms and rolls, near layers moving more than far ones. The light changes slowly.
     """
     device = bank.device

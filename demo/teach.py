@@ -26,7 +26,7 @@ from demo.lessons import Lessons
 from demo.targets import CHANNELS, prepare
 from demo.training import PATCH, normalised, train
 
-KINDS = ["photos"] * 13 + ["scenes"] * 6 + ["film"]  # drawn alike often
+KINDS = ["photos"] * 13 + ["scenes"] * 6 + ["film"]  # drawn with equal probability
 MODES = ["frame", "frame", "pair", "pair", "pair", "clip"]
 SIZES = 2 * [(192, 192), (160, 288), (288, 160), (256, 256), (256, 448), (448, 256), (320, 320)]
 SIZES += [(384, 384), (384, 640), (512, 512), (480, 832)]

@@ -79,7 +79,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """What encoder and predictor have alike: embeddings, blocks and a final norm."""
+    """What encoder and predictor share: embeddings, blocks and a final norm."""
 
     def __init__(self, embeddings, depth, width, heads, mlp_ratio, config):
         super().__init__()
