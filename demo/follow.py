@@ -153,4 +153,4 @@ class Following(Stage):
 
 
 if __name__ == "__main__":
-    train(Following, EncodedScenes, "learning to follow points", steps=1500, parts=PARTS)
+    train(Following, EncodedScenes, "learning to follow points", steps=1400, parts=PARTS)

@@ -115,4 +115,4 @@ class Prediction(Stage):
 
 
 if __name__ == "__main__":
-    train(Prediction, supply, "training the predictor", steps=1400, folders=FOLDERS)
+    train(Prediction, supply, "training the predictor", steps=1700, folders=FOLDERS)

@@ -172,4 +172,4 @@ def supply(seed, device, teacher, photos, clips, targets):
 
 
 if __name__ == "__main__":
-    train(Teaching, supply, "learning from a teacher", steps=1500, folders=FOLDERS)
+    train(Teaching, supply, "learning from a teacher", steps=3700, folders=FOLDERS)
