@@ -32,8 +32,8 @@ class PatchColours(Encoder):
 
 
 def random_weights(encoder, seed=0):
-    """An encoder of the same architecture with weights as transformers draws them before training,
-    in float32.
+    """An encoder of the same architecture, initialised at random as transformers does, in
+    float32.
     """
     torch.manual_seed(seed)
     model = AutoModel.from_config(encoder.model.config)

@@ -1,8 +1,8 @@
 """Numbers for any encoders: python -m benchmarks.compare_encoders [ENCODER or NAME=ENCODER …]
 [--teacher NAME] [--davis FOLDER] [--layers]
 
-Random weights of the architectures and raw colours are measured too. Rendered scenes have textures
-that were never trained on. "pair" features of an image encoder are the mean of the two frames'.
+Baselines are random weights of the architectures and raw colours. Rendered scenes have textures
+that no training used. "pair" features of an image encoder are the mean of the two frames'.
 Values are means ± standard deviation: over clips for label propagation, over draws of scenes for
 the probes.
 
@@ -10,15 +10,15 @@ J, F, J&F: label propagation by the DAVIS-2017 protocol (benchmarks/propagation.
 480 pixels high: on real sequences (--davis: a DAVIS-2017 folder, or the nine of
 ../shared/clips/davis), on three of these, the only ones measured before the second demo encoder,
 and on the moving objects of 20 scenes of 10 frames.
-moving: does one pair of frames tell what moves? Area under the curve of a linear probe on patches
-of objects that all have one texture, within each scene. Control: the pair's first frame twice.
+moving: does one pair of frames show what moves? AUC of a linear probe on patches of objects that
+all have one texture, within each scene. Control: the pair's first frame twice.
 direction, speed: R² of ridge regressions of the motion (x and y, in patches a frame) and of its
 size, on all patches that show one layer in both frames of the same scenes; the same control.
-Probes are fitted on 60 scenes and measured on the next 60, in a round of eight such draws: one
+Probes are fitted on 60 scenes and tested on the next 60, cyclically over eight such draws: one
 draw alone can put the AUC of a control 0.1 off chance. Without a signal the mean is at chance, an
-AUC of 0.5 and an R² of 0: the strength of a probe is chosen on whole scenes left out.
-place, clip: share of the features' variance that a regression on a patch's place explains, and one
-on its clip (adjusted R²).
+AUC of 0.5 and an R² of 0, because the regularisation is chosen on whole held-out scenes.
+place, clip: share of the features' variance that a patch's place explains, and that its clip
+explains (adjusted R²).
 """
 
 import argparse
@@ -51,7 +51,7 @@ SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
 THREE = ("blackswan", "breakdance", "dog")  # sequences
 # scenes of a draw; draws for the probes; scenes for label propagation and variance
 EACH, DRAWS, CLIPS = 60, 8, 20
-NAME = "benchmarks.compare_encoders"  # of the place in a page
+NAME = "benchmarks.compare_encoders"  # of the comments around its tables
 
 
 @cache
@@ -79,7 +79,7 @@ def listed(folder):
 
 @cache
 def sequences(folder, frames=None):
-    """{name: (clip, masks)} of what is `listed`, of each at most so many frames."""
+    """{name: (clip, masks)} of the `listed` clips, with at most so many frames of each."""
     found = {}
     for clip, masks in listed(folder):
         files = sorted(masks.glob("*.png"))
@@ -160,11 +160,11 @@ def gather(encode, control, count, seed):
 
 
 def fitted(x, truth, scene, within):
-    """A ridge regression of patches' truth on their features, its strength the best on scenes left
-    out: without a signal that holds for other scenes, it predicts the average.
+    """A ridge regression of patches' truth on their features, with the regularisation that does
+    best on held-out scenes: without a signal that generalises to them, it predicts the average.
 
-    within: of deviations from the scene's mean, so that it learns what tells patches of one scene
-        from one another, and nothing of what tells scenes.
+    within: on deviations from the scene's mean, so that it learns what distinguishes the patches of
+        a scene, not what distinguishes scenes.
     """
     folds = list(GroupKFold(5).split(x, groups=scene))
     ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 7, 8), cv=folds))
@@ -182,16 +182,14 @@ def deviations(values, scene):
 
 
 def area_within(truth, guess, scene):
-    """Area under the curve within each scene where some of the truth is true and some is not,
-    averaged; NaN if there is no such scene.
-    """
+    """AUC within each scene that has true and false patches, averaged; NaN if there is none."""
     chosen = [scene == number for number in np.unique(scene)]
     areas = [roc_auc_score(truth[on], guess[on]) for on in chosen if 0 < truth[on].mean() < 1]
     return np.mean(areas) if areas else np.nan
 
 
 def explained(truth, guess, scene):
-    """R² over all patches and both axes, whichever scene they are of."""
+    """R² over all patches and both axes, pooled over scenes."""
     return r2_score(truth, guess, multioutput="variance_weighted")
 
 
@@ -227,7 +225,7 @@ def measure(
     Args:
         layer: as for `Encoder.encode`.  davis: a folder for label propagation on real sequences, or
             None.  frames: at most so many of each.
-        each, draws: of scenes for the probes, as `probes` takes them.  clips: scenes for label
+        each, draws: scenes of a draw and draws for the probes.  clips: scenes for label
             propagation, at most 20.
     """
     encode = lambda video, context, size: encoder.encode(video, context, size, layer)
@@ -257,8 +255,8 @@ def measure(
 
 
 def beside(names, teacher=None):
-    """{row: (encoder's name, "weights", "random" or cells of colours)}: the teacher, the encoders,
-    and the baselines, which are random weights of the same architectures and raw colours.
+    """{row: (encoder's name, which features)} of the encoders and their baselines, random weights
+    of the same architectures and raw colours; the teacher first.
 
     names: of encoders, or LABEL=NAME.
     """
@@ -274,12 +272,12 @@ def beside(names, teacher=None):
 
 
 def labelled(words):
-    """{label: encoder's name} of words, each LABEL=NAME or a name."""
+    """{label: encoder's name} from arguments, each LABEL=NAME or a name."""
     return {label: name or label for label, _, name in (word.partition("=") for word in words)}
 
 
 def measured(row, options, keep=None):
-    """`measure` of a row of `beside`; controls are of encoders, not of what they must beat.
+    """`measure` of a row of `beside`; encoders have controls, their baselines have none.
 
     keep: folder of rows measured before, or None.
     """
@@ -345,13 +343,11 @@ def main():
         default=["vjepa2-demo", "dino-demo"],
         help="names or folders, or LABEL=NAME (default: vjepa2-demo dino-demo)",
     )
-    parser.add_argument(
-        "--teacher", help="an encoder that the others learnt from, to be measured beside them"
-    )
+    parser.add_argument("--teacher", help="the teacher of the others, to be measured beside them")
     parser.add_argument(
         "--davis", default=SHARED if SHARED.is_dir() else None, help="a DAVIS-2017 folder"
     )
-    parser.add_argument("--frames", type=int, help="of DAVIS: at most so many of each sequence")
+    parser.add_argument("--frames", type=int, help="at most so many of each DAVIS sequence")
     parser.add_argument(
         "--scenes",
         type=int,
@@ -361,18 +357,18 @@ def main():
         help="scenes of a draw and draws for the probes; scenes for label propagation "
         f"(default: {EACH} {DRAWS} {CLIPS})",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="rows that are measured at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="rows to measure in parallel")
     parser.add_argument(
         "--keep",
         type=Path,
         metavar="FOLDER",
-        help="keep each row there, and take from there those measured before, with the same "
-        "weights and options, by the same code",
+        help="keep each row there, and reuse rows measured before with the same weights and "
+        "options, by the same code",
     )
     parser.add_argument(
         "--layers",
         action="store_true",
-        help="each layer instead: no DAVIS or controls, fewer scenes",
+        help="measure each layer instead: no DAVIS, no controls, fewer scenes",
     )
     pages.add_into(parser)
     arguments = parser.parse_args()

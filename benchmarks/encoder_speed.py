@@ -1,16 +1,15 @@
-"""How near the encoder comes to the machine's limit: python -m benchmarks.encoder_speed [--models
+"""How close the encoder comes to the machine's limit: python -m benchmarks.encoder_speed [--models
 vitl vitb-2.1 demo] [--json FILE]
 
-In one run and in turns: the matrix products of one block alone (the machine's peak for these very
+Alternating in one run: the matrix products of one block alone (the machine's peak for exactly these
 shapes, dtype and threads), stock transformers, and this project; on CUDA, or with --compile, this
-project through torch.compile as well. Multiplications are counted for the model as published, so
-that nobody is paid for extra work; the share of the peak is their number by the time. ViT-L has
-random weights: speed does not depend on them; so has the ViT-B of V-JEPA 2.1, which transformers
-does not have. Medians, and in brackets the range; peak memory is
-what one call needs beside the weights.
+project through torch.compile as well. Operations are counted for the published model, so that extra
+work earns no credit; the share of the peak is their number per second over the peak. ViT-L and the
+ViT-B of V-JEPA 2.1, which transformers lacks, have random weights: speed does not depend on them.
+Medians, with the range in brackets; peak memory is what one call needs beyond the weights.
 
---attention times attention alone on the CPU, instead: torch's fused one in float32 and in bf16, and
-in bf16 the tiles that CPUs with bf16 units take.
+--attention times attention alone on the CPU instead: torch's fused attention in float32 and bf16,
+and the bf16 tiles for CPUs with bf16 units.
 """
 
 import argparse
@@ -38,11 +37,11 @@ SHAPES = {  # (batch, frames, height, width) on the CPU
     "pairs 256×256": (8, 2, 256, 256),
     "pair 720×1280": (1, 2, 720, 1280),
     "16 frames 256×256": (1, 16, 256, 256),
-    "pair 2160×3840": (1, 2, 2160, 3840),  # minutes; only where it is asked for
+    "pair 2160×3840": (1, 2, 2160, 3840),  # takes minutes; only on request
 }
 GPU_BATCH = {"pairs 256×256": 64, "pair 720×1280": 4, "16 frames 256×256": 8, "pair 2160×3840": 1}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PARTS = {  # of the forward pass, by what the profiler calls their operations; the first that fits
+PARTS = {  # of the forward pass, by the profiler's names of operations; the first match counts
     "linear layers": ("addmm", "::mm", "linear", "gemm"),
     "attention": ("attention", "flash", "::bmm", "softmax"),  # fused, or in tiles
     "GELU": ("gelu",),
@@ -90,9 +89,7 @@ def models(name, dtype, device):
 
 
 def multiplications(config, batch, frames, height, width):
-    """Floating-point operations of the encoder as published, two for a multiplication with its
-    addition.
-    """
+    """Floating-point operations of the published encoder; a multiply-add counts as two."""
     tokens, d = frames // 2 * (height // 16) * (width // 16), config.hidden_size
     linear = 2 * d * d * (4 + 2 * float(config.mlp_ratio))
     return (
@@ -130,8 +127,8 @@ def seconds(function, device):
 
 
 def peak_memory(name, shape, dtype, contestant):
-    """Bytes that one call needs beside the weights; None where the system does not tell (it does on
-    Linux and CUDA).
+    """Bytes that one call needs beyond the weights; None where the system does not report them
+    (Linux and CUDA do).
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = dict(zip(("stock", "ours"), models(name, dtype, device), strict=True))[contestant]
@@ -143,7 +140,7 @@ def peak_memory(name, shape, dtype, contestant):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         else:
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+            Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         before = torch.cuda.memory_allocated() if device.type == "cuda" else status("VmRSS:")
         with torch.inference_mode():
             model(pixels, skip_predictor=True) if contestant == "stock" else encode_tokens(
@@ -247,7 +244,7 @@ def attention_alone(name, shape, threads, repeats):
 
 def main():
     parser = argparse.ArgumentParser(
-        description="Speed beside stock transformers and the machine's matrix products"
+        description="Speed against stock transformers and the machine's matrix products"
     )
     names = ["vitl", "vitb-2.1", "demo"]
     parser.add_argument("--models", nargs="+", choices=names, default=names)
@@ -276,11 +273,11 @@ def main():
         "--compile", action="store_true", help="also on the CPU, where it needs a C++ compiler"
     )
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--profile", action="store_true", help="where the time goes, instead")
+    instead.add_argument("--profile", action="store_true", help="show where the time goes instead")
     instead.add_argument(
-        "--attention", action="store_true", help="attention alone on the CPU, instead"
+        "--attention", action="store_true", help="time attention alone on the CPU instead"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements")
     arguments = parser.parse_args()
     gpu = torch.cuda.is_available() and not arguments.attention
     device = torch.device("cuda" if gpu else "cpu")

@@ -1,4 +1,4 @@
-"""How fast is the explorer? Times in headless Chromium, and of the export beside the encoding.
+"""How fast is the explorer? Times the page in headless Chromium, and the export.
 
 python -m benchmarks.explorer_speed [--every 2] [--size 512]
 """
@@ -38,7 +38,7 @@ MAPS = """async ([count, components]) => {
   return times.slice(10);
 }"""
 
-# A pointer event asks for one frame: between a callback before it and one after lies the drawing.
+# A pointer event requests one frame; it is drawn between a callback before it and one after.
 HOVER = """async () => {
   const picture = document.querySelector(".picture"), box = picture.getBoundingClientRect();
   const times = [];

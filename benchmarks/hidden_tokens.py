@@ -1,18 +1,18 @@
 """Prediction against its baselines, and the leak of stock transformers: python -m
 benchmarks.hidden_tokens [--encoder NAME]
 
-Mean cosine with the layer-normalised features of the whole clip at the hidden tokens, mean ±
+Cosine similarity with the layer-normalised features of the whole clip at the hidden tokens, mean ±
 standard deviation over clips, and the share of tokens where the prediction has the higher cosine
-than every baseline. The baselines copy features of visible places that saw the whole clip, the
-hidden part too: an advantage over the prediction. "same place" is compared where there is one.
+than every baseline. The baselines copy features of visible places that attended to the whole clip,
+the hidden part too: an advantage over the prediction. "same place" is compared where there is one.
 
 "changing" are the same means at the hidden tokens that change from one step to the next: in
 rendered scenes those that a moving object covers or uncovers; in real clips the tenth of the clip's
 tokens whose target has the lowest cosine with that of the step before.
 
 Rendered scenes have 8 frames of 160×160 pixels. The two shipped clips are taken as in the README's
-figures: every fourth frame, short side 256. Of real clips 8 frames are taken, every second, at
-three places, short side 160.
+figures: every fourth frame, short side 256. Each real clip gives three stretches of 8 frames,
+every second one, short side 160.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "clips"
 SIZE = 160
 TENTH = 0.1  # of the tokens
-NAME = "benchmarks.hidden_tokens"  # of the place in a page
+NAME = "benchmarks.hidden_tokens"  # of the comments around its tables
 GUESSES = "prediction", "mean", "nearest", "same place"
 HEAD = ["clips", "hidden", *GUESSES, "beats all at", *(f"changing: {name}" for name in GUESSES)]
 
@@ -48,8 +48,8 @@ def hidden(grid, seed):
 
 
 def covered_or_uncovered(masks, grid):
-    """Tokens that show what moves in this step and not in the step before (of the first step: after
-    it), or the other way round: bool (steps, rows, columns).
+    """Tokens that show what moves in this step and not in the step before (for the first: after
+    it), or vice versa: bool (steps, rows, columns).
 
     A token shows it if most of its area does, in the mean of its two frames.
     masks: (frames, H, W), 0 for what is still.
@@ -61,7 +61,7 @@ def covered_or_uncovered(masks, grid):
 
 def most_changed(target):
     """The tenth of the tokens whose features (steps, rows, columns, channels) have the lowest
-    cosine with those of the step before (of the first step: after it): bool (steps, rows, columns).
+    cosine with those of the step before (for the first: after it): bool (steps, rows, columns).
     """
     cosine = _with_neighbour(target, lambda a, b: F.cosine_similarity(a, b, dim=-1)).numpy()
     return cosine <= np.quantile(cosine, TENTH)
@@ -101,7 +101,7 @@ def rows(label, encoder, clips, size=SIZE):
 
 
 def cell(values):
-    """Mean ± standard deviation of what is no NaN; the value of a single clip; – of nothing."""
+    """Mean ± standard deviation, NaN ignored; only the value for a single clip; – if empty."""
     values = np.array(values)[np.isfinite(values)]
     if not len(values):
         return "–"
@@ -110,7 +110,7 @@ def cell(values):
 
 def leak(encoder, clip):
     """Relative L2 change of visible features and prediction when only hidden pixels are repainted:
-    stock way, and ours.
+    stock transformers, and ours.
     """
     grid = encoder.grid(clip, SIZE, "clip")
     mask = vj.masks.block(grid, 0.75)

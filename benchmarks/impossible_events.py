@@ -1,4 +1,4 @@
-"""Does surprise tell the impossible clip of a pair? python -m benchmarks.impossible_events
+"""Does surprise detect the impossible clip of a pair? python -m benchmarks.impossible_events
 
 Of a pair the impossible clip should have the larger surprise, by its mean and by its largest value
 over time of the error, mean over the picture (L1, as in Garrido et al. 2025, arXiv 2502.11831);
@@ -40,7 +40,7 @@ ROWS = "prediction", "last step", "mean", "pixels"
 
 
 def wilson(right, total):
-    """95 % interval of a share, from 0 to 1 (Wilson 1927)."""
+    """95 % interval of a proportion, from 0 to 1 (Wilson 1927)."""
     z = 1.96
     middle = (right + z**2 / 2) / (total + z**2)
     half = z / (total + z**2) * (right * (total - right) / total + z**2 / 4) ** 0.5
@@ -104,7 +104,7 @@ def rendered(count, seed):
 
 
 def listed(path, every, count):
-    """The same of the pairs of a CSV file, without a truth; KeyError if a column is missing."""
+    """The same from a CSV file, without ground truth; KeyError if a column is missing."""
     with open(path, newline="") as file:
         lines = list(csv.DictReader(file))
     for line in lines:
@@ -115,7 +115,7 @@ def listed(path, every, count):
 
 def measured(encoders, clips, total, arguments):
     """A dict for each pair and row of the tables: row, kind, mean and largest (right or not), where
-    and when (areas, NaN without a truth), error (of the possible clip).
+    and when (areas, NaN without ground truth), error (of the possible clip).
     """
     options = dict(context=arguments.context, target=arguments.target, size=arguments.size)
     for kind, *both, truth in tqdm(clips, total=total, desc="surprise", unit="pair"):
@@ -177,7 +177,7 @@ def report(found, arguments):
 
 
 def run(arguments):
-    """All that is `measured`, as a list; with --save written as it comes."""
+    """All that is `measured`, as a list; with --save also written, pair by pair."""
     encoder = vj.load_encoder(arguments.encoder)
     encoders = [encoder, random_weights(encoder)]
     if arguments.pairs:
@@ -197,7 +197,7 @@ def run(arguments):
 
 
 def loaded(path):
-    """The same, from a file that --save wrote, of a whole run or of one that was stopped."""
+    """The same, from a file that --save wrote, in a run that ended or was stopped."""
     with open(path, newline="") as file:
         lines = list(csv.DictReader(file))
     return [one | {what: float(one[what]) for what in COLUMNS[2:]} for one in lines]
@@ -205,21 +205,23 @@ def loaded(path):
 
 def main():
     parser = argparse.ArgumentParser(
-        description="Does surprise tell the impossible clip of a pair?"
+        description="Does surprise detect the impossible clip of a pair?"
     )
     parser.add_argument("--encoder", default="vjepa2-demo")
     parser.add_argument("--count", type=int, default=12, help="rendered pairs of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", type=Path, metavar="FILE.csv", help="pairs of files instead")
-    parser.add_argument("--every", type=int, default=1, help="of --pairs: take every n-th frame")
-    parser.add_argument("--frames", type=int, help="of --pairs: at most so many of them")
+    parser.add_argument("--every", type=int, default=1, help="with --pairs: take every n-th frame")
+    parser.add_argument("--frames", type=int, help="with --pairs: at most so many of them")
     parser.add_argument("--size", type=int, help=f"short side (rendered: {SIDE}; files: 256)")
     parser.add_argument("--context", type=int, default=8)
     parser.add_argument("--target", choices=["window", "step"], default="window")
     parser.add_argument("--error", choices=["l1", "cosine"], default="l1")
     pages.add_into(parser)
     parser.add_argument("--save", type=Path, metavar="FILE.csv", help="write every pair's numbers")
-    parser.add_argument("--load", type=Path, metavar="FILE.csv", help="tables of what --save wrote")
+    parser.add_argument(
+        "--load", type=Path, metavar="FILE.csv", help="tables from what --save wrote"
+    )
     arguments = parser.parse_args()
     found = loaded(arguments.load) if arguments.load else run(arguments)
     pages.publish({"benchmarks.impossible_events": report(found, arguments)}, arguments.into)

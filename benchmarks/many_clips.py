@@ -1,10 +1,10 @@
-"""Many clips: what `extract` costs beside a plain loop, alone and by Ray, and whether memory stays
-flat: python -m benchmarks.many_clips [--clips 60] [--many 1000]
+"""Many clips: what `extract` costs beside a plain loop, alone and with Ray, and whether memory
+stays flat: python -m benchmarks.many_clips [--clips 60] [--many 1000]
 
 The same clips are encoded by a loop over `encode` and `save`, by `extract` in one process, and by
-`extract` with one and two actors of Ray, in turns, each in a process of its own. Clips a second are
-counted between the first and the last file, so that no start-up counts; that has a column. Peak
-memory is that of the process with all its children, what they share counted once. Needs Linux, and
+`extract` with one and two Ray actors, alternating, each in its own process. Clips a second are
+counted between the first and the last file, which excludes start-up; that has a column. Peak memory
+is that of the process and all its children, shared pages counted once. Needs Linux, and
 Ray (requirements-cluster.txt).
 """
 
@@ -75,8 +75,8 @@ def run(code, *words, kind="Pss"):
 
 
 def memory(pid, kind):
-    """Of a process and its children, in bytes: Pss, where what several share counts once, or
-    Pss_Anon, what no file backs.
+    """Memory of a process and its children, in bytes: Pss, whose sum counts shared pages once, or
+    Pss_Anon, which no file backs.
     """
     total = 0
     try:

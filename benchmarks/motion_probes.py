@@ -1,17 +1,17 @@
-"""Motion in frozen features: python -m benchmarks.motion_probes [ENCODER …] [--context
+"""What frozen features encode of motion: python -m benchmarks.motion_probes [ENCODER …] [--context
 pair]
 
-Probes on rendered clips whose class is in the motion alone: twelve classes (demo/motions.py), 8
-frames of 128×128 pixels, not resized. Baselines are random weights of the same architectures and
-raw colours. Accuracy in per cent: mean over three seeds, each with clips and
-textures of its own and another start of the probe, ± half of the 95 % interval of that mean
-(Student's t). The probes' recipe was chosen on other clips, those of seed 0.
+Probes on rendered clips whose class depends on motion alone: twelve classes (demo/motions.py), 8
+frames of 128×128 pixels, encoded as they are. Baselines are random weights of the encoders'
+architectures and raw colours. Accuracy in per cent: mean over three seeds, each with its own clips,
+textures and initialisation of the probe, ± half of the 95 % interval of that mean (Student's t).
+The recipe of the probes was chosen on other clips, those of seed 0.
 
 in order: the clips as rendered.
-backwards: the same probe on the same test clips played backwards, where left is right and nearing
-is receding.
+backwards: the same probe on the same test clips played backwards, where left becomes right and
+nearing becomes receding.
 shuffled: probes trained and tested on clips whose frames are in random order. Left and right are
-then one, so an observer who knows all but the order of frames reaches 58 %.
+then indistinguishable, so an observer who knows all but the order of frames reaches 58 %.
 one frame: probes trained and tested on one frame of each clip, drawn at random and repeated. Chance
 is 8 %.
 """
@@ -36,7 +36,7 @@ CONDITIONS = ("in order", "backwards", "shuffled", "one frame")
 
 
 def variants(clip, seed):
-    """{condition: the clip's frames as that condition has them}."""
+    """{condition: the clip's frames under that condition}."""
     random = np.random.default_rng(seed)
     orders = (
         np.arange(len(clip)),
@@ -111,7 +111,7 @@ def main():
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if arguments.context != "pair" and any(not encoder.training_size for encoder in encoders):
-        sys.exit("error: image encoders see pairs only: name video encoders for another --context.")
+        sys.exit("error: image encoders take pairs only: name video encoders for other contexts.")
     encoders += [random_weights(encoder) for encoder in encoders]
     encoders += [PatchColours(encoder, 4) for encoder in encoders if encoder.training_size][:1]
     count = arguments.train + arguments.test

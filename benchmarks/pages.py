@@ -1,4 +1,4 @@
-"""Tables in Markdown, and how the benchmarks write them into pages: no number there is typed."""
+"""Tables in Markdown, and how the benchmarks write them into pages: no number is typed by hand."""
 
 from pathlib import Path
 
@@ -12,25 +12,25 @@ def table(head, rows):
 
 
 def write_between(path, name, text):
-    """Replace what stands in a file between <!-- NAME --> and <!-- /NAME -->; ValueError unless
-    each stands there once, in this order.
+    """Replace what is between <!-- NAME --> and <!-- /NAME --> in a file; ValueError unless each
+    occurs exactly once, in this order.
     """
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     page = Path(path).read_text(encoding="utf-8")
     before, _, rest = page.partition(first)
     _, found, after = rest.partition(last)
     if not found or page.count(first) + page.count(last) > 2:
-        raise ValueError(f"{path} must hold {first} and, after it, {last}, once each.")
+        raise ValueError(f"{path} must contain {first} and, after it, {last}, once each.")
     with replacing(path) as temporary:
         temporary.write_text(f"{before}{first}\n{text}\n\n{last}{after}", encoding="utf-8")
 
 
 def add_into(parser):
-    parser.add_argument("--into", type=Path, metavar="FILE.md", help="write the tables there too")
+    parser.add_argument("--into", type=Path, metavar="FILE.md", help="also write the tables there")
 
 
 def publish(texts, into=None):
-    """Print texts, {name of the place: Markdown}, and write each to its place in a file."""
+    """Print texts, {name: Markdown}, and write each between the comments of its name in a file."""
     for name, text in texts.items():
         print(text, end="\n\n", flush=True)
         if into:

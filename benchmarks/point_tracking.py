@@ -2,8 +2,8 @@
 
 TAP-Vid's measures in per cent, mean ± standard deviation over 100 scenes of 24 frames of 256×256
 pixels, with textures that no training used: 30 points picked in the first frame, half on what moves
-in the world. Then where each tracker fails: δ_avg of the points that are visible, pooled over the
-scenes. What takes long is measured on the first 20 scenes.
+in the world. Then where each tracker fails: δ_avg of the visible points, pooled over the scenes.
+Slow variants are measured on the first 20 scenes.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def look_alikes(frame, x, y, side=11):
     near = (
         (u - torch.tensor(x)[:, None, None]) ** 2 + (v - torch.tensor(y)[:, None, None]) ** 2
     ) < FAR**2
-    variance = windows.var((2, 3)).mean(1) + 4  # of noise
+    variance = windows.var((2, 3)).mean(1) + 4  # for noise
     return (apart.masked_fill(near, torch.inf).amin((1, 2)) < ALIKE * variance).numpy()
 
 

@@ -1,8 +1,8 @@
 """Label propagation: how far do features carry the masks of the first frame through a clip?
 
 The protocol of DAVIS-2017 with frozen features (Caron et al. 2021; Mur-Labadia et al. 2026, V-JEPA
-2.1): features of each frame by itself, L2-normalised; every patch takes the labels of its nearest
-neighbours among the first and the last frames.
+2.1): features of frames encoded independently, L2-normalised; every patch takes the labels of its
+nearest neighbours among the first and the last frames.
 """
 
 import math
@@ -59,8 +59,8 @@ def boundary(mask):
 
 
 def boundary_agreement(ours, true, reach=0.008):
-    """F of two bool masks (H, W): harmonic mean of how much of each boundary lies near the other
-    one (Perazzi et al. 2016).
+    """F of two bool masks (H, W): harmonic mean of the shares of each boundary that lie near the
+    other (Perazzi et al. 2016).
 
     reach: how near, as a share of the picture's diagonal, rounded up to pixels.
     """
@@ -81,8 +81,8 @@ def overlap(ours, true):
 
 
 def agreement(features, masks):
-    """J and F of label propagation: means over the frames but the first and the last, as DAVIS-2017
-    evaluates.
+    """J and F of label propagation: means over all frames except the first and the last, as in
+    DAVIS-2017.
 
     Args:
         features: of the whole clip, one step a frame.

@@ -1,9 +1,9 @@
-"""What bounds a film: frames a second decoded alone, resized as well, and encoded as well: python
--m benchmarks.reading_speed [FILM …] [--encoder vjepa2-demo]
+"""What limits throughput on a film: frames a second when decoding, with resizing, with encoding:
+python -m benchmarks.reading_speed [FILM …] [--encoder vjepa2-demo]
 
 Each way opens the film anew and reads a few frames at a time. `encode` reads ahead: decoding and
-resizing run beside the encoder, and where *encoded* is near *resized*, reading is what bounds.
-Medians, the three ways in turns.
+resizing run beside the encoder, and where *encoded* is near *resized*, reading is the
+bottleneck. Medians; the three ways alternate.
 """
 
 import argparse

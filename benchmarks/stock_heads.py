@@ -2,8 +2,8 @@
 benchmarks.stock_heads
 
 On the cases of tests/golden_heads: the reference's own encoder, clip aggregation and classifier on
-random weights, with another number of heads in the pooler than in the encoder, as ViT-g has. Each
-difference by itself, then all.
+random weights, with different numbers of heads in the pooler and in the encoder, as in ViT-g. Each
+difference in isolation, then all.
 """
 
 import argparse

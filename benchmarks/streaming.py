@@ -1,9 +1,9 @@
-"""Long films: memory, a run that is killed, and what reading ahead is worth: python -m
+"""Long films: memory, a run that is killed, and the gain from prefetching: python -m
 benchmarks.streaming [--minutes 10]
 
-A film of 1280×720 pixels and 10 seconds, and the same film again and again for ten minutes, are
-encoded to a file, each in a process of its own, whose anonymous memory (what files do not back) is
-sampled. The long one is then encoded anew, killed without warning half-way and started again. Needs
+A film of 1280×720 pixels and 10 seconds, and the same film repeated for ten minutes, are encoded to
+a file, each in its own process, whose anonymous memory (backed by no file) is sampled. The long one
+is then encoded again, killed without warning half-way and restarted. Needs
 Linux.
 """
 
@@ -95,7 +95,7 @@ def finish(process):
 
 
 def ahead(name, film, size, repeats=3):
-    """Seconds with and without reading ahead, in turns: two medians."""
+    """Seconds with and without prefetching, alternating: two medians."""
     encoder, reading = (
         vj.load_encoder(name),
         {True: vjepa_utils.encoders.encoder._read_ahead, False: iter},
@@ -113,7 +113,7 @@ def ahead(name, film, size, repeats=3):
 
 def main():
     parser = argparse.ArgumentParser(
-        description="Memory, interruption and reading ahead on long films"
+        description="Memory, interruption and prefetching on long films"
     )
     parser.add_argument("--encoder", default="vjepa2-demo")
     parser.add_argument(
@@ -161,7 +161,7 @@ def main():
 
         with_, without = ahead(name, films["short"], size)
         ratio = f"{without / with_:.2f}×, {torch.get_num_threads()} threads"
-        print(f"reading ahead on the short film: {with_:.2f} s, without {without:.2f} s ({ratio})")
+        print(f"prefetching on the short film: {with_:.2f} s, without {without:.2f} s ({ratio})")
 
 
 if __name__ == "__main__":

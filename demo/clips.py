@@ -60,7 +60,7 @@ def still(x=0.0, y=0.0):
 
 
 def curve(*keys):
-    """Smooth course through key frames (frame, value), flat at each end: (1, FRAMES)."""
+    """Smooth curve through key frames (frame, value), flat at each end: (1, FRAMES)."""
     from scipy.interpolate import PchipInterpolator
 
     frames, values = zip(*keys, strict=True)
@@ -430,7 +430,7 @@ def render(layers, height, width):
 
 
 def points(masks, count, seed=0):
-    """Where tracks start: (1, n, 3) frame, x, y; `count` on each thing and twice that on what is still, at any time."""
+    """Where tracks start: (1, n, 3) frame, x, y; `count` on each thing and twice that on what is still, at random times."""
     random = np.random.default_rng(seed)
     starts = []
     for thing in range(int(masks.max()) + 1):

@@ -1,15 +1,15 @@
-"""Teach the demo encoder which patches show the same thing, from the renderer's truth: the second
-stage of the recipe.
+"""Teach the demo encoder which patches show the same point, from the renderer's ground truth: the
+second stage of the recipe.
 
     python -m demo.correspond --start runs/pretrain/model --out runs/correspond    # again: resumes
     python -m demo.correspond --start runs/pretrain/model --out runs/correspond \\
         --export runs/correspond/model
 
-A renderer knows where every point of a scene goes, so the encoder need not guess it: the feature of
+A renderer knows where every point of a scene goes, which supervises correspondences: the feature of
 a patch must find the patch that shows the same point in another frame among all patches of that
 frame (cross-entropy over cosines, van den Oord et al. 2018). Frames may be cropped differently, so
-that place does not help. A linear readout of each patch's motion keeps that in the features as
-well. Clips are seen as single frames, as pairs and jointly, and, as the predictor will need it,
+that position does not help. A linear readout of each patch's motion keeps motion in the features as
+well. Clips are encoded as single frames, as pairs and jointly, and, as the predictor will need it,
 with blocks hidden.
 """
 
@@ -24,7 +24,7 @@ from demo.training import PATCH, Clips, Stage, normalised, train
 from vjepa_utils.encoders.checkpoints import load_model
 from vjepa_utils.encoders.vjepa2 import encode_tokens
 
-MODES = ["frame", "frame", "pair", "pair", "clip"]  # drawn with equal probability
+MODES = ["frame", "frame", "pair", "pair", "clip"]  # each entry equally likely
 SIZES = [(128, 128), (192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
 JOINT_SIZES = [(128, 128), (192, 192), (128, 224), (96, 96)]
 TOKENS = 4096  # per step
@@ -39,7 +39,7 @@ MOTION_WEIGHT = 0.5
 
 
 class TrueClips(Clips):
-    """Clips with the truth: which layer each patch shows, and where its point is in every frame."""
+    """Clips with ground truth: the layer of each patch, and where its point is in every frame."""
 
     def draw_true(self, batch, steps, height, width, mode):
         """`batch` clips of `steps` tubelets.
@@ -160,9 +160,9 @@ def matches(owner, poses, other):
         owner, poses: of `TrueClips.draw_true`.  other: (steps,) which step each step looks into.
     Returns:
         target (batch × steps, patches, patches): for each patch, how much each patch of the other
-            step is its match, rows
-        adding up to one, or all zero where the point is hidden or mixed there; layer (batch ×
-        steps, patches);
+            step is its match; rows sum to one, or are all zero where the point is hidden or mixed
+            there.
+        layer (batch × steps, patches).
         flow (batch × steps, patches, 2): motion of the patch's point between the two frames, in
             patches.
     """
@@ -227,8 +227,8 @@ class Correspondence(Stage):
         return losses
 
     def truth(self, x, other, target, layer, flow, thing, mode):
-        """What the features (batch, steps, patches, channels) miss of `matches`: losses of matching
-        and motion, and {name: part}.
+        """Losses of the features (batch, steps, patches, channels) against `matches`: matching,
+        motion, and {name: part}.
         """
         steps = x.shape[1]
         # (batch × steps, patches): at least the wide part of the match is there
@@ -237,7 +237,7 @@ class Correspondence(Stage):
         unit = F.normalize(x, dim=-1)
         # (…, patches, patches)
         logits = unit.flatten(0, 1) @ unit[:, other].flatten(0, 1).transpose(1, 2) / TEMPERATURE
-        if len(x) > 1:  # a match is no patch of another clip either
+        if len(x) > 1:  # patches of another clip are negatives too
             logits = torch.cat(
                 [
                     logits,
@@ -269,7 +269,7 @@ class Correspondence(Stage):
         """
         batch, steps = pixels.shape[:2]
         with self.autocast():
-            if mode != "clip":  # each step by itself
+            if mode != "clip":  # each step independently
                 return (
                     encode_tokens(self.model, pixels.flatten(0, 1))
                     .float()

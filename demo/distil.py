@@ -1,4 +1,4 @@
-"""Teach the image encoder `dino-demo` as vjepa2-demo is taught, without time.
+"""Train the image encoder `dino-demo` as vjepa2-demo is trained, on single frames.
 
     python -m demo.distil --start demo/dino-demo --out runs/distil --targets runs/targets \\
         --teacher ../shared/teacher --photos ../shared/photos \\
@@ -6,8 +6,8 @@
     python -m demo.distil --start demo/dino-demo --out runs/distil --export demo/dino-demo
 
 The same teacher, photographs, rendered scenes, crops and losses, but single frames alone: no
-pairs, no motion, no clips. What the two encoders differ in is time. `--start none` begins with
-random weights.
+pairs, no motion, no clips. The two encoders differ in temporal context alone. `--start none` begins
+with random weights.
 """
 
 import copy

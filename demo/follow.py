@@ -4,12 +4,12 @@
     python -m demo.follow --start vjepa2-demo --out runs/follow --export demo/track-head
     python -m demo.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem # a part
 
-Scenes are rendered and encoded once, and used many times: other frames, other points. In each step
-one clip of 12 of a scene's 24 frames, in either direction, and 64 points of one of them, half on
-what moves. The losses are those of Chrono (Kim et al. 2025): 0.05 × Huber (4 pixels of 256) on
-visible points, and cross-entropies of "occluded" and of "more than 6 pixels wrong". To them comes
-the cross-entropy of the cost volume over all cells: Huber's gradient does not reach beyond the disc
-of the soft-argmax, and half an hour on a CPU is short.
+Scenes are rendered and encoded once, and used many times, with different frames and points. Each
+step takes 12 of a scene's 24 frames, in either direction, and 64 points picked in one of them, half
+on what moves. The losses are those of Chrono (Kim et al. 2025): 0.05 × Huber (4 pixels of 256) on
+visible points, and cross-entropies of "occluded" and of "more than 6 pixels wrong". The
+cross-entropy of the cost volume over all cells is added: the gradient of the Huber loss does not
+reach beyond the disc of the soft-argmax, and half an hour on a CPU is short.
 """
 
 import torch
@@ -92,7 +92,7 @@ class EncodedScenes:
         layers = [Layer(None, layer.poses[:, chosen], layer.thing) for layer in layers]
         tracks, visible, _ = follow(layers, owner[chosen][None], starts)
         pixels = frames[chosen].float() / 255
-        # the stem shall not lean on one light
+        # so that the stem does not depend on one lighting
         gain = 1 + 0.15 * torch.randn(1, 3, 1, 1, generator=self.generator)
         return (pixels * gain).clamp(0, 1), values[chosen].float(), frame, tracks[0], visible[0]
 

@@ -1,19 +1,19 @@
 """Pairs of clips, one possible and one impossible, that are equal up to a frame.
 
 In both clips of a pair a thing moves in the same scene. In the impossible one something happens to
-it in plain view and without a cause; in the possible one that, or what should happen instead, is
-explained:
+it in plain view and without a cause; in the possible one the same event, or what should happen
+instead, is explained:
 
     vanish    it is gone from one frame to the next        it goes behind a screen
     jump      it is elsewhere from one frame to the next   it moves on as before
-    pass      two things go through each other             they bounce off each other
-    turn      it becomes another thing                     so it does, behind a screen
+    pass      two things pass through each other           they bounce off each other
+    turn      it becomes another thing                     it does so behind a screen
     stay      behind a screen, it never comes out again    it comes out on the other side
-    reverse   it turns around where nothing is             it bounces off a wall
+    reverse   it turns around in empty space               it bounces off a wall
 
 Seeded and endless, in the manner of IntPhys (Riochet et al. 2018, arXiv 1803.07616). Where two
-things go through each other both are visible at once, as neither is in front of the other. A screen
-is a panel, a wall a bar from edge to edge.
+things pass through each other both are visible at once, as neither is in front of the other. A
+screen is a panel, a wall a bar from edge to edge.
 
     python -m demo.impossible --sheet sheet.png        # one pair of each kind to look at
     python -m demo.impossible --out pairs --pairs 10   # clips, and pairs.csv for the benchmark
@@ -46,12 +46,12 @@ from demo.scenes import (
 
 KINDS = ("vanish", "jump", "pass", "turn", "stay", "reverse")
 ONSETS = (10, 12)  # even: a step of two frames begins with the event
-AWAY = 1e4  # pixels: where a thing is while it is not there
+AWAY = 1e4  # pixels: where a thing is while it is absent
 
 
 @dataclass
 class Pair:
-    """Two clips and the truth.
+    """Two clips and their ground truth.
 
     kind: one of `KINDS`.  possible, impossible: uint8 (frames, side, side, 3).
     onset: the first frame that differs.
@@ -98,7 +98,7 @@ def courses(kind, time, speed, radius, width, gap, leap):
 
 
 def pair(kind, generator, bank, frames=20, side=128):
-    """One `Pair`, in any direction, before a textured backdrop; in half of them the camera pans.
+    """One `Pair`, in any direction, on a textured backdrop; in half of them the camera pans.
 
     bank: of `demo.scenes.textures`.
     """

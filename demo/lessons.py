@@ -1,9 +1,9 @@
-"""Photographs made to move: pairs and clips of frames with their truth and the teacher's targets.
+"""Moving photographs: pairs and clips of frames with ground truth and the teacher's targets.
 
 A photograph is a backdrop that a camera pans, zooms and rolls over; pieces of other photographs,
-cut out along what the teacher holds for one thing, with soft edges, stand or move on top. So
-which layer is seen where and where each point goes is known, as in rendered scenes, on real
-texture, and every frame has the teacher's targets, carried along by the same maps.
+with soft edges, cut out along what is one thing in the teacher's features, rest or move on top. So
+it is known which layer is visible where, and where each point goes, as in rendered scenes but on
+real textures, and every frame has the teacher's targets, warped by the same maps.
 """
 
 import torch
@@ -15,8 +15,8 @@ from demo.targets import CELL
 from demo.training import PATCH
 
 LENGTH = 16  # frames of a scene, of which a clip takes some
-PACE = 300  # pixels: what speeds are shares of, at any size
-# cells of the teacher that a patch of the student is wide: finer ones would have blurred targets
+PACE = 300  # pixels: the unit of speeds, at any size
+# width of a student's patch in teacher's cells: finer patches would have blurred targets
 FINEST, COARSEST = (
     0.85,
     1.6,
@@ -91,7 +91,7 @@ class Lessons(TrueClips):
         self.calls = 0
 
     def renew(self, textures_too):
-        """Every other time: scenes are the lesser part here."""
+        """Only every other time: scenes are the smaller part here."""
         self.calls += 1
         if self.calls % 2 == 0 or textures_too:
             super().renew(textures_too)
@@ -110,7 +110,7 @@ class Lessons(TrueClips):
             / 255
         )
         alpha, _ = outlines(1, side * CELL, self.generator)
-        if self.below(3):  # cut along what is like its middle
+        if self.below(3):  # cut along what is similar to its middle
             flat = F.normalize(target, dim=0)
             middle = flat[:, side // 2, side // 2]
             like = F.interpolate(
@@ -123,7 +123,7 @@ class Lessons(TrueClips):
         return torch.cat([pixels * alpha, alpha]), torch.cat([target * opacity, opacity])
 
     def course(self, moves, speed):
-        """Shift, turn and growth over a scene: poses (LENGTH, 2, 3) about the origin."""
+        """Translation, rotation and growth over a scene: poses (LENGTH, 2, 3) about the origin."""
         time = torch.arange(LENGTH) - (LENGTH - 1) / 2
         # (LENGTH, 2)
         path = (
@@ -136,7 +136,7 @@ class Lessons(TrueClips):
         return pose(path[:, 0], path[:, 1], turn, growth)
 
     def view(self, picture, height, width):
-        """A pose (2, 3) of a picture in a frame: a random part, at a random scale and turn."""
+        """A pose (2, 3) of a picture in a frame: a random part, at a random scale and rotation."""
         rows, columns = picture.target.shape[1:]
         # cells per patch at which the picture just fills the frame
         widest = min(rows * PATCH / height, columns * PATCH / width)
@@ -199,7 +199,7 @@ class Lessons(TrueClips):
         return compose(camera[:, None], torch.stack(poses, 1)), moving
 
     def another_view(self, height, width):
-        """A map (2, 3) of a frame into itself: shifted, turned, scaled differently in x and y."""
+        """A map (2, 3) of a frame into itself: shifted, rotated, scaled differently in x and y."""
         x, y = width * self.number(0.3, 0.7), height * self.number(0.3, 0.7)
         scales = 2 ** self.number(-0.4, 0.6), 2 ** self.number(-0.4, 0.6)
         return pose(x, y, self.number(-0.2, 0.2), *scales, centre=(width / 2, height / 2))

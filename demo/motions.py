@@ -1,9 +1,9 @@
-"""Rendered motions: clips whose class is in the motion and in nothing else.
+"""Rendered motions: clips whose class depends on motion and nothing else.
 
-Two objects before a backdrop. Their place, turn, size and gap and the camera's view each have a
-range. In a clip one of these sweeps through its range, upwards or downwards, and that is its class;
-all others are drawn from their ranges and held. So a frame drawn from a clip at random has the same
-distribution in every class: it says nothing of the class. Played backwards, a clip is one of class
+Two objects on a backdrop. Their position, rotation, size and gap and the camera's view each have a
+range. In a clip one of these sweeps through its range, upwards or downwards: that is its class. All
+others are drawn from their ranges and stay constant. So a random frame of a clip has the same
+distribution in every class: it does not reveal the class. Played backwards, a clip is one of class
 `BACKWARDS[name]`.
 
     python -m demo.motions --out motions --clips 20      # 20 clips of each class, a folder for each

@@ -5,13 +5,14 @@
         --clips ../shared/train_clips     # again: resumes
     python -m demo.predict --start runs/teach/model --out runs/predict --export demo/vjepa2-demo
 
-V-JEPA 2's objective: from what the encoder makes of the visible tokens alone, the predictor says
-what it makes of the whole clip at the hidden tokens; L1 on layer-normalised features (Assran et
-al. 2025). To the two masks of pretraining come those that `vjepa_utils.recovery.masks` has besides:
-random tokens and places, a centred block, a moving window, the future. Most tokens of most clips
-stand still, and for these copying what the same place shows at another time is hard to beat; so
-hidden tokens weigh the more, the less their target is what their place shows on average. Clips are
-rendered scenes, moving photographs with things that move over them (`demo/lessons.py`), and film.
+V-JEPA 2's objective: from the encoder's features of the visible tokens alone, the predictor
+predicts its features of the whole clip at the hidden tokens; L1 on layer-normalised features
+(Assran et al. 2025). Besides the two pretraining masks it is trained with the others of
+`vjepa_utils.recovery.masks`: random tokens and places, a centred block, a moving window, the
+future. Most tokens of most clips are static, and for these copying the same place from another step
+is hard to beat; so a hidden token weighs the more, the less similar its target is to the mean of
+its place. Clips are rendered scenes, moving photographs with things that move over them
+(`demo/lessons.py`), and film.
 """
 
 from pathlib import Path
@@ -38,11 +39,11 @@ SHAPES = [
 KINDS = ["scenes", "scenes", "photos", "photos", "film"]
 TOKENS = 2048  # per step
 MASKS = 2  # for each batch of clips: the whole clips are encoded once
-CHANGE = 4.0  # extra weight of a token whose target has nothing of its place's mean
+CHANGE = 4.0  # extra weight of a token whose target is orthogonal to its place's mean
 
 
 def changes(target, steps):
-    """Weights (batch, tokens) of mean 1: how little a token is what its place shows on average.
+    """Weights (batch, tokens) of mean 1: how far a token is from the mean of its place over time.
 
     Args:
         target: (batch, tokens, channels), layer-normalised, of `steps` steps.
@@ -62,7 +63,7 @@ class Prediction(Stage):
         self.model.predictor.requires_grad_(True)
 
     def matrices(self):
-        """Those of the predictor's blocks."""
+        """Weight matrices of the predictor's blocks."""
         return [p for p in self.model.predictor.layer.parameters() if p.ndim == 2]
 
     def draw(self, supply, frames, height, width):

@@ -5,10 +5,10 @@ recipe.
     python -m demo.pretrain --out runs/pretrain --export runs/pretrain/model
 
 The objective (Assran et al. 2025): hide blocks of a clip that span all its frames, encode the
-visible tokens only, and let the predictor say what a slowly moving average of the encoder (the
-teacher) makes of the whole clip at the hidden tokens; L1 on layer-normalised features. A small
-encoder on little data learns only the average of each clip that way, so two things are added: the
-first part of the run predicts coarse local statistics of the pixels instead of features, and a
+visible tokens only, and let the predictor predict the features that a slow moving average of the
+encoder (the teacher) has of the whole clip at the hidden tokens; L1 on layer-normalised features. A
+small encoder on little data learns only the average of each clip that way, so two things are added:
+the first part of the run predicts coarse local statistics of the pixels instead of features, and a
 linear readout of the same statistics from the visible tokens stays on, weakly, to the end.
 """
 

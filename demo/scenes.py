@@ -31,7 +31,12 @@ PHOTOS = [
     "moon",
     "rocket",
 ]
-HELD_OUT_PHOTOS = ["flower", "gravel", "motorcycle", "retina"]  # never in training; for measuring
+HELD_OUT_PHOTOS = [
+    "flower",
+    "gravel",
+    "motorcycle",
+    "retina",
+]  # held out from training, for evaluation
 
 
 @dataclass
@@ -95,8 +100,7 @@ def composite(layers, height, width, light=None):
         light: (batch, frames) brightness of each frame, 1 as painted.
     Returns:
         frames (batch, frames, 3, height, width) float 0 to 1, and owner (batch, frames, height,
-        width)
-        uint8: number of the uppermost layer that covers at least half of the pixel.
+        width) uint8: number of the uppermost layer that covers at least half of the pixel.
     """
     batch, count = layers[0].poses.shape[:2]
     device = layers[0].picture.device
@@ -248,14 +252,14 @@ def textures(count, generator, photos, size=128, device="cpu"):
             else:
                 level = 0.5 * u + 0.1 * noise(generator, 1, size, size, 4.0)[0]
             grey, tint = draw(0, 1, 2, 1, 1, 1), draw(0, 1, 2, 3, 1, 1)
-            first, second = grey + draw(0, 1, ()) * (tint - grey)  # from grey to gaudy
+            first, second = grey + draw(0, 1, ()) * (tint - grey)  # from grey to vivid
             bank[i] = first + (second - first) * torch.sigmoid(draw(0.7, 2.5, ()) * level)
             bank[i] += 0.03 * noise(generator, 1, size, size, 2.0, octaves=1)
     return bank.clamp(0, 1).to(device)
 
 
 def pick(bank, batch, size, generator, zoom=(0.5, 1.4)):
-    """Random textures of the bank, each turned, flipped and cut out: (batch, 3, size, size)."""
+    """Random textures of the bank, each rotated, flipped and cropped: (batch, 3, size, size)."""
     device = bank.device
     chosen = bank[torch.randint(len(bank), (batch,), generator=generator, device=device)]
     scale = uniform(generator, *zoom, batch, device=device) * size / bank.shape[-1]
@@ -294,7 +298,7 @@ def outlines(batch, size, generator, device="cpu"):
 
 
 def smooth_path(generator, batch, count, speed, device="cpu"):
-    """Positions over time of smooth motion that starts anywhere on a curved course: (batch, count,
+    """Positions over time of smooth motion that starts anywhere on a curved path: (batch, count,
     2), 0 at the middle.
 
     speed: (batch, 1, 1), distance per frame.
@@ -315,9 +319,9 @@ def smooth_path(generator, batch, count, speed, device="cpu"):
 def random_scenes(batch, count, height, width, generator, bank, things=7, alike=0.15):
     """Layers and light of `batch` random scenes of `count` frames.
 
-    A backdrop of two to six regions of different look; up to `things` objects in random order,
-    about half of them still, others moving, turning and growing; a share `alike` of them has the
-    texture of a region, so that only motion distinguishes them. In half of the scenes the
+    A backdrop of two to six regions of different appearance; up to `things` objects in random
+    order, about half of them still, others moving, rotating and growing; a share `alike` of them
+    has the texture of a region, so that only motion distinguishes them. In half of the scenes the
     camera pans, zooms and rolls, near layers moving more than far ones. The light changes slowly.
     """
     device = bank.device
@@ -418,11 +422,11 @@ def random_scenes(batch, count, height, width, generator, bank, things=7, alike=
 
 @dataclass
 class Scene:
-    """One rendered scene and its truth.
+    """One rendered scene and its ground truth.
 
     frames: uint8 (T, H, W, 3).  masks: uint8 (T, H, W), 1… for each moving thing.  owner: the same
-        shape, which layer each pixel
-    shows: 0 the backdrop, 1… each thing, moving or still.  layers: of a batch of one.
+        shape, which layer each pixel shows: 0 the backdrop, 1… each thing, moving or still.
+    layers: of a batch of one.
     """
 
     frames: np.ndarray
@@ -444,7 +448,7 @@ class Scene:
 
 
 def unseen_scenes(count, frames, height, width, seed=0, alike=0.15):
-    """Yields `count` random `Scene`s with textures that no training used, for measuring."""
+    """Yields `count` random `Scene`s with textures that no training used, for evaluation."""
     generator = torch.Generator().manual_seed(seed)
     bank = textures(100, generator, photographs(tuple(HELD_OUT_PHOTOS)))
     for _ in range(count):

@@ -1,11 +1,11 @@
-"""What a real image encoder makes of real pictures: targets for a student, made once and kept.
+"""Features of real pictures by a real image encoder: targets for a student, computed once and kept.
 
 A teacher sees each photograph whole, once. Its block at three quarters of the depth (through the
-final norm) and its last block become a map of targets: positional information out (the mean at
+final norm) and its last block become a map of targets: positional information removed (the mean at
 each place over all pictures of a shape, which a student would learn before anything else), the
-picture's mean out, each token of unit length, the last block weighted three times, both reduced
-together by PCA. Any crop of the photograph, shifted, scaled, turned or mirrored, reads its
-targets off that map by the affine map of its pixels, for next to nothing.
+picture's mean subtracted, each token of unit length, the last block weighted three times, both
+reduced jointly by PCA. Any crop of the photograph, shifted, scaled, rotated or mirrored, reads its
+targets off that map by the affine map of its pixels, at almost no cost.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ import vjepa_utils as vj
 
 LONG = 32  # cells on a picture's long side
 CELL = 16  # pixels of a kept picture for each cell
-CHANNELS = 128  # that PCA leaves
+CHANNELS = 128  # kept by PCA
 MIDDLE, LAST = 1.0, 3.0  # weights of the two blocks in the cosine
 RUNS, RUN, EVERY = 3, 16, 2  # of each clip: runs of frames, frames in a run, of so many
 
@@ -41,7 +41,7 @@ def cells(height, width):
 
 @torch.no_grad()
 def look(teacher, frame):
-    """What the teacher, an `ImageEncoder`, makes of one frame, uint8 (H, W, 3).
+    """Features of one frame, uint8 (H, W, 3), by the teacher, an `ImageEncoder`.
 
     Returns:
         (rows, columns, 2 × channels) float16: the block at 3/4 of its depth through the final
@@ -99,7 +99,7 @@ def resampled(x, grid):
 
 
 def centred(x, means):
-    """A map of `look` without place and picture, each block's tokens of length √weight."""
+    """A map of `look` without means of place and picture, each block's tokens of length √weight."""
     x = x.float() - resampled(means[orientation(x)], x.shape[:2])
     x = x - x.mean((0, 1))
     blocks = zip(x.chunk(2, -1), (MIDDLE, LAST), strict=True)
@@ -126,7 +126,7 @@ def frames_of(photos, clips):
 
 
 def prepare(teacher, photos, clips, folder):
-    """Look at every picture, or at those not looked at yet, and reduce what was seen.
+    """Encode every picture that is not encoded yet, and reduce the maps by PCA.
 
     Args:
         teacher: a name or folder for `load_encoder`.
@@ -143,7 +143,7 @@ def prepare(teacher, photos, clips, folder):
     missing = [name for name in frames if not (folder / "maps" / f"{name}.pt").exists()]
     if missing:
         teacher = vj.load_encoder(teacher, dtype=torch.float32)
-        for name in tqdm(missing, desc=f"{teacher.name} looks at pictures"):
+        for name in tqdm(missing, desc=f"{teacher.name} encodes pictures"):
             torch.save(look(teacher, frames[name]()), folder / "maps" / "part")
             (folder / "maps" / "part").rename(folder / "maps" / f"{name}.pt")
     maps = lambda names: (torch.load(folder / "maps" / f"{name}.pt") for name in names)
@@ -155,7 +155,7 @@ def prepare(teacher, photos, clips, folder):
         torch.save({"means": means, "basis": basis}, folder / "basis.pt")
     reduced = folder / "targets.pt"
     targets = torch.load(reduced) if reduced.exists() else {}
-    if not frames.keys() <= targets.keys():  # the basis stays, for the readouts that know it
+    if not frames.keys() <= targets.keys():  # the basis stays, as readouts were trained on it
         means, basis = torch.load(folder / "basis.pt").values()
         for name, x in zip(frames, maps(frames), strict=True):
             targets[name] = (centred(x, means) @ basis).permute(2, 0, 1).half()

@@ -1,4 +1,4 @@
-"""Teach the demo encoder from a real one, on real pictures, without losing matching and motion.
+"""Distil a real encoder into the demo encoder, on real pictures, keeping matching and motion.
 
     python -m demo.teach --start demo/vjepa2-demo --out runs/teach --targets runs/targets \\
         --teacher ../shared/teacher --photos ../shared/photos \\
@@ -6,15 +6,15 @@
     python -m demo.teach --start demo/vjepa2-demo --out runs/teach --export runs/teach/model
 
 A teacher's features say what things are (distillation, as V-JEPA 2.1's small models were made;
-`demo/targets.py`). Taught by them alone, the student loses what it had: which thing it is, and
-where that goes. So photographs move, with other things over them (`demo/lessons.py`), and the
-losses of `demo/correspond.py` go on on them and on rendered scenes. A token of a pair must give
-the teacher's target for its place in both frames, by a linear readout for each, so that it knows
+`demo/targets.py`). Trained on them alone, the student forgets which thing it is, and where that
+goes. So photographs move, with other things over them (`demo/lessons.py`), and the losses of
+`demo/correspond.py` continue on them and on rendered scenes. A token of a pair must predict the
+teacher's target for its place in both frames, by a linear readout for each, so that it encodes both
 what was there and what came.
 
-Positional information is what a student takes up before all else. It is out of the targets; crops
-lie anywhere; and what different clips share at the same place of the grid, which an unbiased
-estimate measures (products between clips only), is penalised.
+Positional information is what a student learns before anything else. So it is removed from the
+targets, crops lie anywhere, and what different clips share at the same place of the grid is
+penalised, by an unbiased estimate (products between clips only).
 """
 
 import torch
@@ -26,14 +26,14 @@ from demo.lessons import Lessons
 from demo.targets import CHANNELS, prepare
 from demo.training import PATCH, normalised, train
 
-KINDS = ["photos"] * 13 + ["scenes"] * 6 + ["film"]  # drawn with equal probability
+KINDS = ["photos"] * 13 + ["scenes"] * 6 + ["film"]  # each entry equally likely
 MODES = ["frame", "frame", "pair", "pair", "pair", "clip"]
 SIZES = 2 * [(192, 192), (160, 288), (288, 160), (256, 256), (256, 448), (448, 256), (320, 320)]
 SIZES += [(384, 384), (384, 640), (512, 512), (480, 832)]
 SCENE_SIZES = [(192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]
 TOKENS = 2048  # per step
 BLOCKS = 9  # that are trained
-KEPT = 7  # that are exported: the last ones serve the losses; place is back in them, motion fades
+KEPT = 7  # exported: the last ones serve the losses; in them place returns and motion fades
 SAMPLE = 1024  # tokens of a step whose similarities are compared
 MATCH_WEIGHT, TEACH_WEIGHT, LIKE_WEIGHT, PLACE_WEIGHT, PICTURE_WEIGHT = 0.5, 4.0, 1.0, 0.5, 1.0
 
@@ -41,7 +41,7 @@ FOLDERS = {
     "teacher": "an image encoder, as load_encoder takes it",
     "photos": "folder of photographs (.jpg)",
     "clips": "folder of clips (.mp4)",
-    "targets": "folder for what the teacher makes of them, computed once",
+    "targets": "folder for the teacher's features of them, computed once",
 }
 
 
@@ -62,12 +62,12 @@ def shared_place(x):
 
 
 def picture_share(x):
-    """Share of pictures' means in the square of tokens (…, patches, channels)."""
+    """Share of pictures' means in the squared norm of tokens (…, patches, channels)."""
     return x.mean(-2).square().sum(-1).mean() / x.square().sum(-1).mean()
 
 
 def unlike(x, goals):
-    """How far cosines between tokens (…, channels) are from those of targets, relative."""
+    """Relative squared error of cosines between tokens (…, channels) against those of targets."""
     chosen = torch.randperm(x[..., 0].numel())[:SAMPLE]
     ours, theirs = (F.normalize(t.flatten(0, -2)[chosen], dim=-1) for t in (x, goals))
     ours, theirs = ours @ ours.T, theirs @ theirs.T
@@ -107,7 +107,7 @@ class Teaching(Correspondence):
         return weights, config
 
     def matrices(self):
-        """Those of the blocks."""
+        """Weight matrices of the blocks."""
         return [p for p in self.model.encoder.layer.parameters() if p.ndim == 2]
 
     def update(self, supply):
@@ -155,12 +155,12 @@ class Teaching(Correspondence):
 
 
 def views(patches):
-    """Steps of a clip by the patches of a frame: the fewer, the larger they are."""
+    """Steps of a clip, given the patches of a frame: the larger the frames, the fewer."""
     return 2 if patches <= 400 else 1
 
 
 def kept(target, layer, flow, places, steps):
-    """The truth of `matches` at the visible places (batch, k) alone."""
+    """What `matches` gives, at the visible places (batch, k) alone."""
     everywhere = places.repeat_interleave(steps, 0)  # (batch × steps, k)
     pick = lambda t: t.gather(1, everywhere.unsqueeze(-1).expand(-1, -1, t.shape[-1]))
     target = pick(target).gather(2, everywhere.unsqueeze(1).expand(-1, places.shape[1], -1))

@@ -24,7 +24,7 @@ SMOOTH = 0.95  # of the running means of the losses in the log
 
 
 class Clips:
-    """An endless supply of clips: a pool of rendered scenes, each used several times with other
+    """An endless supply of clips: a pool of rendered scenes, each used several times with different
     crops, speeds and flips.
     """
 
@@ -109,8 +109,8 @@ class Stage:
     step in `update`.
     """
 
-    rate = 5e-4  # of learning, at its highest
-    needs_start = True  # from the model of the stage before
+    rate = 5e-4  # peak learning rate
+    needs_start = True  # from the model of the previous stage
 
     def __init__(self, out, start, steps, seed, device):
         torch.manual_seed(seed)
@@ -145,7 +145,7 @@ class Stage:
             self.generator.manual_seed(seed + self.step)
 
     def matrices(self):
-        """Weights that Muon updates; AdamW those that are left."""
+        """Weights that Muon updates; AdamW updates the rest."""
         return []
 
     def save(self):
@@ -208,12 +208,12 @@ def train(stage, clips, about, steps, parts=(), folders=None):
     Args:
         stage: a subclass of `Stage`.  clips: a class such as `Clips`.  about: one line.  steps: how
             many by default.
-        parts: of the model that may be left out, for comparison; `stage.without` is then what was.
+        parts: of the model that may be ablated; `stage.without` lists those that are.
         folders: {name: help} of more arguments, which go to `clips` by their names.
     """
     parser = argparse.ArgumentParser(description=about + ", or resume")
     parser.add_argument("--out", required=True, help="folder of the checkpoint and the log")
-    parser.add_argument("--start", help="folder of the model of the stage before")
+    parser.add_argument("--start", help="folder of the model of the previous stage")
     parser.add_argument(
         "--steps", type=int, default=steps, help="length of a new run (default: %(default)s)"
     )
@@ -230,7 +230,7 @@ def train(stage, clips, about, steps, parts=(), folders=None):
             nargs="*",
             choices=parts,
             default=[],
-            help="leave parts out, to measure what they bring",
+            help="ablate parts, to measure what they contribute",
         )
     arguments = parser.parse_args()
     if parts:
@@ -238,7 +238,7 @@ def train(stage, clips, about, steps, parts=(), folders=None):
     if arguments.export and not (Path(arguments.out) / "last.pt").exists():
         parser.exit(1, f"error: there is no checkpoint {arguments.out}/last.pt to export\n")
     if stage.needs_start and not arguments.start:
-        parser.error("--start is needed: the folder of the model of the stage before")
+        parser.error("--start is needed: the folder of the model of the previous stage")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         run = stage(arguments.out, arguments.start, arguments.steps, arguments.seed, device)

@@ -70,8 +70,8 @@ def command(capsys, monkeypatch):
 
 
 def write_video(path, frames, rate=30, pts=None, aspect=None, gop=12):
-    """Write uint8 (T, H, W, 3) losslessly enough to tell grey levels apart; pts in milliseconds for
-    a variable rate.
+    """Write uint8 (T, H, W, 3) losslessly enough to distinguish grey levels; pts in milliseconds
+    for a variable rate.
     """
     from fractions import Fraction
 

@@ -1,5 +1,5 @@
-"""What `test_cluster.py` runs in a network of its own: a Ray cluster of two nodes; a driver that is
-killed, and started again; a node that is killed. Prints what it saw as JSON.
+"""What `test_cluster.py` runs in a separate network: a Ray cluster of two nodes; a driver that is
+killed and restarted; a node that is killed. Prints what it saw as JSON.
 """
 
 import json
@@ -28,7 +28,7 @@ def finished(out):
 
 
 def until(out, count, process):
-    """Wait for so many finished files; what they are."""
+    """Wait for so many finished files, and return them."""
     deadline = time.monotonic() + 150
     while len(finished(out)) < count:
         if process.poll() is not None or time.monotonic() > deadline:
@@ -39,7 +39,7 @@ def until(out, count, process):
 
 def start_cluster():
     """Two nodes of two cores. Ray gives a node's agents 15 s to start, which a busy machine may
-    exceed: then again.
+    exceed: then retry.
     """
     from ray.cluster_utils import Cluster
 

@@ -51,7 +51,7 @@ def shapes(width, depth, hidden, narrow, pred_depth, levels, out, mask_tokens=8)
 def state(encoder, predictor, key, random=True):
     """What torch.save writes of a training run, in float32.
 
-    key: of the encoder to use.  random: False for zeros, which are made faster.
+    key: of the encoder to use.  random: False for zeros, which are faster to make.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -60,7 +60,7 @@ def state(encoder, predictor, key, random=True):
             return torch.zeros(shape)
         if "norm" in name:
             return torch.full(shape, 1.0 if "weight" in name else 0.0)
-        # queries and keys of unit variance: they attend to something
+        # queries and keys of unit variance, so that attention is not uniform
         fan_in = math.prod(shape[1:]) if name.endswith(".weight") else 25
         return torch.randn(shape, generator=generator) / fan_in**0.5
 

@@ -82,7 +82,7 @@ GOLDEN_READINGS = {
 
 
 def golden_clip(name):
-    """Frames whose segments and views are those of the reference's case, and what it gave: the
+    """Frames whose segments and views are those of the reference's case, and its outputs: the
     views side by side, the segments one after another, each with a fifth frame that is not taken.
     """
     case = load_file(GOLDEN_HEADS / f"{name}.safetensors")
@@ -677,7 +677,7 @@ def test_motions_are_seeded_and_backwards_is_the_twin(bank):
 
 
 def test_a_frame_at_random_says_nothing(bank):
-    """What a frame shows of the objects, their place and size, is spread alike in all classes."""
+    """What a frame shows of the objects, position and size, has one distribution in all classes."""
     random, seen = torch.Generator().manual_seed(0), {}
     for name in ("left", "right", "nearing", "camera moving"):
         values = []

@@ -1,4 +1,4 @@
-"""Imports point down the drawing in docs/architecture.md, and nowhere else."""
+"""Imports point down the drawing in docs/architecture.md, never up."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "vjepa_utils"
-UPWARDS = {  # methods that hand on to a study
+UPWARDS = {  # methods that delegate to a study
     ("encoders.encoder", "recovery.prediction"),
     ("encoders.vjepa2_1", "recovery.prediction"),
     ("encoders.encoder", "surprise.prediction"),
@@ -29,7 +29,7 @@ def drawn():
 
 
 def line_of(module):
-    """Number of the line of a module, 0 at the top; its own name counts before its room's."""
+    """Number of the line of a module, 0 at the top; its own name precedes its subpackage's."""
     for number, names in enumerate(drawn()):
         if any(fnmatch(module.replace(".", "/"), name) for name in names):
             return number
@@ -38,7 +38,7 @@ def line_of(module):
 
 
 def imported(source):
-    """Modules that a source imports by name from `vjepa_utils`, wherever in it, but for types."""
+    """Modules that a source imports by name from `vjepa_utils`, anywhere in it, types excepted."""
     tree = ast.parse(source)
     tree.body = [node for node in tree.body if ast.unparse(node)[:16] != "if TYPE_CHECKING"]
     for node in ast.walk(tree):
@@ -87,7 +87,7 @@ def test_an_import_that_points_up_or_sideways_is_seen():
 
 
 def test_only_the_command_line_imports_the_whole_package():
-    """`import vjepa_utils` reaches everything, so only what stands on top may say it."""
+    """`import vjepa_utils` reaches everything, so only the top of the drawing may use it."""
     for module in MODULES:
         source = (PACKAGE / f"{module.replace('.', '/')}.py").read_text()
         names = [

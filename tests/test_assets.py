@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def threads():
-    """`make_figures` takes one thread: give the others back."""
+    """`make_figures` sets one thread: restore the others."""
     count = torch.get_num_threads()
     yield
     torch.set_num_threads(count)

@@ -31,7 +31,7 @@ def pieces(monkeypatch):
 
 @pytest.fixture
 def bf16_units(monkeypatch):
-    """This processor, as if it had them."""
+    """This CPU, as if it had them."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
 
 
@@ -107,7 +107,7 @@ def test_pieces_have_the_gradient_of_the_whole(monkeypatch):
 @pytest.mark.parametrize(
     ("batch", "heads", "queries", "keys"), [(2, 3, 300, 300), (1, 2, 256, 700), (1, 1, 513, 257)]
 )
-@pytest.mark.parametrize("scale", [None, 0.3])  # 0.3: peaked rows, where rounded scores cost most
+@pytest.mark.parametrize("scale", [None, 0.3])  # 0.3: peaked rows, where rounded scores matter most
 @torch.no_grad()
 def test_tiles_are_near_float32(
     batch, heads, queries, keys, scale, threads, bf16_units, pieces, monkeypatch

@@ -18,8 +18,8 @@ from vjepa_utils.collection import cluster, extraction, work
 pytestmark = pytest.mark.slow
 GOOD, FILM = 20, 60  # clips; frames of one more, which is read in three stretches
 BROKEN = {"empty.mp4": b"", "text.mp4": b"no film" * 99, "cut.mp4": None}
-# A network of its own, where Ray finds the loopback only, and, where it may be had, a table of
-# processes of its own, which die together.
+# A separate network, where Ray finds the loopback only, and, where permitted, a separate table of
+# processes, which die together.
 SPACES = [
     ["unshare", *user, "--net", *processes]
     for processes in (["--pid", "--fork", "--kill-child", "--mount-proc"], [])
@@ -29,7 +29,7 @@ SPACES = [
 
 @pytest.fixture(scope="module")
 def space():
-    """The words that run a command in such a network."""
+    """The prefix that runs a command in such a network."""
     pytest.importorskip("ray.data", reason="Ray is not installed: requirements-cluster.txt")
     for words in SPACES:
         words = [*words, "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
@@ -37,7 +37,7 @@ def space():
             done = subprocess.run([*words, "true"], capture_output=True)
             if done.returncode == 0:
                 return words
-    pytest.skip("unshare and ip may not make a network of its own here")
+    pytest.skip("unshare and ip may not make a separate network here")
 
 
 @pytest.fixture(scope="module")

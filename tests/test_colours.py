@@ -77,7 +77,7 @@ def test_a_large_clip_is_fitted_on_a_seeded_subsample(monkeypatch, random):
 
 
 def test_a_subsample_comes_from_the_whole_clip(monkeypatch, random):
-    """The second half lies elsewhere: a basis fitted on the first tokens alone would miss it."""
+    """The second half lies elsewhere: a basis of the first tokens alone would miss it."""
     values = random.values.clone()
     values[values.shape[0] // 2 :] += 100
     monkeypatch.setattr("vjepa_utils.colours.MOST_TOKENS", 40)

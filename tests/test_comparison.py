@@ -168,7 +168,7 @@ def test_one_grid_whatever_the_patch(tiny, stock):
 
 
 def test_matched_colours_of_the_same_thing_are_the_same():
-    """Channels of spread 3, 2, 1 against the same ones permuted, negated and scaled so that their
+    """Channels of scale 3, 2, 1 against the same ones permuted, negated and scaled so that their
     order is another.
     """
     x = np.random.default_rng(0).normal(size=(40, 3))
@@ -294,7 +294,7 @@ SCENE = np.array([0, 0, 0, 1, 1, 1, 1, 2, 2])
 
 def test_area_within_scenes_by_hand():
     """Scene 0 has 1.5 of its 2 pairs right, scene 1 has 2 of 4, scene 2 nothing that moves; between
-    scenes the guesses say the contrary, which must not count.
+    scenes the predictions are reversed, which must not count.
     """
     truth = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], bool)
     guess = np.array([2, 1, 2, -5, -8, -6, -7, 90, 91.0])
@@ -320,8 +320,8 @@ def test_probes_are_fitted_on_each_draw_and_measured_on_the_next(monkeypatch):
 
 
 def test_probes_see_motion_and_not_the_scene():
-    """Each scene has a look and a share of patches that move. What holds the look alone is at
-    chance, what holds the motion is not.
+    """Each scene has an appearance and a share of patches that move. What encodes appearance alone
+    is at chance, what encodes motion is not.
     """
     random, scene = np.random.default_rng(0), np.repeat(np.arange(40), 30)
     first, other = scene < 20, scene >= 20
@@ -337,7 +337,7 @@ def test_probes_see_motion_and_not_the_scene():
         return score(truth[other], guess, scene[other])
 
     pooled = Ridge().fit(look[first], moving[first]).predict(look[other])
-    assert roc_auc_score(moving[other], pooled) > 0.6  # what the scenes tell
+    assert roc_auc_score(moving[other], pooled) > 0.6  # what the scenes reveal
     assert abs(measured(look, moving, table.area_within, True) - 0.5) < 0.06
     # what holds in one scene only must not be learnt from it
     x = random.normal(size=(len(scene), 10))
@@ -371,7 +371,7 @@ def test_rows_and_what_they_must_beat(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_numbers_of_colours(tiny):
-    """Mean colours hold neither place nor motion; few scenes, so loosely."""
+    """Mean colours encode neither place nor motion; few scenes, so loose bounds."""
     measured = table.measure(PatchColours(tiny), each=5, draws=2, clips=2)
     assert (
         measured["direction, control"][0] < 0.1

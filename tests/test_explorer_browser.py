@@ -95,7 +95,7 @@ def click_patch(page, row, column, kite, panel=0, **how):
 
 
 def best_patch(page, panel=0):
-    """(row, column) of the ring on the best match in the present step."""
+    """(row, column) of the ring on the best match in the current step."""
     ring = page.locator(".picture").nth(panel).locator("ellipse.ring").first
     ring.wait_for(state="attached")
     return int(float(ring.get_attribute("cy"))), int(float(ring.get_attribute("cx")))
@@ -299,7 +299,7 @@ def test_in_jupyterlab_with_a_kernel(chromium, lab):
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
 
     def run(index):
-        """Run a cell, again if the kernel was not connected yet: the prompt tells."""
+        """Run a cell, again if the kernel was not connected yet, as the prompt shows."""
         prompt = cells.nth(index).locator(".jp-InputPrompt").first
         for _ in range(20):
             cells.nth(index).locator(".cm-content").click()

@@ -1,4 +1,4 @@
-"""Many clips: what is written, what is done again, and what is read back."""
+"""Many clips: what is written, what is redone, and what is read back."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ MODEL = str(GOLDEN / "model")
 
 
 def moving(count, height=48, width=64, phase=0):
-    """Frames of stripes that move, each clip with colours of its own."""
+    """Frames of stripes that move, each clip with its own colours."""
     y, x = np.mgrid[:height, :width]
     grey = np.stack([128 + 100 * np.sin((x + 3 * t + y * phase) / 9) for t in range(count)])
     return np.stack([grey, 255 - grey, grey * 0 + 40 * phase % 255], -1).astype(np.uint8)
@@ -213,7 +213,7 @@ def test_other_parameters_are_refused_with_the_difference(tiny, folder, tmp_path
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on(folder, tmp_path):
-    """SIGKILL when two files are there: the next run does the others, and touches none of these."""
+    """SIGKILL when two files are written: the next run does the others, and touches neither."""
     source, out = tmp_path / "clips", tmp_path / "out"
     source.mkdir()
     for number in range(8):
@@ -233,7 +233,7 @@ def test_a_killed_run_goes_on(folder, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (out / ".unfinished-0").write_bytes(b"half")  # as a run leaves that is killed while it writes
+    (out / ".unfinished-0").write_bytes(b"half")  # as left by a run that is killed while it writes
     done = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.glob("*.safetensors")}
     assert 2 <= len(done) < 8
     found = vj.extract(source, out, vj.load_encoder(MODEL, dtype=torch.float32), size=32)

@@ -1,7 +1,7 @@
 """Pictures whose every patch is known, read back from the drawing.
 
-Each frame and each patch has a colour of its own, and the tests look at pixels of the drawn figure,
-so that what is swapped, transposed, turned or of another step is seen.
+Each frame and each patch has its own colour, and the tests look at pixels of the drawn figure, so
+that whatever is swapped, transposed, rotated or of another step shows.
 """
 
 from functools import cache
@@ -33,8 +33,8 @@ class Identity:
 
 @pytest.fixture
 def video(tmp_path):
-    """Frames 3, 5, … 13 of a folder, lossless: red says the frame, green the column, blue the
-    row."""
+    """Frames 3, 5, … 13 of a folder, lossless: red encodes the frame, green the column, blue
+    the row."""
     folder = tmp_path / "kites"
     folder.mkdir()
     y, x = np.mgrid[:HEIGHT, :WIDTH]
@@ -46,7 +46,7 @@ def video(tmp_path):
 
 @pytest.fixture
 def features():
-    """Red says the row, green the column, blue the step."""
+    """Red encodes the row, green the column, blue the step."""
     s, r, c = np.meshgrid(*map(np.arange, GRID), indexing="ij")
     values = np.stack([0.1 + r * 0.25, 0.05 + c * 0.18, 0.1 + s * 0.4], -1)
     frames = torch.tensor([[3, 5], [7, 9], [11, 13]])

@@ -1,4 +1,4 @@
-"""Masks hide what they say they hide."""
+"""Masks hide what they claim to hide."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The measures of benchmarks/ and the truth that training uses, on cases worked by hand."""
+"""The measures of benchmarks/ and the ground truth of training, on cases worked by hand."""
 
 import math
 
@@ -78,7 +78,7 @@ def test_random_weights_are_seeded_and_others():
 
 
 def test_matches_of_a_square_that_moves_one_patch_a_frame():
-    """A square of 2×2 patches before a still backdrop, 16 pixels a frame to the right: two steps of
+    """A square of 2×2 patches on a still backdrop, 16 pixels a frame to the right: two steps of
     two frames, 4×8 patches.
     """
     picture = lambda side: torch.ones(1, 4, side, side)

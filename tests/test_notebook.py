@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom and says what its stored outputs say."""
+"""The notebook runs from top to bottom and reproduces its stored outputs."""
 
 import ast
 import base64
@@ -16,7 +16,7 @@ NUMBER = r"-?\d+\.?\d*"
 
 
 def printed(notebook):
-    """The text that each code cell prints, progress bars apart."""
+    """The text that each code cell prints, except progress bars."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [
         "".join(o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
@@ -48,7 +48,7 @@ def test_the_stored_notebook_is_what_it_does_now():
 
 def tolerance(printed, trained=False):
     """2 % of a printed number, and one unit of its last place: rounding that differs between
-    processors. Training turns rounding into other answers: there a few clips of 48.
+    processors. Training amplifies rounding: there a few clips of 48.
     """
     last_place = 10.0 ** -len(printed.partition(".")[2])
     return max(0.02 * abs(float(printed)), last_place, 0.1 if trained else 0)
@@ -61,7 +61,7 @@ def test_small_numbers_are_held_too():
 
 def unsupported(notebook):
     """Numbers quoted in the prose, decimals and per cents, that no output or code of their section
-    holds. A sentence that names its source (a paper, a benchmark's command) is taken at its word.
+    holds. A sentence that names its source (a paper, a benchmark's command) is trusted.
     """
     section, evidence, prose = [], {}, []
     for cell in notebook.cells:
@@ -109,7 +109,7 @@ def _stream(text):
 
 
 def test_it_is_light_enough_to_open():
-    """Code hosts often fail to draw a notebook of ten megabytes."""
+    """Code hosts often fail to render a notebook of ten megabytes."""
     assert (ROOT / "Exploration.ipynb").stat().st_size < 2_500_000
     for cell in nbformat.read(ROOT / "Exploration.ipynb", 4).cells:
         for output in cell.get("outputs", []):
@@ -119,7 +119,7 @@ def test_it_is_light_enough_to_open():
 
 
 def test_no_progress_bar_is_stored():
-    """A stored widget cannot be drawn, and a bar of yesterday tells nothing."""
+    """A stored widget cannot be rendered, and an old progress bar is useless."""
     outputs = [
         o
         for cell in nbformat.read(ROOT / "Exploration.ipynb", 4).cells
@@ -150,7 +150,7 @@ def parsed():
 
 
 def bound(statements):
-    """Names that statements bind, function bodies and comprehensions apart."""
+    """Names that statements bind, except in function bodies and comprehensions."""
     for statement in statements:
         if isinstance(statement, ast.FunctionDef):
             yield statement.name
@@ -171,7 +171,7 @@ def test_a_name_means_one_thing():
 
 
 def test_cells_use_the_package_alone():
-    """No lambda, nothing of the benchmarks, the tests or the recipes, a docstring in a function."""
+    """No lambda, no import of benchmarks, tests or recipes, and a docstring in every function."""
     nodes = [node for tree in parsed() for node in ast.walk(tree)]
     assert not [node for node in nodes if isinstance(node, ast.Lambda)]
     modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]

@@ -96,7 +96,7 @@ def test_weights_go_back_to_the_order_of_transformers(tiny, stock):
 
 
 def test_no_state_between_calls(tiny, golden):
-    """Two grids in turn, and in threads, give what each gives alone."""
+    """Two grids, alternating and in threads, give what each gives alone."""
     frames = [golden[name][1]["frames"] for name in ("landscape", "portrait")] * 4
     alone = [tiny.encode(f, size=tuple(f.shape[1:3])).values for f in frames[:2]]
     with ThreadPoolExecutor(4) as pool:

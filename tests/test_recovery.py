@@ -82,7 +82,7 @@ def test_hidden_pixels_do_not_reach_the_prediction(tiny, golden, name):
 
 
 def test_in_stock_transformers_they_do(tiny, golden):
-    """`VJEPA2Model.forward(context_mask=…)` encodes all tokens and gathers then, here on its own
+    """`VJEPA2Model.forward(context_mask=…)` encodes all tokens and then gathers, here on its own
     training square.
     """
     frames, hidden, size, case = masked(golden, "clip")
@@ -334,8 +334,8 @@ def test_tokens_that_a_moving_object_covers_or_uncovers():
 
 
 def test_the_tenth_of_the_tokens_that_changes_most():
-    """Of 2 × 1 × 10 tokens one place turns by a right angle: two tokens, a tenth; longer is not
-    other.
+    """Of 2 × 1 × 10 tokens one place turns by a right angle: two tokens, a tenth; a longer vector
+    has not changed.
     """
     target = torch.zeros(2, 1, 10, 2)
     target[..., 0] = 1
@@ -345,7 +345,7 @@ def test_the_tenth_of_the_tokens_that_changes_most():
 
 
 def test_rows_of_the_benchmark(tiny):
-    """Of a block the same place is never visible; what is in no clip is no number."""
+    """In a block the same place is never visible; what is in no clip has no number."""
     clip = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     masks = np.zeros((4, 64, 64), np.uint8)
     masks[2:, :32] = 1

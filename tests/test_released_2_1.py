@@ -337,7 +337,7 @@ def test_a_file_that_the_user_put_there(released, cache, monkeypatch):
     cache.mkdir(parents=True)
     (cache / f"{NAME}.pt").write_bytes(released)
     assert load(NAME).channels == 128
-    assert (cache / f"{NAME}.pt").read_bytes() == released  # it is the user's
+    assert (cache / f"{NAME}.pt").read_bytes() == released  # it belongs to the user
     (cache / f"{NAME}.pt").unlink()
     assert load(NAME).channels == 128
     shutil.rmtree(released_2_1.kept_folder(NAME))

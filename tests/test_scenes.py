@@ -26,7 +26,7 @@ def square(colour, side=10):
 
 
 def test_a_hand_worked_scene():
-    """A red square moves 2 pixels a frame to the right behind a still blue one, before a grey
+    """A red square moves 2 pixels a frame to the right behind a still blue one, on a grey
     backdrop.
     """
     x = torch.tensor([[5.0, 7, 9, 11]])
@@ -60,8 +60,8 @@ def test_a_hand_worked_scene():
 
 
 def test_random_scenes_are_seeded_and_true():
-    """A point keeps its brightness along its track (light changes slowly), far better than a point
-    that stays.
+    """A point keeps its brightness along its track (light changes slowly), far better than a static
+    point.
     """
 
     def scenes():

@@ -70,7 +70,7 @@ def test_baselines_by_hand(tiny):
 
 @pytest.mark.parametrize("target", ["window", "step"])
 def test_positions_count_from_the_window(tiny, target):
-    """The same frames give the same numbers wherever in the clip they stand."""
+    """The same frames give the same numbers wherever in the clip they are."""
     frames = noise(14)
     whole = tiny.surprise(frames, 4, 1, SIZE, target, 0)
     for first in (0, 4, 8):
@@ -121,7 +121,7 @@ def test_rows_of_steps_and_distances(tiny):
     assert found.frames[::2].tolist() == video.indices.reshape(-1, 2).tolist()
     assert found.ahead.tolist() == [1, 2] * 6
     predicted = np.isfinite(found.over_time("l1", 1)["prediction"]).nonzero()[0].tolist()
-    assert predicted == [2, 3, 4]  # step 5 stands only in windows as the second
+    assert predicted == [2, 3, 4]  # step 5 is in windows only as the second
     predicted = np.isfinite(found.over_time("l1", 2)["pixels"]).nonzero()[0].tolist()
     assert predicted == [3, 4, 5]
     assert "6 steps × 2×3, 4 frames of context, 2 ahead, target: window, model" in repr(found)
@@ -345,7 +345,7 @@ def test_courses_of_a_pair(kind):
         assert torch.equal(x[:4], u[:4]) and (y == 0).all() and (v[:4] == 0).all()
     x, u = possible[0][0], wrong[0][0]
     there = lambda x: x < impossible.AWAY
-    if kind == "vanish":  # before a screen, that the other goes behind
+    if kind == "vanish":  # in front of a screen that the other goes behind
         assert still == (0, 24) and there(x).all() and not there(u[4]) and x[3] + 10 <= 0
         assert torch.equal(x[u < impossible.AWAY], u[u < impossible.AWAY])
     if kind == "jump":

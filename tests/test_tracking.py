@@ -60,14 +60,14 @@ def test_a_point_on_a_threshold_is_not_within_it():
         3 / 4,
     ]
     assert found["average_pts_within_thresh"] == pytest.approx((1 + 2 + 3 + 3 + 3) / 20)
-    # All are visible and taken for it: those off are false positives, 4 visible + (4 - right) below
-    # the line.
+    # All are visible and predicted visible: those off are false positives, 4 visible + (4 - right)
+    # in the denominator.
     assert [found[f"jaccard_{d}"] for d in (1, 2, 4)] == pytest.approx([1 / 7, 2 / 6, 3 / 5])
     assert found["average_jaccard"] == pytest.approx((1 / 7 + 2 / 6 + 3 * 3 / 5) / 5)
 
 
 def test_which_frames_count():
-    # right in the frames after the query alone; wildly wrong at the query
+    # right only in the frames after the query; wildly wrong at the query
     errors = [
         100,
         100,
@@ -88,8 +88,8 @@ def test_which_frames_count():
 
 
 def test_occlusion_worked_by_hand():
-    """Frames 1 to 4: seen and found; seen, found, but taken for hidden; hidden, taken for visible;
-    hidden and taken for it.
+    """Frames 1 to 4: visible and found; visible, found, but predicted hidden; hidden, predicted
+    visible; hidden and predicted hidden.
     """
     found = measures(
         [0, 0, 0, 0, 0], [False, False, False, True, True], [False, False, True, False, True]

@@ -152,7 +152,7 @@ def test_nine_of_twelve_blocks_are_trained_and_seven_exported(supply, tmp_path):
 def test_the_image_encoder_resumes_and_exports(supply, tmp_path):
     run = Distillation(tmp_path / "run", IMAGES, 10, 0, "cpu")
     for _ in range(2):
-        # noise has next to no cosines to be unlike
+        # noise has almost no cosines to differ from
         assert all(-1 < value < 999 for value in run.update(supply).values())
     run.save()
     again = Distillation(tmp_path / "run", IMAGES, 99, 0, "cpu")

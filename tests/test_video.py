@@ -1,4 +1,4 @@
-"""Reading clips: the right frames, numbers and times, and clear words about files that cannot be
+"""Reading clips: the right frames, numbers and times, and clear errors for files that cannot be
 read.
 """
 

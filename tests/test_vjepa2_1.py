@@ -107,7 +107,7 @@ def test_recovery_equals_the_reference(teacher, name, positions):
     case, (_, size), hidden = load(name)
     found = teacher.recover(case["frames"], hidden, 0, size, positions=positions)
     assert error(found.predicted, case[f"predicted_{positions}"]) < 1e-5
-    # each level by itself has mean 0 and variance 1 over its channels
+    # each level separately has mean 0 and variance 1 over its channels
     levels = case["four_levels"].view(-1, 4, 128)
     centred = levels - levels.mean(-1, keepdim=True)
     target = (centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()).flatten(1)
