@@ -363,7 +363,7 @@ def main():
         type=Path,
         metavar="FOLDER",
         help="keep each row there, and reuse rows measured before with the same weights and "
-        "options, by the same code",
+        "options; delete them when the code has changed",
     )
     parser.add_argument(
         "--layers",
