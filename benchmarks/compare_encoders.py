@@ -134,9 +134,9 @@ def probes(encode, control, each=EACH, draws=DRAWS):
         values = []
         for fit, held in zip(gathered, gathered[1:] + gathered[:1], strict=True):
             x, truth, scene = held[name]
-            guess = fitted(*fit[name], within=name == "moving").predict(x).reshape(truth.shape)
-            score = area_within if name == "moving" else explained
-            values.append(score(truth, guess, scene))
+            within = name == "moving"
+            guess = fitted(*fit[name], within).predict(x).reshape(truth.shape)
+            values.append(area_within(truth, guess, scene) if within else explained(truth, guess))
         found[name] = float(np.nanmean(values)), float(np.nanstd(values))
     return found
 
@@ -188,9 +188,9 @@ def area_within(truth, guess, scene):
     return np.mean(areas) if areas else np.nan
 
 
-def explained(truth, guess, scene):
-    """R² over all patches and both axes, pooled over scenes."""
-    return r2_score(truth, guess, multioutput="variance_weighted")
+def explained(truth, guess):
+    """R² over all patches and both axes, pooled over scenes; not finite if nothing moves."""
+    return r2_score(truth, guess, multioutput="variance_weighted", force_finite=False)
 
 
 def variance_shares(encode):

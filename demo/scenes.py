@@ -31,12 +31,8 @@ PHOTOS = [
     "moon",
     "rocket",
 ]
-HELD_OUT_PHOTOS = [
-    "flower",
-    "gravel",
-    "motorcycle",
-    "retina",
-]  # held out from training, for evaluation
+# held out from training, for evaluation
+HELD_OUT_PHOTOS = ["flower", "gravel", "motorcycle", "retina"]
 
 
 @dataclass

@@ -109,14 +109,13 @@ class PCAColours:
             basis._check(f) @ basis._axes[:3].T for basis, f in ((self, features), (other, others))
         ]
         # (theirs, ours); what does not vary correlates with nothing
-        cross = np.nan_to_num(np.corrcoef(*both, rowvar=False)[3:, :3])
-        order = list(
-            max(permutations(range(3)), key=lambda order: np.abs(cross)[range(3), order].sum())
-        )
-        sign = np.where(cross[range(3), order] < 0, -1, 1)
+        correlation = np.nan_to_num(np.corrcoef(*both, rowvar=False)[3:, :3])
+        strength = np.abs(correlation)
+        order = list(max(permutations(range(3)), key=lambda order: strength[range(3), order].sum()))
+        sign = np.where(correlation[range(3), order] < 0, -1, 1)
         low, high = self._low[order] * sign, self._high[order] * sign
         new, rest = copy(self), range(3, self.components)
-        new.matched = np.abs(cross[range(3), order])
+        new.matched = strength[range(3), order]
         (new._low, new._high), new._flat = np.sort([low, high], 0), self._flat[order]
         new._axes = np.concatenate([self._axes[order] * sign[:, None], self._axes[3:]])
         new.explained_variance_ratio = self.explained_variance_ratio[[*order, *rest]]
