@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 import vjepa_utils as vj
 from demo.scenes import unseen_scenes
-from vjepa_utils.arguments import add_context, add_encoder, add_frames, add_size
+from vjepa_utils.cli import add_context, add_encoder, add_frames, add_size
 
 ROOT = Path(__file__).parent
 
@@ -112,7 +112,7 @@ def draw(arguments):
 def _recovers(encoder):
     """Whether the checkpoint has a predictor of its own features."""
     try:
-        return bool(vj.recovery.prediction.predictor_of(encoder))
+        return bool(vj.predict.recovery.predictor_of(encoder))
     except ValueError:
         return False
 

@@ -5,8 +5,8 @@ colours of the patches.
 import torch
 from transformers import AutoModel
 
-from vjepa_utils.encoders.encoder import Encoder
-from vjepa_utils.encoders.vjepa2 import VJEPA2
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.model.vjepa2 import VJEPA2
 
 
 class PatchColours(Encoder):

@@ -27,11 +27,11 @@ from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
 from benchmarks.machine import machine
-from vjepa_utils.encoders.attention import in_tiles
-from vjepa_utils.encoders.checkpoints import SHIPPED
-from vjepa_utils.encoders.devices import fast_dtype
-from vjepa_utils.encoders.vjepa2 import VJEPA2, encode_tokens
-from vjepa_utils.encoders.vjepa2_1 import VJEPA21, Config
+from vjepa_utils.model.attention import in_tiles
+from vjepa_utils.model.devices import fast_dtype
+from vjepa_utils.model.vjepa2 import VJEPA2, encode_tokens
+from vjepa_utils.model.vjepa2_1 import VJEPA21, Config
+from vjepa_utils.weights.checkpoints import SHIPPED
 
 SHAPES = {  # (batch, frames, height, width) on the CPU
     "pairs 256×256": (8, 2, 256, 256),

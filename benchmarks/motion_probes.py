@@ -29,7 +29,7 @@ from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from demo.motions import BACKWARDS, SWEEPS, motions
 from vjepa_utils.actions.probes import accuracy, clip_features, train_probe
-from vjepa_utils.encoders.checkpoints import SHIPPED
+from vjepa_utils.weights.checkpoints import SHIPPED
 
 SIDE, TRAIN, TEST, SEEDS = 128, 32, 16, (1, 2, 3)  # pixels; clips of each class
 CONDITIONS = ("in order", "backwards", "shuffled", "one frame")

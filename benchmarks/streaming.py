@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 import vjepa_utils as vj
-import vjepa_utils.encoders.encoder
+import vjepa_utils.encoder
 
 RATE, SECONDS = 30, 10
 ROOT = Path(__file__).parent.parent
@@ -98,16 +98,16 @@ def ahead(name, film, size, repeats=3):
     """Seconds with and without prefetching, alternating: two medians."""
     encoder, reading = (
         vj.load_encoder(name),
-        {True: vjepa_utils.encoders.encoder._read_ahead, False: iter},
+        {True: vjepa_utils.encoder._read_ahead, False: iter},
     )
     times = {True: [], False: []}
     for _ in range(repeats):
         for way, function in reading.items():
-            vjepa_utils.encoders.encoder._read_ahead = function
+            vjepa_utils.encoder._read_ahead = function
             begin = time.perf_counter()
             encoder.encode(film, size=size)
             times[way].append(time.perf_counter() - begin)
-    vjepa_utils.encoders.encoder._read_ahead = reading[True]
+    vjepa_utils.encoder._read_ahead = reading[True]
     return [statistics.median(values) for values in times.values()]
 
 

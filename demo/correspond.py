@@ -21,8 +21,8 @@ from torch import nn
 
 from demo.scenes import compose, invert, pose, transform, uniform
 from demo.training import PATCH, Clips, Stage, normalised, train
-from vjepa_utils.encoders.checkpoints import load_model
-from vjepa_utils.encoders.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.weights.checkpoints import load_model
 
 MODES = ["frame", "frame", "pair", "pair", "clip"]  # each entry equally likely
 SIZES = [(128, 128), (192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]

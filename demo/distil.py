@@ -1,9 +1,10 @@
 """Train the image encoder `dino-demo` as vjepa2-demo is trained, on single frames.
 
-    python -m demo.distil --start demo/dino-demo --out runs/distil --targets runs/targets \\
+    python -m demo.distil --start dino-demo --out runs/distil --targets runs/targets \\
         --teacher ../shared/teacher --photos ../shared/photos \\
         --clips ../shared/train_clips     # again: resumes
-    python -m demo.distil --start demo/dino-demo --out runs/distil --export demo/dino-demo
+    python -m demo.distil --start dino-demo --out runs/distil \\
+        --export vjepa_utils/shipped/dino-demo
 
 The same teacher, photographs, rendered scenes, crops and losses, but single frames alone: no
 pairs, no motion, no clips. The two encoders differ in temporal context alone. `--start none` begins

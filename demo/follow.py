@@ -1,7 +1,8 @@
 """Train the tracking head on the frozen demo encoder, from the renderer's true tracks.
 
     python -m demo.follow --start vjepa2-demo --out runs/follow       # again: resumes
-    python -m demo.follow --start vjepa2-demo --out runs/follow --export demo/track-head
+    python -m demo.follow --start vjepa2-demo --out runs/follow \\
+        --export vjepa_utils/shipped/track-head
     python -m demo.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem # a part
 
 Scenes are rendered and encoded once, and used many times, with different frames and points. Each
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from demo.scenes import PHOTOS, Layer, composite, follow, photographs, random_scenes, textures
 from demo.training import Stage, train
-from vjepa_utils.encoders.load import load_encoder
+from vjepa_utils.load import load_encoder
 from vjepa_utils.tracking.head import PARTS, TrackHead
 from vjepa_utils.tracking.points import RASTER, TEMPERATURE, match, sample
 

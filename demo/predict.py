@@ -3,12 +3,13 @@
     python -m demo.predict --start runs/teach/model --out runs/predict --targets runs/targets \\
         --teacher ../shared/teacher --photos ../shared/photos \\
         --clips ../shared/train_clips     # again: resumes
-    python -m demo.predict --start runs/teach/model --out runs/predict --export demo/vjepa2-demo
+    python -m demo.predict --start runs/teach/model --out runs/predict \\
+        --export vjepa_utils/shipped/vjepa2-demo
 
 V-JEPA 2's objective: from the encoder's features of the visible tokens alone, the predictor
 predicts its features of the whole clip at the hidden tokens; L1 on layer-normalised features
 (Assran et al. 2025). Besides the two pretraining masks it is trained with the others of
-`vjepa_utils.recovery.masks`: random tokens and places, a centred block, a moving window, the
+`vjepa_utils.predict.masks`: random tokens and places, a centred block, a moving window, the
 future. Most tokens of most clips are static, and for these copying the same place from another step
 is hard to beat; so a hidden token weighs the more, the less similar its target is to the mean of
 its place. Clips are rendered scenes, moving photographs with things that move over them
@@ -22,9 +23,9 @@ import torch.nn.functional as F
 
 from demo.teach import FOLDERS, supply
 from demo.training import PATCH, Stage, normalised, train
-from vjepa_utils.encoders.checkpoints import load_model
-from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
-from vjepa_utils.recovery import masks
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
+from vjepa_utils.predict import masks
+from vjepa_utils.weights.checkpoints import load_model
 
 SHAPES = [
     (8, 128, 128),

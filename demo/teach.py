@@ -1,9 +1,9 @@
 """Distil a real encoder into the demo encoder, on real pictures, keeping matching and motion.
 
-    python -m demo.teach --start demo/vjepa2-demo --out runs/teach --targets runs/targets \\
+    python -m demo.teach --start vjepa2-demo --out runs/teach --targets runs/targets \\
         --teacher ../shared/teacher --photos ../shared/photos \\
         --clips ../shared/train_clips     # again: resumes
-    python -m demo.teach --start demo/vjepa2-demo --out runs/teach --export runs/teach/model
+    python -m demo.teach --start vjepa2-demo --out runs/teach --export runs/teach/model
 
 A teacher's features say what things are (distillation, as V-JEPA 2.1's small models were made;
 `demo/targets.py`). Trained on them alone, the student forgets which thing it is, and where that

@@ -15,7 +15,7 @@ from transformers import VJEPA2Config, VJEPA2Model
 
 from demo.muon import Muon
 from demo.scenes import PHOTOS, composite, photographs, random_scenes, textures, uniform
-from vjepa_utils.encoders.devices import fast_dtype
+from vjepa_utils.model.devices import fast_dtype
 
 PATCH = 16
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

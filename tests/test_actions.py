@@ -30,9 +30,9 @@ from vjepa_utils.actions.heads import (
     square_views,
 )
 from vjepa_utils.actions.probes import accuracy, folder_features, hold_out
-from vjepa_utils.encoders.encoder import Encoder
-from vjepa_utils.encoders.vjepa2 import encode_tokens
+from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
+from vjepa_utils.model.vjepa2 import encode_tokens
 
 NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
 

@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, GOLDEN_HEADS
-from vjepa_utils.encoders import attention
-from vjepa_utils.encoders.attention import LARGEST, attend
+from vjepa_utils.model import attention
+from vjepa_utils.model.attention import LARGEST, attend
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
 

@@ -144,7 +144,7 @@ def test_a_gated_checkpoint_says_how_to_get_access(monkeypatch):
             response=httpx.Response(403, request=httpx.Request("GET", "https://huggingface.co")),
         )
 
-    monkeypatch.setattr("vjepa_utils.encoders.checkpoints.snapshot_download", refuse)
+    monkeypatch.setattr("vjepa_utils.weights.checkpoints.snapshot_download", refuse)
     with pytest.raises(
         ValueError,
         match="is gated.* https://huggingface.co/facebook/dinov3-vits16-.* .*hf auth login",

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
-from vjepa_utils.encoders.encoder import BATCH_TOKENS
-from vjepa_utils.encoders.pixels import resized
-from vjepa_utils.encoders.vjepa2 import encode_tokens
+from vjepa_utils.encoder import BATCH_TOKENS
+from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.reading.pixels import resized
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
 FILM = grey_levels(23, 32, 48)
@@ -90,8 +90,8 @@ def test_size_keeps_the_aspect_in_whole_patches(tiny, height, width, size, expec
 def test_default_size_is_the_training_size_if_that_is_larger():
     from transformers import VJEPA2Config
 
-    from vjepa_utils.encoders.encoder import Encoder
-    from vjepa_utils.encoders.vjepa2 import VJEPA2
+    from vjepa_utils.encoder import Encoder
+    from vjepa_utils.model.vjepa2 import VJEPA2
 
     config = json.loads((GOLDEN / "model" / "config.json").read_text()) | {"crop_size": 384}
     large = Encoder(
@@ -186,7 +186,7 @@ def test_a_clip_that_cannot_fit_names_the_context_that_can(tiny, monkeypatch):
     class Little:
         available = 2_000_000
 
-    monkeypatch.setattr("vjepa_utils.encoders.devices.psutil.virtual_memory", lambda: Little)
+    monkeypatch.setattr("vjepa_utils.model.devices.psutil.virtual_memory", lambda: Little)
     video = np.zeros((400, 32, 32, 3), np.uint8)
     with pytest.raises(MemoryError, match=r"400 frames .* context=\d+ fits") as error:
         tiny.encode(video, context="clip", size=32)
@@ -236,7 +236,7 @@ def batches(monkeypatch):
         seen.count += 1
         return encode_tokens(*given, **named)
 
-    monkeypatch.setattr("vjepa_utils.encoders.encoder.encode_tokens", counted)
+    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", counted)
     return seen
 
 
@@ -322,9 +322,7 @@ def test_a_run_that_is_stopped_when_all_is_written(tiny, film, batches, tmp_path
     path, out = write_video(tmp_path / "odd.mp4", FILM[:21]), tmp_path / "film.safetensors"
     kept = tiny.encode(path, 4, 32)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(
-            "vjepa_utils.encoders.feature_file.os.replace", lambda *_: batches.stop_now()
-        )
+        patched.setattr("vjepa_utils.stream.os.replace", lambda *_: batches.stop_now())
         tiny.encode(path, 4, 32, out=out)
     done = batches.count
     assert (
@@ -406,7 +404,7 @@ def test_one_batch_is_decoded_ahead_and_no_more(tiny, film, monkeypatch):
         return encode_tokens(*given, **named)
 
     monkeypatch.setattr(video._source, "read", reading)
-    monkeypatch.setattr("vjepa_utils.encoders.encoder.encode_tokens", encoding)
+    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", encoding)
     assert tiny.encode(video, size=32).grid[0] == 12
     ahead = np.cumsum([1 if what == "read" else -1 for what, _ in events])
     assert ahead.max() == 2 and {thread for what, thread in events if what == "read"}.isdisjoint(

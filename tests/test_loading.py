@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 import vjepa_utils as vj
 from tests.conftest import GOLDEN
 from vjepa_utils.actions.heads import READINGS, head_logits, load_head, segment_tokens
-from vjepa_utils.encoders import checkpoints
-from vjepa_utils.encoders.devices import free_memory
+from vjepa_utils.model.devices import free_memory
+from vjepa_utils.weights import checkpoints
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vjepa_utils.recovery import masks
+from vjepa_utils.predict import masks
 
 GRIDS = [(4, 16, 16), (8, 16, 28), (1, 28, 16), (3, 5, 9), (2, 4, 4), (2, 57, 32)]
 RANDOM = [masks.tubes, masks.tokens, lambda grid, share, seed: masks.multiblock(grid, "long", seed)]

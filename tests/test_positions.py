@@ -8,8 +8,8 @@ from transformers import VJEPA2Model
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
 
 from tests.conftest import GOLDEN
-from vjepa_utils.encoders.positions import grid_positions
-from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
+from vjepa_utils.model.positions import grid_positions
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 
 CASES = ["square", "clip", "landscape", "portrait", "larger"]
 

@@ -13,7 +13,7 @@ from transformers import VJEPA2Model
 import vjepa_utils as vj
 from benchmarks import hidden_tokens
 from tests.conftest import GOLDEN
-from vjepa_utils.encoders.predictor import mask_token_of
+from vjepa_utils.predict.predictor import mask_token_of
 
 CASES = ["square", "clip", "landscape", "portrait", "larger"]
 
@@ -185,7 +185,7 @@ def test_many_tokens_take_little_time_and_the_same_tokens():
     from scipy.spatial import cKDTree
 
     near = cKDTree(places).query(np.argwhere(hidden))[0]
-    found = vj.recovery.prediction._nearest_visible(hidden)
+    found = vj.predict.recovery._nearest_visible(hidden)
     assert np.linalg.norm(places[found] - np.argwhere(hidden), axis=1) == pytest.approx(near)
 
 
@@ -302,14 +302,14 @@ def test_bad_input(tiny, hidden, token, sentence):
 
 def test_an_encoder_without_a_predictor(tiny):
     with pytest.raises(ValueError, match="image has no predictor"):
-        vj.recovery.prediction.recover(
+        vj.predict.recovery.recover(
             SimpleNamespace(model=SimpleNamespace(), name="image"), FRAMES, MASK
         )
 
 
 def test_a_clip_that_cannot_fit_names_how_many_frames_can(tiny, monkeypatch):
     monkeypatch.setattr(
-        "vjepa_utils.encoders.devices.psutil.virtual_memory",
+        "vjepa_utils.model.devices.psutil.virtual_memory",
         lambda: SimpleNamespace(available=2_000_000),
     )
     frames = np.zeros((400, 32, 32, 3), np.uint8)

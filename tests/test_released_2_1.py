@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import vjepa_utils as vj
 from tests.conftest import GOLDEN21, ROOT
 from tests.released_2_1 import shapes, state
-from vjepa_utils.encoders import download, released_2_1
+from vjepa_utils.weights import download, released_2_1
 
 NAME = "vjepa2_1_vitb_dist_vitG_384"
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)

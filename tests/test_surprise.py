@@ -16,7 +16,7 @@ from benchmarks import impossible_events
 from demo import impossible
 from demo.scenes import textures
 from tests.conftest import GOLDEN, grey_levels, write_video
-from vjepa_utils.encoders.predictor import normalised
+from vjepa_utils.predict.predictor import normalised
 
 SIZE = (32, 48)  # 2 rows of 3 tokens
 
@@ -141,7 +141,7 @@ def test_an_odd_last_frame_is_paired_with_itself(tiny):
 def test_batches_of_windows_give_what_single_windows_give(tiny, monkeypatch):
     frames = noise(15)
     together = tiny.surprise(frames, 4, 1, SIZE, mask_token=0)
-    monkeypatch.setitem(vj.surprise.prediction.BATCH_TOKENS, "cpu", 40)  # two windows
+    monkeypatch.setitem(vj.predict.surprise.BATCH_TOKENS, "cpu", 40)  # two windows
     in_twos = tiny.surprise(frames, 4, 1, SIZE, mask_token=0)
     for name, values in every(in_twos).items():
         assert values == pytest.approx(every(together)[name], abs=1e-5, nan_ok=True)
@@ -226,11 +226,11 @@ def test_bad_input(tiny, frames, options, sentence):
 def test_an_encoder_without_a_predictor():
     with pytest.raises(ValueError, match="image has no predictor"):
         image = SimpleNamespace(model=SimpleNamespace(), name="image")
-        vj.surprise.prediction.surprise(image, noise(10))
+        vj.predict.surprise.surprise(image, noise(10))
 
 
 def test_a_window_that_cannot_fit(tiny, monkeypatch):
-    monkeypatch.setattr("vjepa_utils.encoders.encoder.free_memory", lambda device: 200_000)
+    monkeypatch.setattr("vjepa_utils.encoder.free_memory", lambda device: 200_000)
     with pytest.raises(MemoryError, match=r"402 frames .* a window of \d+ frames fits"):
         tiny.surprise(noise(402), 400, 1, SIZE, mask_token=0)
 

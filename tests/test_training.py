@@ -35,7 +35,7 @@ from demo.targets import (
 from demo.teach import Teaching, picture_share, shared_place, unlike
 from demo.training import PATCH, normalised
 from tests.conftest import ROOT
-from vjepa_utils.encoders.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens
 
 START = ROOT / "demo" / "vjepa2-demo"
 IMAGES = ROOT / "demo" / "dino-demo"

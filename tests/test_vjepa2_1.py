@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN21, grey_levels
-from vjepa_utils.encoders.encoder import BATCH_TOKENS
-from vjepa_utils.encoders.positions import grid_positions, stretched_positions
-from vjepa_utils.encoders.vjepa2 import encode_tokens, predict_tokens
+from vjepa_utils.encoder import BATCH_TOKENS
+from vjepa_utils.model.positions import grid_positions, stretched_positions
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 
 CASES = json.loads((GOLDEN21 / "cases.json").read_text())
 KINDS = ["student", "teacher"]
@@ -252,10 +252,10 @@ def test_a_stopped_run_of_single_frames_is_not_continued_as_another(student, tmp
     def stopped(*given, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vjepa_utils.encoders.encoder.encode_tokens", stopped)
+    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", stopped)
     with pytest.raises(KeyboardInterrupt):
         student.encode(FRAMES, "frame", 32, out=out)
-    monkeypatch.setattr("vjepa_utils.encoders.encoder.encode_tokens", encode)
+    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", encode)
     with pytest.raises(ValueError, match="with different once"):
         student.encode(FRAMES, "frame twice", 32, out=out)
     assert student.encode(FRAMES, "frame", 32, out=out).grid == (5, 2, 3)
@@ -265,6 +265,6 @@ def test_a_clip_that_cannot_fit_is_refused(student, monkeypatch):
     class Little:
         available = 2_000_000
 
-    monkeypatch.setattr("vjepa_utils.encoders.devices.psutil.virtual_memory", lambda: Little)
+    monkeypatch.setattr("vjepa_utils.model.devices.psutil.virtual_memory", lambda: Little)
     with pytest.raises(MemoryError, match=r"400 frames .* context=\d+ fits"):
         student.encode(np.zeros((400, 32, 32, 3), np.uint8), "clip", 32)

@@ -9,16 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
-REGISTERED = [
-    "pca",
-    "recovery.command",
-    "comparison.command",
-    "tracking.command",
-    "actions.command",
-    "explorer.command",
-    "collection.command",
-    "surprise.command",
-]
+REGISTERED = ["pca", "recover", "compare", "track", "classify", "explore", "extract", "surprise"]
 # of a checkout: its pictures need the scenes of demo/
 FIGURES = Path(__file__).parents[1] / "make_figures.py"
 
@@ -29,7 +20,7 @@ def parser():
     )
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in REGISTERED:
-        importlib.import_module(f"vjepa_utils.{module}").register(commands)
+        importlib.import_module(f"vjepa_utils.cli.{module}").register(commands)
     commands.add_parser("figures", help="the figures of the README (in a checkout)")
     return main
 

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 
 def shipped(name: str) -> Path:
-    """The folder of shipped weights: within an installed package, or demo/ of a checkout."""
-    installed = Path(__file__).parent / "shipped" / name
-    return installed if installed.exists() else Path(__file__).parents[1] / "demo" / name
+    """The folder of shipped weights."""
+    return Path(__file__).parent / "shipped" / name
 
 
 def user_cache() -> Path:

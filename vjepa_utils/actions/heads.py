@@ -17,16 +17,16 @@ import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import is_whole
-from vjepa_utils.encoders.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
-from vjepa_utils.encoders.devices import (
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.model.devices import (
     best_device,
     fast_dtype,
     free_memory,
     operations_per_second,
 )
-from vjepa_utils.encoders.encoder import Encoder
-from vjepa_utils.encoders.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.video import as_video
+from vjepa_utils.weights.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
 
 if TYPE_CHECKING:
     from torch import nn

@@ -33,7 +33,7 @@ from vjepa_utils.video import as_video, file_identity, read_video
 
 if TYPE_CHECKING:
     from vjepa_utils.annotations import Clip, Context, File, Size
-    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.encoder import Encoder
 
 CLIP_FRAMES = 8  # of a clip, evenly spaced
 PLACES = 8  # rows and columns that features are averaged to, at most

@@ -1,5 +1,4 @@
 """Features of many clips: a folder of files and one table, made on one machine or on a cluster."""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from vjepa_utils.collection.collection import Collection as Collection
+from vjepa_utils.collection.extraction import extract as extract

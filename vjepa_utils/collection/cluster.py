@@ -26,7 +26,7 @@ class Encoding:
     """An actor: an encoder that encodes parts."""
 
     def __init__(self, encoder, job, threads):
-        from vjepa_utils.encoders.load import load_encoder
+        from vjepa_utils.load import load_encoder
 
         torch.set_num_threads(threads)
         self.encoder, self.job = load_encoder(encoder), job

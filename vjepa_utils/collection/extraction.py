@@ -18,13 +18,13 @@ from vjepa_utils.collection.clips import find_clips
 from vjepa_utils.collection.collection import Collection
 from vjepa_utils.collection.storage import Storage
 from vjepa_utils.collection.table import Table
-from vjepa_utils.encoders.load import load_encoder
+from vjepa_utils.load import load_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vjepa_utils.annotations import Context, File, Size
-    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.encoder import Encoder
 
 # Bytes of resized pictures that are held at once, float32: 680 frames of 256×256 pixels. A longer
 # clip is divided.

@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from vjepa_utils.collection.storage import Storage, local_copy
-from vjepa_utils.encoders.pixels import resized
+from vjepa_utils.reading.pixels import resized
 from vjepa_utils.video import Video, read_video
 
 FRAMES_AT_ONCE = 4  # frames of the clip's own size that are held at once

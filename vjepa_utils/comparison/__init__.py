@@ -1,5 +1,7 @@
 """How do encoders compare on one clip?"""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from vjepa_utils.comparison.figures import encoders_strip as encoders_strip
+from vjepa_utils.comparison.figures import similarity_strip as similarity_strip
+from vjepa_utils.comparison.one_grid import on_one_grid as on_one_grid
+from vjepa_utils.comparison.one_grid import similarity as similarity
+from vjepa_utils.comparison.one_grid import step_of as step_of

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vjepa_utils.annotations import Clip, Size
-    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.encoder import Encoder
     from vjepa_utils.features import Features
 
 

@@ -5,6 +5,6 @@ Start with `explore`. `components` packs features so that a browser can compare 
 connects them to a kernel in a notebook, and `explorer.js` draws them in both.
 """
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from vjepa_utils.explorer.exploration import Exploration as Exploration
+from vjepa_utils.explorer.exploration import explore as explore
+from vjepa_utils.explorer.exploration import look as look

@@ -19,13 +19,13 @@ from vjepa_utils.explorer.components import PAIRS, Components, pack
 from vjepa_utils.explorer.page import document, framed, to_json
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable, replacing
-from vjepa_utils.recovery import masks as hiding
-from vjepa_utils.recovery.prediction import predictor_of
+from vjepa_utils.predict import masks as hiding
+from vjepa_utils.predict.recovery import predictor_of
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
     from vjepa_utils.annotations import Clip, Context, File, Size
-    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.encoder import Encoder
     from vjepa_utils.explorer.widget import Explorer
 
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
@@ -187,7 +187,7 @@ def explore(
     Raises:
         ValueError: an argument is out of range, or the page would be larger than 50 MB.
     """
-    from vjepa_utils.encoders.load import load_encoder
+    from vjepa_utils.load import load_encoder
 
     names = list(encoders) if isinstance(encoders, (list, tuple)) else [encoders]
     loaded = [load_encoder(name) if isinstance(name, (str, Path)) else name for name in names]

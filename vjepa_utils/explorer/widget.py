@@ -134,7 +134,7 @@ class Explorer(anywidget.AnyWidget):
 
     def _encode(self, message):
         """Other encoders, size, layers or context, as typed; all stays as it is if they fail."""
-        from vjepa_utils.encoders.load import load_encoder
+        from vjepa_utils.load import load_encoder
 
         names = str(message["encoders"]).split()
         layers = tuple(_number(word) for word in str(message["layers"]).split() if word) or (None,)

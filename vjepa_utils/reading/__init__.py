@@ -1,5 +1,1 @@
 """Files and folders to frames, and where the cuts are."""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,14 +20,14 @@ from vjepa_utils.drawing import (
     picture_rows,
     with_heading,
 )
-from vjepa_utils.recovery.masks import pixels
+from vjepa_utils.predict.masks import pixels
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vjepa_utils.annotations import Clip
-    from vjepa_utils.recovery.prediction import Recovery
+    from vjepa_utils.predict.recovery import Recovery
 
 
 CURVES = {

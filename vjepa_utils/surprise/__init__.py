@@ -1,5 +1,6 @@
 """Where and when does a clip violate what the predictor expects?"""
 
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from vjepa_utils.predict.surprise import Surprise as Surprise
+from vjepa_utils.predict.surprise import surprise as surprise
+from vjepa_utils.surprise.figures import animate_surprise as animate_surprise
+from vjepa_utils.surprise.figures import surprise_strip as surprise_strip

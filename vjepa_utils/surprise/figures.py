@@ -25,7 +25,7 @@ from vjepa_utils.drawing import (
     show,
     write_film,
 )
-from vjepa_utils.surprise.prediction import TARGETS, Surprise
+from vjepa_utils.predict.surprise import TARGETS, Surprise
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder is frozen; a few layers, a cosine cost
 volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and uncertainty from the cost volume.
 Chrono's layers over time are left out: on features of single frames they brought nothing. Weights
-and recipe: demo/track-head, demo/follow.py.
+and recipe: vjepa_utils/shipped/track-head, demo/follow.py.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vjepa_utils.encoders.pixels import resized
 from vjepa_utils.files import shipped
+from vjepa_utils.reading.pixels import resized
 
 if TYPE_CHECKING:
     from vjepa_utils.annotations import File

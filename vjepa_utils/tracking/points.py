@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vjepa_utils.annotations import Clip, Context, File, Size
-    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.encoder import Encoder
     from vjepa_utils.features import Features
     from vjepa_utils.video import Video
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vjepa_utils.encoders.pixels import resized
+from vjepa_utils.reading.pixels import resized
 from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
 from vjepa_utils.tracking.points import RASTER, track
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vjepa_utils.annotations import File, Size
-    from vjepa_utils.encoders.encoder import Encoder
+    from vjepa_utils.encoder import Encoder
     from vjepa_utils.tracking.head import TrackHead
     from vjepa_utils.tracking.points import Tracks
 

@@ -1,0 +1,288 @@
+"""The V-JEPA 2 model with true positions: transformers' weights under transformers' names, its
+forward pass written anew.
+
+The transformers port derives positions from the training square whatever the input, so on any other
+grid each token gets a wrong one, without an error. Here positions are an argument, hidden tokens
+are dropped before the first layer, the rotation costs no shuffling, and blocks work in place: see
+`benchmarks/encoder_speed.py` for what that is worth.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vjepa_utils.model.attention import attend
+from vjepa_utils.model.positions import even_channels_first, grid_positions, rotary_tables
+
+
+class RotaryAttention(nn.Module):
+    """Self-attention whose queries and keys are rotated by the position of their token.
+
+    Query and key channels are stored even ones first within each head. Their products do not
+    change, and the rotation of neighbouring channels becomes a swap of two halves: no slicing, no
+    stacking.
+    """
+
+    def __init__(self, width, heads, qkv_bias):
+        super().__init__()
+        self.heads, self.head_size = heads, width // heads
+        self.query, self.key, self.value = (
+            nn.Linear(width, width, bias=qkv_bias) for _ in range(3)
+        )
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x, tables):
+        q, k = (self._rotated(self._heads(linear(x)), *tables) for linear in (self.query, self.key))
+        v = self._heads(self.value(x))
+        x = attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def _heads(self, x):
+        return x.unflatten(-1, (self.heads, self.head_size))  # (batch, tokens, heads, channels)
+
+    def _rotated(self, x, cos, sin):
+        half = self.head_size // 2
+        rotated = x * cos
+        rotated[..., :half].addcmul_(x[..., half:], sin[..., :half])
+        rotated[..., half:].addcmul_(x[..., :half], sin[..., half:])
+        return rotated
+
+
+class MLP(nn.Module):
+    def __init__(self, width, hidden):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x):
+        x = self.fc1(x)
+        # the widest tensor, only once
+        return self.fc2(F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x))
+
+
+class Block(nn.Module):
+    """One layer of encoder or predictor. Without gradients it overwrites its input (batch, tokens,
+    channels).
+    """
+
+    def __init__(self, width, heads, mlp_ratio, config):
+        super().__init__()
+        self.norm1, self.norm2 = (nn.LayerNorm(width, config.layer_norm_eps) for _ in range(2))
+        self.attention = RotaryAttention(width, heads, config.qkv_bias)
+        self.mlp = MLP(width, int(width * mlp_ratio))
+
+    def forward(self, x, tables):
+        add = torch.add if torch.is_grad_enabled() else torch.Tensor.add_
+        x = add(x, self.attention(self.norm1(x), tables))
+        return add(x, self.mlp(self.norm2(x)))
+
+
+class Transformer(nn.Module):
+    """What encoder and predictor share: embeddings, blocks and a final norm."""
+
+    def __init__(self, embeddings, depth, width, heads, mlp_ratio, config):
+        super().__init__()
+        self.embeddings = nn.ModuleDict(embeddings)
+        self.layer = nn.ModuleList(Block(width, heads, mlp_ratio, config) for _ in range(depth))
+        self.layernorm = nn.LayerNorm(width, config.layer_norm_eps)
+
+
+class VJEPA2(nn.Module):
+    """Encoder and predictor, without weights until `take_weights`; to be used by `encode_tokens`
+    and `predict_tokens`. `vjepa2_1.VJEPA21` says in what V-JEPA 2.1 differs.
+
+    config: a transformers `VJEPA2Config`; ValueError for another activation than GELU.
+    """
+
+    interleaved = False  # frequencies of the rotation: see `rotary_tables`
+    predictor_layer = None  # the `layer` of the encoder that the predictor reads and predicts
+
+    def __init__(self, config):
+        super().__init__()
+        if config.hidden_act != "gelu":
+            raise ValueError(f"its activation is {config.hidden_act!r}, and only gelu is known")
+        self.config = config
+        width, narrow = config.hidden_size, config.pred_hidden_size
+        tubelet = config.tubelet_size, config.patch_size, config.patch_size
+        with torch.device("meta"):
+            patches = nn.ModuleDict({"proj": nn.Conv3d(config.in_chans, width, tubelet, tubelet)})
+            blocks = config.num_hidden_layers, width, config.num_attention_heads, config.mlp_ratio
+            self.encoder = Transformer({"patch_embeddings": patches}, *blocks, config)
+            blocks = (
+                config.pred_num_hidden_layers,
+                narrow,
+                config.pred_num_attention_heads,
+                config.pred_mlp_ratio,
+            )
+            self.predictor = Transformer(
+                {"predictor_embeddings": nn.Linear(width, narrow)}, *blocks, config
+            )
+            self.predictor.embeddings.mask_tokens = nn.Parameter(
+                torch.zeros(config.pred_num_mask_tokens, 1, 1, narrow)
+            )
+            self.predictor.proj = nn.Linear(narrow, width)
+
+    def patch_embedding(self, frames):
+        """Weight (channels, 3, tubelet, patch, patch) and bias of the linear map from tubelets to
+        tokens, for contexts of so many frames.
+        """
+        proj = self.encoder.embeddings.patch_embeddings.proj
+        return proj.weight, proj.bias
+
+    def positions(self, grid, device=None):
+        """Position of each token of a (steps, rows, columns) grid: (tokens, 3)."""
+        return grid_positions(grid, device)
+
+    def outputs(self, layer):
+        """What `encode_tokens` gives for a layer: [(block, the norm after it), …]."""
+        if layer is None:
+            return [(len(self.encoder.layer), self.encoder.layernorm)]
+        return [(layer, nn.Identity())]
+
+    def predictor_input(self, context, hidden, mask_token, image=False):
+        """Embedded tokens: the visible ones, `context`, then mask tokens for `hidden` others:
+        (batch, tokens, channels of the predictor).
+        """
+        embeddings = self.predictor.embeddings
+        x = embeddings.predictor_embeddings(context)
+        token = embeddings.mask_tokens[mask_token].to(x.dtype)  # (1, 1, channels)
+        return torch.cat([x, token.expand(len(x), hidden, -1)], 1)
+
+    @property
+    def device(self):
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self):
+        return next(self.parameters()).dtype
+
+    def take_weights(self, weights):
+        """Take {name: tensor} as a transformers `VJEPA2Model` has them, most of them without a
+        copy; returns the model.
+        """
+        self.load_state_dict(
+            weights | self._queries_and_keys(weights, even_channels_first), assign=True
+        )
+        return self
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights as a transformers `VJEPA2Model` has them."""
+        weights = self.state_dict()
+        return weights | self._queries_and_keys(
+            weights, lambda *of: even_channels_first(*of).argsort()
+        )
+
+    def _queries_and_keys(self, weights, order):
+        """Those weights that have channels of queries or keys, in another order of these."""
+        found = {}
+        for name, module in self.named_modules():
+            if isinstance(module, RotaryAttention):
+                prefixes = f"{name}.query.", f"{name}.key."
+                channels = order(module.heads, module.head_size)
+                found |= {
+                    key: value[channels.to(value.device)]
+                    for key, value in weights.items()
+                    if key.startswith(prefixes)
+                }
+        return found
+
+
+def _gather(tokens, index):
+    """Tokens (batch, n, channels) at `index` (batch or 1, k): (batch, k, channels)."""
+    index = index.expand(len(tokens), -1)
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def _tubelets(pixels, depth, height, width):
+    """Cut (batch, frames, 3, H, W) into tubelets (batch, tokens, 3 * depth * height * width); also
+    the grid.
+    """
+    x = pixels.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(1, (-1, depth))
+    x = x.permute(0, 1, 4, 6, 3, 2, 5, 7)  # (batch, steps, rows, columns, 3, depth, height, width)
+    return x.flatten(4).flatten(1, 3), x.shape[1:4]
+
+
+def encode_tokens(
+    model: VJEPA2,
+    pixels: torch.Tensor,
+    visible: torch.Tensor | None = None,
+    layer: int | None = None,
+    square: int | None = None,
+    levels: tuple[int, ...] = (),
+) -> torch.Tensor:
+    """The encoder, with the true grid; hidden tokens are dropped before its first layer.
+
+    Args:
+        model: a `VJEPA2`.
+        pixels: (batch, frames, 3, height, width), normalised; frames even, or in V-JEPA 2.1 one,
+            for the image branch; sides multiples of the patch.
+        visible: None for all tokens, or (batch or 1, n) token numbers in step, row, column order.
+        layer: None for the output of the final norm; k in 1…depth for that of block k, before the
+            norm; more in V-JEPA 2.1, see `VJEPA21`.
+        square: None, or the side of the square grid to number positions by, as stock transformers
+            does on any grid.
+        levels: numbers of blocks, from 1 on, that are read instead of the last, each through the
+            final norm, in one forward pass; their tokens are joined, level after level.
+    Returns:
+        (batch, tokens or n, channels); with levels (batch, levels × tokens, channels).
+    """
+    encoder = model.encoder
+    outputs = [(number, encoder.layernorm) for number in levels] or model.outputs(layer)
+    # a 3D convolution whose stride is its kernel: a linear map
+    weight, bias = model.patch_embedding(pixels.shape[1])
+    x, grid = _tubelets(pixels.to(weight.dtype), *weight.shape[2:])
+    # (tokens, 3)
+    positions = model.positions(grid if square is None else (x.shape[1], square, square), x.device)[
+        : x.shape[1]
+    ]
+    if visible is not None:
+        x, positions = _gather(x, visible), positions[visible]
+    x = F.linear(x, weight.flatten(1), bias)  # (batch, tokens, channels)
+    head_size = encoder.layer[0].attention.head_size
+    tables, found = rotary_tables(positions, head_size, x.dtype, model.interleaved), []
+    for number, block in enumerate(encoder.layer[: max(after for after, _ in outputs)], 1):
+        x = block(x, tables)
+        found += [norm(x) for after, norm in outputs if after == number]
+    return found[0] if len(found) == 1 else torch.cat(found, 1 if levels else -1)
+
+
+def predict_tokens(
+    model: VJEPA2,
+    context: torch.Tensor,
+    visible: torch.Tensor,
+    hidden: torch.Tensor,
+    grid: tuple[int, int, int],
+    mask_token: int = 0,
+    image: bool = False,
+    positions: str | None = None,
+    of: str = "hidden",
+) -> torch.Tensor:
+    """The predictor, with the true grid: features of the hidden tokens from those of the visible
+    ones.
+
+    Args:
+        context: (batch, n visible, channels), `encode_tokens` of the visible tokens only, at
+            `model.predictor_layer`.
+        visible, hidden: (batch or 1, n) token numbers.
+        grid: (steps, rows, columns).
+        mask_token: which of the checkpoint's mask tokens stands for a hidden token.
+        image: V-JEPA 2.1 only: the tokens are of the image branch.
+        positions: None for those of `model.positions`, or others, (tokens of the grid, 3).
+        of: "hidden", or in V-JEPA 2.1 "visible", for the prediction of the visible tokens.
+    Returns:
+        (batch, n hidden, channels) in the order of `hidden`. It approximates the features of the
+        whole clip after a layer norm without scale or shift, not the encoder's output itself.
+    """
+    predictor = model.predictor
+    x = model.predictor_input(context, hidden.shape[1], mask_token, image)
+    positions = model.positions(grid, x.device) if positions is None else positions.to(x.device)
+    positions = positions[torch.cat([visible, hidden], 1)]  # (batch or 1, tokens, 3)
+    head_size = predictor.layer[0].attention.head_size
+    tables = rotary_tables(positions, head_size, x.dtype, model.interleaved)
+    for block in predictor.layer:
+        x = block(x, tables)
+    x = predictor.layernorm(x)
+    if of == "visible":
+        return predictor.visible_proj(x[:, : visible.shape[1]])
+    return predictor.proj(x[:, visible.shape[1] :])

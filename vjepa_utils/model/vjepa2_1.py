@@ -1,0 +1,230 @@
+"""V-JEPA 2.1: what it shares with V-JEPA 2, and where it differs (Mur-Labadia et al. 2026,
+arXiv 2603.14482; facebookresearch/vjepa2 at 204698b, `app/vjepa_2_1`).
+
+Blocks, rotation, masking and the forward pass are V-JEPA 2's, in `vjepa2`. The encoder differs in
+five points, each a line or a method here:
+
+1. the frequencies of the rotation are interleaved: `interleaved`;
+2. rows and columns are stretched to 0…15 on any grid: `positions`;
+3. a single frame has a patch embedding of its own, and an embedding of the modality, image or
+   video, is added to every token: `patch_embedding`;
+4. four norms after four blocks, the levels, instead of one final norm: `outputs`;
+5. query, key and value come in one matrix: `released_2_1` splits it when it reads a file.
+
+The predictor has modality embeddings of its own and a second output, for the visible tokens. In
+ViT-g and ViT-G it reads and predicts all four levels; in the distilled ViT-B and ViT-L it predicts
+the features of their teacher, ViT-G.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.model.positions import stretched_positions
+from vjepa_utils.model.vjepa2 import VJEPA2
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vjepa_utils.annotations import Clip, Context, Size
+    from vjepa_utils.plan import Plan
+    from vjepa_utils.predict.recovery import Recovery
+    from vjepa_utils.video import Video
+
+LEVELS = ("level 1", "level 2", "level 3", "level 4")  # from early to late blocks
+
+
+@dataclass
+class Config:
+    """Sizes of a V-JEPA 2.1, under transformers' names where V-JEPA 2 has the same; kept as
+    config.json.
+
+    intermediate_size, pred_intermediate_size: channels inside the MLPs.  crop_size: side of the
+    training squares in pixels.  pred_levels: levels that the predictor reads and predicts, 4 or 1.
+    pred_out_size: channels that it predicts of a level.
+    """
+
+    hidden_size: int
+    num_hidden_layers: int
+    intermediate_size: int
+    pred_hidden_size: int
+    pred_num_hidden_layers: int
+    pred_intermediate_size: int
+    pred_num_mask_tokens: int
+    pred_levels: int
+    pred_out_size: int
+    patch_size: int = 16
+    tubelet_size: int = 2
+    crop_size: int = 384
+    model_type: str = "vjepa2_1"
+
+    # the same in every released file
+    in_chans, hidden_act, qkv_bias, layer_norm_eps = 3, "gelu", True, 1e-6
+
+    def __post_init__(self):
+        for size, of in ((self.hidden_size, 64), (self.pred_hidden_size, 32)):
+            if size % of:
+                raise ValueError(f"its {size} channels are no multiple of the head size, {of}")
+
+    @property
+    def num_attention_heads(self):
+        return self.hidden_size // 64
+
+    @property
+    def pred_num_attention_heads(self):
+        return self.pred_hidden_size // 32
+
+    @property
+    def mlp_ratio(self):
+        return Fraction(self.intermediate_size, self.hidden_size)  # 64/13 of 1664 is not a float
+
+    @property
+    def pred_mlp_ratio(self):
+        return Fraction(self.pred_intermediate_size, self.pred_hidden_size)
+
+    @property
+    def levels(self):
+        """Number of the block that each level comes after: quarters of the depth, but for ViT-G."""
+        depth = self.num_hidden_layers
+        if depth == 48:
+            return 12, 24, 38, 48
+        return tuple(-(-depth * quarter // 4) for quarter in (1, 2, 3, 4))
+
+
+class VJEPA21(VJEPA2):
+    """Encoder and predictor of V-JEPA 2.1, without weights until `take_weights`; to be used by
+    `encode_tokens` and `predict_tokens`, whose `layer` is also one of `LEVELS`, or "levels".
+    """
+
+    interleaved = True
+
+    def __init__(self, config):
+        super().__init__(config)
+        width, narrow, levels = config.hidden_size, config.pred_hidden_size, config.pred_levels
+        encoder, predictor = self.encoder, self.predictor
+        tubelet = 1, config.patch_size, config.patch_size
+        with torch.device("meta"):
+            encoder.embeddings["image_patch_embeddings"] = nn.ModuleDict(
+                {"proj": nn.Conv3d(config.in_chans, width, tubelet, tubelet)}
+            )
+            for part, size in ((encoder, width), (predictor, narrow)):
+                part.embeddings.image_modality = nn.Parameter(torch.zeros(size))
+                part.embeddings.video_modality = nn.Parameter(torch.zeros(size))
+            del encoder.layernorm
+            encoder.norms = nn.ModuleList(
+                nn.LayerNorm(width, config.layer_norm_eps) for _ in LEVELS
+            )
+            if levels > 1:
+                predictor.embeddings["predictor_embeddings"] = nn.Sequential(
+                    nn.Linear(levels * width, width), nn.GELU(), nn.Linear(width, narrow)
+                )
+            predictor.proj = nn.Linear(narrow, levels * config.pred_out_size)
+            predictor.visible_proj = nn.Linear(narrow, levels * config.pred_out_size)
+
+    @property
+    def predictor_layer(self):
+        return "levels" if self.config.pred_levels > 1 else None
+
+    def patch_embedding(self, frames):
+        embeddings = self.encoder.embeddings
+        if frames == 1:
+            proj, modality = embeddings.image_patch_embeddings.proj, embeddings.image_modality
+        else:
+            proj, modality = embeddings.patch_embeddings.proj, embeddings.video_modality
+        return proj.weight, proj.bias + modality
+
+    def positions(self, grid, device=None):
+        return stretched_positions(grid, device)
+
+    def outputs(self, layer):
+        levels = list(zip(self.config.levels, self.encoder.norms, strict=True))
+        if layer == "levels":
+            return levels
+        if layer is None or layer in LEVELS:
+            return [levels[-1 if layer is None else LEVELS.index(layer)]]
+        return super().outputs(layer)
+
+    def predictor_input(self, context, hidden, mask_token, image=False):
+        embeddings = self.predictor.embeddings
+        modality = embeddings.image_modality if image else embeddings.video_modality
+        return super().predictor_input(context, hidden, mask_token) + modality
+
+
+class VJEPA21Encoder(Encoder):
+    """A V-JEPA 2.1 encoder: as for V-JEPA 2, except for single frames and layers.
+
+    - `encode(context="frame")`, and "clip" for a clip of one frame, go through the image branch:
+      each frame once, as in training. `encode(context="frame twice")` gives what
+      the video branch makes of the same frame twice. An odd last frame of the other contexts is
+      paired with itself.
+    - `encode(layer=None)` is the norm of the last level, which is the feature. "level 1" to
+      "level 4" are the norms of the four levels, after the blocks that `levels` names; "levels" all
+      four, channels of level 1 first. layer=k is the output of block k before any norm. In the
+      distilled ViT-B and ViT-L the first three norms were never trained.
+    - positions="stock" is an error: there is no other implementation.
+
+    levels: {name: number of its block, from 1}.
+    """
+
+    contexts = Encoder.contexts | {"frame twice": 1}
+
+    @property
+    def levels(self):
+        return dict(zip(LEVELS, self.model.config.levels, strict=True))
+
+    def plan(self, video: Video, context: Context = None, size: Size = None) -> Plan:
+        plan = super().plan(video, context, size)
+        return replace(plan, once=plan.context == 1 and context != "frame twice")
+
+    @torch.no_grad()
+    def recover(
+        self,
+        video: Clip,
+        hidden: np.ndarray | torch.Tensor | dict,
+        mask_token: int | None = None,
+        size: Size = None,
+        positions: str = "stretched",
+    ) -> Recovery | dict[str, Recovery]:
+        """As `Encoder.recover`, for ViT-g and ViT-G, of all four levels: see `Recovery`. A clip of
+        one frame goes through the image branch.
+
+        Args:
+            positions: of the predictor. "stretched", as in training, or "unstretched", as in the
+                code of upstream's hub: the same on a grid of 16×16, and else a little off.
+        Raises:
+            ValueError: also for the distilled ViT-B and ViT-L, which predict the features of their
+                teacher.
+        """
+        # A study, on a higher line of docs/architecture.md: imported only when it is called.
+        from vjepa_utils.predict.recovery import recover
+
+        if positions not in ("stretched", "unstretched"):
+            raise ValueError(f'positions must be "stretched" or "unstretched", not {positions!r}.')
+        return recover(self, video, hidden, mask_token, size, positions == "stretched")
+
+    def _check_layer(self, layer):
+        if isinstance(layer, str):
+            if layer not in (*LEVELS, "levels"):
+                names = ", ".join(f'"{name}"' for name in (*LEVELS, "levels"))
+                raise ValueError(f"layer must be a whole number or one of {names}, not {layer!r}.")
+        else:
+            super()._check_layer(layer)
+
+    def _width(self, layer):
+        return self.channels * (len(LEVELS) if layer == "levels" else 1)
+
+    def _square(self, positions):
+        if positions == "stock":
+            raise ValueError(
+                f'positions="stock" has no meaning for {self.name}: transformers has no V-JEPA 2.1.'
+            )
+        return super()._square(positions)
+
+    def _run(self, video, plan, layer, positions):
+        return super()._run(video, plan, layer, positions) | dict(once=plan.once)

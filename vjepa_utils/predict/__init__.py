@@ -1,0 +1,1 @@
+"""What the model predicts of hidden tokens, and what copying would give."""

@@ -1,0 +1,234 @@
+"""What the predictor recovers: features of hidden tokens from the visible ones; three baselines.
+
+The encoder sees the visible tokens only, so that nothing of the hidden pixels can leak. The target
+is the encoder's features of the whole clip, layer-normalised, as in training (Assran et al. 2025).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from vjepa_utils.features import Features
+from vjepa_utils.model.positions import grid_positions
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
+from vjepa_utils.predict.predictor import mask_token_of, normalised, predictor_of
+from vjepa_utils.video import as_video
+
+AT_ONCE = 512  # hidden tokens whose distances to all visible ones are held in memory
+
+
+@dataclass(repr=False)
+class Recovery:
+    """Prediction, target and baselines at the hidden tokens of a clip, in token order (step, row,
+    column).
+
+    whole: Features of the whole clip, layer-normalised.  target: its values, (steps, rows, columns,
+        channels). V-JEPA 2.1 predicts four levels: they are layer-normalised one by one, and
+        `channels` are those of level 1, then of level 2, 3 and 4.
+    hidden: bool array (steps, rows, columns).
+    context: float32 tensor (n visible, channels), the encoder's output on the visible tokens alone,
+        layer-normalised.
+    predicted: float32 tensor (n hidden, channels).
+    mask_token: which of the checkpoint's mask tokens stood for the hidden ones.
+    cosine, l1: float32 arrays (n hidden,), similarity of prediction and target, and their mean
+        absolute difference over the channels, which is the training loss.
+    baselines: {name: {"cosine": (n hidden,), "l1": (n hidden,)}} of target features copied from
+        visible places. They saw the whole clip there, the hidden part too: an advantage over the
+        prediction.
+        "mean": the mean of all visible tokens.
+        "nearest": the visible token nearest in (step, row, column), Euclidean; of equally near ones
+            the lowest number.
+        "same place": the same row and column in the nearest step where it is visible, of two the
+            earlier; NaN where it is hidden in every step.
+    """
+
+    whole: Features
+    hidden: np.ndarray
+    context: torch.Tensor
+    predicted: torch.Tensor
+    mask_token: int
+
+    def __post_init__(self):
+        truth, visible = self.target[self.hidden], self.target[~self.hidden]
+        guesses = {
+            "mean": visible.mean(0).expand_as(truth),
+            "nearest": visible[_nearest_visible(self.hidden)],
+            "same place": _same_place(self.target, self.hidden),
+        }
+        self.cosine, self.l1 = _errors(self.predicted, truth)
+        self.baselines = {
+            name: dict(zip(("cosine", "l1"), _errors(guess, truth), strict=True))
+            for name, guess in guesses.items()
+        }
+
+    def __repr__(self):
+        hidden = f"{self.hidden.sum()} of {self.hidden.size} tokens hidden"
+        cosine = f"mean cosine {_mean(self.cosine):.3f}"
+        return f"Recovery({hidden} ({self.hidden.mean():.0%}), {cosine}, {self.whole.encoder})"
+
+    @property
+    def target(self) -> torch.Tensor:
+        return self.whole.values
+
+    @property
+    def filled(self) -> Features:
+        """Features of the clip as recovered: `context` at the visible tokens, `predicted` at the
+        hidden ones.
+        """
+        values = torch.empty_like(self.target)
+        values[~self.hidden], values[self.hidden] = self.context, self.predicted
+        return replace(self.whole, values=values)
+
+    def on_grid(self, values: np.ndarray) -> np.ndarray:
+        """An array (n hidden,), such as `cosine`, as float32 (steps, rows, columns), NaN where
+        visible.
+        """
+        grid = np.full(self.hidden.shape, np.nan, np.float32)
+        grid[self.hidden] = values
+        return grid
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        """{baseline: share of the hidden tokens it has a value for}: 1 but for "same place"."""
+        return {
+            name: float(np.isfinite(errors["cosine"]).mean())
+            for name, errors in self.baselines.items()
+        }
+
+    @property
+    def beaten(self) -> dict[str, float]:
+        """{baseline: share of the tokens it covers where the prediction has the higher cosine};
+        "all": than every one there.
+        """
+        worse = {name: errors["cosine"] < self.cosine for name, errors in self.baselines.items()}
+        covers = {name: np.isfinite(errors["cosine"]) for name, errors in self.baselines.items()}
+        shares = {name: _mean(worse[name][covers[name]]) for name in worse}
+        return shares | {"all": _mean(np.all([worse[name] | ~covers[name] for name in worse], 0))}
+
+    def means(self, error: str = "cosine", where: np.ndarray | None = None) -> dict[str, float]:
+        """{"prediction" or baseline: mean "cosine" or "l1" over the hidden tokens it covers}; NaN
+        if it covers none.
+
+        where: bool array that broadcasts to (steps, rows, columns): only hidden tokens there.
+        """
+        chosen = np.broadcast_to(True if where is None else where, self.hidden.shape)[self.hidden]
+        every = {"prediction": getattr(self, error)} | {
+            name: errors[error] for name, errors in self.baselines.items()
+        }
+        return {name: _mean(values[chosen & np.isfinite(values)]) for name, values in every.items()}
+
+    def table(self) -> str:
+        """Means of prediction and baselines as text."""
+        rows = [("", "cosine", "L1", "beaten at", "covers")]
+        cosine, l1, beaten, covers = self.means(), self.means("l1"), self.beaten, self.coverage
+        for name in cosine:
+            shares = [f"{share[name]:.0%}" if name in share else "" for share in (beaten, covers)]
+            rows.append((name, f"{cosine[name]:.3f}", f"{l1[name]:.3f}", *shares))
+        lines = [
+            "{:12}{:>8}{:>8}{:>11}{:>8}".format(
+                *("–" if "nan" in cell else cell for cell in row)
+            ).rstrip()
+            for row in rows
+        ]
+        count = (
+            f"{self.hidden.sum()} of {self.hidden.size} tokens hidden "
+            f"({self.hidden.mean():.0%}), mask token {self.mask_token}"
+        )
+        lines.append(f"{count}; the prediction beats all three at {beaten['all']:.0%}.")
+        return "\n".join(
+            [*lines, "The baselines copy features that saw the whole clip, the prediction did not."]
+        )
+
+
+def recover(encoder, video, hidden, mask_token=None, size=None, stretched=True):
+    """What `Encoder.recover` does; stretched: of `VJEPA21Encoder.recover`."""
+    model, predictor = encoder.model, predictor_of(encoder)
+    mask_token = mask_token_of(predictor.embeddings.mask_tokens, mask_token, encoder.name)
+    video = as_video(video)
+    frames, plan = video.frames, encoder.plan(video, "clip", size)
+    grid = plan.grid
+    masks = hidden if isinstance(hidden, dict) else {"": hidden}
+    masks = {name: _checked(mask, grid) for name, mask in masks.items()}
+    encoder.check_memory(np.prod(grid), len(video), grid[1] * grid[2], remedy="count={}")
+    whole = encoder.encode(video, "clip", size, model.predictor_layer)
+    whole.values = normalised(whole.values, encoder.channels)
+    (all_frames,) = plan.groups(len(frames))
+    # (1, frames, 3, height, width)
+    pixels = encoder.pixels(frames, plan.size)[all_frames].to(encoder.device)
+    positions = None if stretched else grid_positions(grid)
+    found = {}
+    for name, mask in tqdm(
+        masks.items(), desc=f"recovering with {encoder.name}", unit="mask", delay=2, leave=False
+    ):
+        # (1, n)
+        visible, masked = (
+            torch.from_numpy(np.flatnonzero(m)).unsqueeze(0).to(encoder.device)
+            for m in (~mask, mask)
+        )
+        # (1, n visible, channels)
+        context = encode_tokens(model, pixels, visible, model.predictor_layer)
+        # (1, n hidden, channels)
+        predicted = predict_tokens(
+            model, context, visible, masked, grid, mask_token, plan.once, positions
+        )
+        found[name] = Recovery(
+            whole,
+            mask,
+            normalised(context[0].float().cpu(), encoder.channels),
+            predicted[0].float().cpu(),
+            mask_token,
+        )
+    return found if isinstance(hidden, dict) else found[""]
+
+
+def _checked(mask, grid):
+    mask = mask.detach().cpu().numpy() if torch.is_tensor(mask) else np.asarray(mask)
+    if mask.dtype != bool or mask.shape != grid:
+        needed = f'bool of the shape {grid}, the grid that Encoder.grid(video, size, "clip") gives'
+        raise ValueError(f"hidden must be {needed}, not {mask.dtype} of the shape {mask.shape}.")
+    if mask.all() or not mask.any():
+        raise ValueError(
+            f"hidden hides {'every token' if mask.all() else 'nothing'}: hide some tokens and "
+            "leave some visible."
+        )
+    return mask.copy()
+
+
+def _errors(guess, truth):
+    """Cosine similarity and mean absolute difference of each row: two arrays (n,)."""
+    return F.cosine_similarity(guess, truth, dim=-1).numpy(), (guess - truth).abs().mean(-1).numpy()
+
+
+def _mean(values):
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _nearest_visible(hidden):
+    """For each hidden token, which of the visible ones is the nearest in (step, row, column): (n
+    hidden,).
+    """
+    # (n, 3); small integers, so exact
+    places, sought = (np.argwhere(mask).astype(np.float32) for mask in (~hidden, hidden))
+    squares = (places**2).sum(1)
+    parts = np.array_split(sought, -(-len(sought) // AT_ONCE))
+    # the first of equally near ones
+    return np.concatenate([(squares - 2 * part @ places.T).argmin(1) for part in parts])
+
+
+def _same_place(target, hidden):
+    """Target features of the same place in the nearest step where it is visible: (n hidden,
+    channels), or NaN.
+    """
+    step, row, column = hidden.nonzero()
+    steps = np.arange(len(hidden))
+    # (steps, n hidden); a hidden one is farther than any
+    far = np.abs(steps[:, None] - step) + len(hidden) * hidden[:, row, column]
+    nearest = far.argmin(0)  # the earlier of two
+    return target[nearest, row, column].masked_fill(
+        torch.from_numpy(hidden.all(0)[row, column]).unsqueeze(1), torch.nan
+    )

@@ -1,2 +1,0 @@
-from . import cuts as cuts
-from . import sources as sources

@@ -1,0 +1,1 @@
+"""Find a checkpoint, fetch it, and check that every weight is there."""
