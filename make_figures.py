@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 import vjepa_utils as vj
 from demo.scenes import unseen_scenes
+from vjepa_utils.checks import UserError
 from vjepa_utils.cli import add_context, add_encoder, add_frames, add_size
 
 ROOT = Path(__file__).parent
@@ -45,14 +46,14 @@ def draw(arguments):
         arguments.output or (assets if shipped else assets / encoder.name.replace("/", "--"))
     )
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"-o must be a folder, and {folder} is a file.")
+        raise UserError(f"-o must be a folder, and {folder} is a file.")
     every = 4 if arguments.every is None else arguments.every
     files = (ROOT / "videos" / f"{name}.mp4" for name in ("kitesurfing", "monkey"))
     clips = {
         file.stem: vj.read_video(file, arguments.start, every, arguments.count) for file in files
     }
     if min(map(len, clips.values())) < 4:
-        raise ValueError(
+        raise UserError(
             "The figures need at least four frames of each clip: take a smaller --every or "
             "--start, or a larger --count."
         )

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "vjepa_utils"
 
 
 def closure(module: str) -> set[Path]:
-    """Files of the package that importing a module runs: imports at module level, types excepted."""
+    """Files of the package that importing a module runs: imports at module level, no types."""
     seen, left = set(), [PACKAGE / f"{module}.py"]
     while left:
         path = left.pop()

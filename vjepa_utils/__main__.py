@@ -9,6 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from vjepa_utils.checks import UserError
+
 REGISTERED = ["pca", "recover", "compare", "track", "classify", "explore", "extract", "surprise"]
 # of a checkout: its pictures need the scenes of demo/
 FIGURES = Path(__file__).parents[1] / "make_figures.py"
@@ -45,7 +47,7 @@ def main(words=None):
             return make_figures(words[1:])
         arguments = parser().parse_args(words)
         arguments.run(arguments)
-    except (ValueError, OSError, MemoryError) as error:
+    except (UserError, OSError, MemoryError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped")

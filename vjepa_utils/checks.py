@@ -1,8 +1,12 @@
-"""Checks of arguments that several modules make."""
+"""The error that a user reads, and checks of arguments that several modules make."""
 
 from __future__ import annotations
 
 import numpy as np
+
+
+class UserError(ValueError):
+    """What a user gave cannot be used: one sentence that names it and says what to do."""
 
 
 def is_whole(value: object, least: int | None = None) -> bool:

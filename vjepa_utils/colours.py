@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
 
@@ -42,7 +43,7 @@ class PCAColours:
 
     def __init__(self, components=3, foreground=False):
         if components < 3:
-            raise ValueError(
+            raise UserError(
                 f"components must be at least 3, one for each colour, not {components}."
             )
         self.components, self.foreground = components, foreground
@@ -100,7 +101,7 @@ class PCAColours:
         a colour means something else.
         """
         if features.grid != others.grid:
-            raise ValueError(
+            raise UserError(
                 f"Colours can be matched on one grid only, and these are {features.grid} and "
                 f"{others.grid}."
             )
@@ -140,9 +141,7 @@ class PCAColours:
     def foreground_mask(self, features: Features) -> np.ndarray:
         """Bool array (steps, rows, columns); needs `foreground=True`."""
         if not self.foreground:
-            raise ValueError(
-                "This basis was fitted on all tokens; use PCAColours(foreground=True)."
-            )
+            raise UserError("This basis was fitted on all tokens; use PCAColours(foreground=True).")
         mean, axis = self._front
         front = (self._check(features) - mean) @ axis > 0
         # where all tokens are equal, all are foreground
@@ -182,13 +181,13 @@ class PCAColours:
     def _check(self, features=None):
         """Tokens of `features`, float64 (tokens, channels), if there is a basis and they fit it."""
         if not hasattr(self, "_axes"):
-            raise ValueError("This PCAColours has no basis yet; call fit(features) first.")
+            raise UserError("This PCAColours has no basis yet; call fit(features) first.")
         if features is None:
             return None
         tokens = _tokens([features.values])
         if tokens.shape[1] != self._axes.shape[1]:
             found = f"{tokens.shape[1]} channels, the basis {self._axes.shape[1]}"
-            raise ValueError(f"These features have {found}: it belongs to another encoder.")
+            raise UserError(f"These features have {found}: it belongs to another encoder.")
         return tokens
 
 
@@ -213,13 +212,13 @@ def _tokens(every, total=None, most=None):
         start = stop
     channels = {part.shape[1] for part in parts}
     if len(channels) > 1:
-        raise ValueError(
+        raise UserError(
             f"Features of {sorted(channels)} channels cannot share a basis: they are of "
             "different encoders."
         )
     tokens = torch.cat(parts).double().numpy()
     if not np.isfinite(tokens).all():
-        raise ValueError("These features hold NaN or infinite values.")
+        raise UserError("These features hold NaN or infinite values.")
     return tokens
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.files import replacing
 
 if TYPE_CHECKING:
@@ -146,13 +147,13 @@ def frames_numbered(video: Video, numbers: Iterable[int]) -> np.ndarray:
     numbers = np.array([int(n) for n in numbers])
     missing = np.setdiff1d(numbers, video.indices)
     if len(missing):
-        raise ValueError(f"The features cover frame {missing[0]}, which this clip does not hold.")
+        raise UserError(f"The features cover frame {missing[0]}, which this clip does not hold.")
     return video.at(np.searchsorted(video.indices, numbers))
 
 
 def checked_step(step: int, features: Features) -> int:
     if step not in range(-len(features.frames), len(features.frames)):
-        raise ValueError(
+        raise UserError(
             f"step must be below {len(features.frames)}, the number of steps, not {step}."
         )
     return step

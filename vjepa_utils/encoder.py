@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from vjepa_utils.checks import is_whole
+from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.model.devices import free_memory
 from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.plan import Plan
@@ -115,7 +115,7 @@ class Encoder:
             store = FeatureList(about)
         else:
             if video.path and Path(out).resolve() == video.path.resolve():
-                raise ValueError(f"out names the clip itself, {out}: give another file.")
+                raise UserError(f"out names the clip itself, {out}: give another file.")
             run = self._run(video, plan, layer, positions)
             shape = *plan.grid, self._width(layer)
             store = FeatureFile(out, run, about, shape, batch * plan.steps)
@@ -150,7 +150,7 @@ class Encoder:
 
     def _check_layer(self, layer):
         if layer is not None and not (is_whole(layer, 1) and layer <= self.depth):
-            raise ValueError(
+            raise UserError(
                 f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, "
                 f"not {layer!r}."
             )
@@ -162,11 +162,11 @@ class Encoder:
     def _square(self, positions):
         """Side of the square grid that stock transformers counts on; None for true positions."""
         if positions not in ("true", "stock"):
-            raise ValueError(f'positions must be "true" or "stock", not {positions!r}.')
+            raise UserError(f'positions must be "true" or "stock", not {positions!r}.')
         if positions == "true":
             return None
         if self.training_size is None:
-            raise ValueError(
+            raise UserError(
                 f'positions="stock" is of V-JEPA 2; transformers gives {self.name}, an image '
                 "encoder, true positions."
             )
@@ -292,7 +292,7 @@ class Encoder:
         if is_whole(context) and context >= 2 and context % 2 == 0:
             return int(context)
         names = ", ".join(f'"{name}"' for name in named if name)
-        raise ValueError(f"context must be {names} or an even number of frames, not {context!r}.")
+        raise UserError(f"context must be {names} or an even number of frames, not {context!r}.")
 
     def _picture_size(self, height, width, size):
         patch = self.patch_size
@@ -300,7 +300,7 @@ class Encoder:
             if len(size) != 2 or not all(
                 is_whole(v) and v >= patch and v % patch == 0 for v in size
             ):
-                raise ValueError(
+                raise UserError(
                     f"size must be (height, width) in multiples of the patch, {patch} pixels, "
                     f"not {size!r}."
                 )
@@ -308,7 +308,7 @@ class Encoder:
         if size is None:
             size = max(16 * patch, self.training_size or 0)
         if not is_whole(size) or size < patch:
-            raise ValueError(
+            raise UserError(
                 f"size must be a number of pixels of at least the patch, {patch}, or (height, "
                 f"width), not {size!r}."
             )

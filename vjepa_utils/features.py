@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save_file
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.files import read_safetensors, replacing
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Features:
         """
         mask = torch.as_tensor(mask).float()
         if tuple(mask.shape) != tuple(self.source_size):
-            raise ValueError(
+            raise UserError(
                 f"The mask must have the clip's size {tuple(self.source_size)}, not "
                 f"{tuple(mask.shape)}."
             )
@@ -77,7 +78,7 @@ class Features:
         x, y = (float(v) for v in point)
         height, width = self.source_size
         if not (0 <= x <= width and 0 <= y <= height):
-            raise ValueError(
+            raise UserError(
                 f"The point ({x:g}, {y:g}) lies outside the picture, which is {width}×{height} "
                 "pixels."
             )
@@ -88,7 +89,7 @@ class Features:
         """The point (x, y), in pixels of the clip, at the centre of a patch."""
         _, rows, columns = self.grid
         if not (0 <= row < rows and 0 <= column < columns):
-            raise ValueError(
+            raise UserError(
                 f"There is no patch ({row}, {column}) on a grid of {rows} rows and {columns} "
                 "columns."
             )

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.drawing import (
     FILE,
     Heat,
@@ -114,7 +115,7 @@ def overlay(
 def changes(features: Features) -> np.ndarray:
     """1 - cosine of each token with that of the step before: float32 (steps - 1, rows, columns)."""
     if len(features.values) < 2:
-        raise ValueError("Differences over time need at least two steps; encode more frames.")
+        raise UserError("Differences over time need at least two steps; encode more frames.")
     x = torch.nn.functional.normalize(features.values, dim=-1)
     return (1 - (x[1:] * x[:-1]).sum(-1)).numpy()
 

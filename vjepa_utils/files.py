@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
+from vjepa_utils.checks import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -66,4 +68,4 @@ def read_safetensors(path: File, kind: str) -> tuple[dict[str, torch.Tensor], di
             about = json.loads(file.metadata()[kind])
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118  no dict
     except (SafetensorError, TypeError, KeyError):
-        raise ValueError(f"{path} is no {kind} file: it was not written by save().") from None
+        raise UserError(f"{path} is no {kind} file: it was not written by save().") from None

@@ -2,6 +2,7 @@
 
 import torch
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.encoder import Encoder
 
 
@@ -19,7 +20,7 @@ class ImageEncoder(Encoder):
         if isinstance(context, (str, type(None))) and context in self.contexts:
             return self.contexts[context]
         needed = 'context must be "frame" or "pair", the mean of two frames'
-        raise ValueError(
+        raise UserError(
             f"{self.name} is an image encoder and encodes frames independently: {needed}, not "
             f"{context!r}."
         )

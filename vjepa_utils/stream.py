@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable
 
@@ -66,7 +67,7 @@ class FeatureFile:
         other, announced, cuts = self._announced(self.partial)
         if other is not None and other != self.run:
             unlike = ", ".join(word for word in self.run if self.run[word] != other.get(word))
-            raise ValueError(
+            raise UserError(
                 f"{self.partial} belongs to another run, with different {unlike}: finish that "
                 "one, or remove the file."
             )

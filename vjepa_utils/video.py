@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vjepa_utils.checks import is_whole
+from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.reading.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoFile
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Video:
                 "a Video takes slices, such as video[0:2]; single frames are in video.frames"
             )
         if part.step is not None and part.step < 1:
-            raise ValueError("a Video is sliced forwards; to reverse it take video.frames[::-1]")
+            raise UserError("a Video is sliced forwards; to reverse it take video.frames[::-1]")
         if self._frames is not None:
             return self._frames[part]
         wanted = self.indices[part]
@@ -67,7 +67,7 @@ class Video:
         if len(frames) < len(wanted):  # the file is damaged there: from now on the clip ends before
             broken = f"{self.path} is damaged at frame {self._source.broken}"
             if self._source.broken <= self.indices[0]:
-                raise ValueError(
+                raise UserError(
                     f"{broken}: no frame could be read from frame {self.indices[0]} on. Take "
                     "another start."
                 )
@@ -85,7 +85,7 @@ class Video:
         unique, inverse = np.unique(positions, return_inverse=True)
         frames = [self[i : i + 1] for i in unique if i < len(self)]
         if sum(map(len, frames)) < len(unique):
-            raise ValueError(
+            raise UserError(
                 f"{self.path} is damaged: take only the frames before that, with count={len(self)}."
             )
         return np.concatenate(frames)[inverse]
@@ -135,7 +135,7 @@ def read_video(path: File, start: int | str = 0, every: int = 1, count: int | No
         raise FileNotFoundError(f"There is no file or folder {str(name)!r}.")
     for name, value in (("every", every), ("count", count)):
         if value is not None and not is_whole(value, 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+            raise UserError(f"{name} must be a whole number of at least 1, not {value!r}.")
     source = (
         ImageFolder(path) if path.is_dir() or path.suffix.lower() in IMAGES else VideoFile(path)
     )
@@ -165,19 +165,19 @@ def as_video(video: Clip) -> Video:
         video = video.float() if video.is_floating_point() else video
     frames = np.asarray(video)
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(
+        raise UserError(
             f"A clip must have the shape (frames, height, width, 3), not {frames.shape}."
         )
     if frames.dtype.kind == "f":
         if not (frames.min() >= 0 and frames.max() <= 1):  # NaN fails both
             found = f"{frames.min():.4g} to {frames.max():.4g}"
-            raise ValueError(
+            raise UserError(
                 f"A float clip must lie between 0 and 1, without NaN; this one is {found}. "
                 "Divide by 255 or pass uint8."
             )
         frames = (frames * 255).round().astype(np.uint8)
     elif frames.dtype != np.uint8:
-        raise ValueError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
+        raise UserError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
     indices = np.arange(len(frames))
     return Video(indices, indices / FOLDER_RATE, None, frames.shape[1:3], frames=frames)
 
@@ -189,14 +189,14 @@ def _frame_number(start, times, path):
         seconds = float(start[:-1])
         end = times[-1] + (times[-1] - times[-2] if total > 1 else 1 / FOLDER_RATE)
         if seconds >= end:
-            raise ValueError(f"start {start} is beyond the end of {path}, which lasts {end:.2f} s.")
+            raise UserError(f"start {start} is beyond the end of {path}, which lasts {end:.2f} s.")
         return int(np.searchsorted(times, seconds + 1e-3, side="right")) - 1
     if not is_whole(start, 0):
-        raise ValueError(
+        raise UserError(
             f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.'
         )
     if start >= total:
-        raise ValueError(
+        raise UserError(
             f"start {start} is beyond the end of {path}, which has {total} frames (0 to "
             f"{total - 1})."
         )

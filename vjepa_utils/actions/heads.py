@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from vjepa_utils.checks import is_whole
+from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.model.devices import (
     best_device,
@@ -175,13 +175,13 @@ def load_head(folder, name, reading=None, dtype=None):
         heads = " or ".join(
             each for each in CHECKPOINTS if each.split("/")[1] in READINGS and "vitl" in each
         )
-        raise ValueError(
+        raise UserError(
             f"{name} has no classification head: take one that has, such as {heads}, or train a "
             "probe on its features."
         )
     config = model.config
     if sorted(config.id2label) != list(range(config.num_labels)):
-        raise ValueError(
+        raise UserError(
             f"{name} must name the classes 0 to {config.num_labels - 1} in id2label of its "
             f"config.json, and names {', '.join(map(str, sorted(config.id2label)))}."
         )
@@ -305,12 +305,12 @@ def _remark(model, names):
 
 def _check_whole_number(what, value):
     if not is_whole(value, 1):
-        raise ValueError(f"{what} must be a whole number of at least 1, not {value!r}.")
+        raise UserError(f"{what} must be a whole number of at least 1, not {value!r}.")
 
 
 def _check_reading(name, config, reading):
     if not isinstance(reading, Reading):
-        raise ValueError(f"reading must be a Reading, not {reading!r}.")
+        raise UserError(f"reading must be a Reading, not {reading!r}.")
     for what in ("segments", "step"):
         _check_whole_number(what, getattr(reading, what))
     heads, eps, levels = reading.pooler_heads, reading.pooler_eps, reading.levels
@@ -318,14 +318,14 @@ def _check_reading(name, config, reading):
     if heads is not None:
         _check_whole_number("pooler_heads", heads)
         if width % heads:
-            raise ValueError(
+            raise UserError(
                 f"pooler_heads must divide the {width} channels of {name}, not {heads}."
             )
     if eps is not None and not eps > 0:
-        raise ValueError(f"pooler_eps must be above 0, not {eps!r}.")
+        raise UserError(f"pooler_eps must be above 0, not {eps!r}.")
     listed = isinstance(levels, (tuple, list)) and len(set(levels)) == len(levels)
     if not listed or not set(levels) <= set(range(1, depth + 1)):
-        raise ValueError(
+        raise UserError(
             f"levels must be different numbers from 1 to {depth}, the blocks of {name}, not "
             f"{levels!r}."
         )

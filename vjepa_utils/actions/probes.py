@@ -27,6 +27,7 @@ from transformers import VJEPA2Config
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from vjepa_utils.actions.heads import Classification
+from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing, user_cache
 from vjepa_utils.video import as_video, file_identity, read_video
@@ -117,7 +118,7 @@ class Probe:
         that the probe was trained on.
         """
         if self.fingerprint not in ("", encoder.fingerprint):
-            raise ValueError(
+            raise UserError(
                 f"The probe was trained on other weights than those of {encoder.name}: load that "
                 "encoder, or train it anew."
             )
@@ -179,17 +180,17 @@ def train_probe(
     labels, features = list(labels), list(features)
     classes = sorted(set(labels))
     if len(features) != len(labels):
-        raise ValueError(
+        raise UserError(
             f"labels must name the class of each clip: there are {len(labels)} for "
             f"{len(features)} clips."
         )
     if len(classes) < 2:
-        raise ValueError(
+        raise UserError(
             "A probe needs at least two classes to tell apart, not "
             f"{len(classes)}{': ' + classes[0] if classes else ''}."
         )
     if kind not in ("attentive", "linear"):
-        raise ValueError(f'kind must be "attentive" or "linear", not {kind!r}.')
+        raise UserError(f'kind must be "attentive" or "linear", not {kind!r}.')
     name, shape = features[0].encoder, tuple(features[0].values.shape)
     # (clips, steps, places, channels)
     x = _stack(features, encoder.name if encoder else name, shape)
@@ -241,10 +242,10 @@ def _stack(features, encoder, shape):
     """float32 (clips, steps, places, channels) from a list of Features, checked."""
     for each in features:
         if each.encoder != encoder:
-            raise ValueError(f"The features must be of {encoder}, not of {each.encoder}.")
+            raise UserError(f"The features must be of {encoder}, not of {each.encoder}.")
         if tuple(each.values.shape) != shape:
             found = f"{shape} and {tuple(each.values.shape)}"
-            raise ValueError(
+            raise UserError(
                 f"Features of all clips must have one shape, not {found}: encode all with one "
                 "size=(height, width)."
             )
@@ -291,10 +292,10 @@ def folder_features(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"There is no folder {folder}.")
+        raise UserError(f"There is no folder {folder}.")
     places = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
     if len(places) < 2:
-        raise ValueError(
+        raise UserError(
             f"{folder} needs a sub-folder of clips for each of at least two classes, and has "
             f"{len(places)}."
         )
@@ -333,7 +334,7 @@ def folder_features(
                 if skipped
                 else ""
             )
-            raise ValueError(
+            raise UserError(
                 f"The class {place.name!r} has {count} clips that can be read, and at least 2 "
                 f"are needed{lost}."
             )

@@ -4,6 +4,8 @@ import argparse
 import warnings
 from pathlib import Path
 
+from vjepa_utils.checks import UserError
+
 SIDE = "short side of the encoded picture, or HEIGHTxWIDTH"
 
 
@@ -62,7 +64,7 @@ def check_output(arguments, *kinds, output=None, flag="-o"):
     output = Path(output or arguments.output)
     if output.suffix.lower() not in kinds:
         *others, last = kinds
-        raise ValueError(
+        raise UserError(
             f"{flag} must end in {', '.join(others)}{' or ' if others else ''}{last}, not {output}."
         )
     vj.files.check_writable(output)
@@ -71,7 +73,7 @@ def check_output(arguments, *kinds, output=None, flag="-o"):
         and output.exists()
         and output.resolve() == Path(arguments.video).resolve()
     ):
-        raise ValueError(f"{flag} names the clip itself, {arguments.video}: give another file.")
+        raise UserError(f"{flag} names the clip itself, {arguments.video}: give another file.")
 
 
 def say_cuts(features):

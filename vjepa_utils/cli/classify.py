@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.cli import (
     add_context,
     add_encoder,
@@ -69,9 +70,9 @@ def classify(arguments):
     if arguments.output:
         check_output(arguments, ".png")
     if arguments.top < 1:
-        raise ValueError(f"--top must be at least 1, not {arguments.top}.")
+        raise UserError(f"--top must be at least 1, not {arguments.top}.")
     if arguments.encoder and not arguments.probe:
-        raise ValueError("--encoder goes with --probe: a checkpoint with a head has its own.")
+        raise UserError("--encoder goes with --probe: a checkpoint with a head has its own.")
     video = clip(arguments)
     if arguments.probe:
         probe = vj.Probe.load(arguments.probe)
@@ -96,7 +97,7 @@ def probe(arguments):
     if arguments.save:
         check_output(arguments, ".safetensors", output=arguments.save, flag="--save")
     if arguments.seed < 0:
-        raise ValueError(f"--seed must be at least 0, not {arguments.seed}.")
+        raise UserError(f"--seed must be at least 0, not {arguments.seed}.")
     how = dict(size=arguments.size, context=arguments.context)
     encoder = vj.load_encoder(arguments.encoder)
     features, labels, skipped = vj.actions.probes.folder_features(

@@ -1,5 +1,6 @@
 """The commands `track` and `tapvid`."""
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.cli import (
     add_encoder,
     add_frames,
@@ -68,9 +69,9 @@ def track(arguments):
     if arguments.save:
         check_output(arguments, ".npz", ".csv", output=arguments.save, flag="--save")
     if arguments.points and arguments.grid is not None:
-        raise ValueError("Give either --points or --grid, not both.")
+        raise UserError("Give either --points or --grid, not both.")
     if arguments.grid is not None and arguments.grid < 1:
-        raise ValueError(f"--grid must be at least 1, not {arguments.grid}.")
+        raise UserError(f"--grid must be at least 1, not {arguments.grid}.")
     video = clip(arguments)
     frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
     points = arguments.points or vj.tracking.grid_points(
@@ -105,7 +106,7 @@ def tapvid(arguments):
     import vjepa_utils as vj
 
     if arguments.clips is not None and arguments.clips < 1:
-        raise ValueError(f"--clips must be at least 1, not {arguments.clips}.")
+        raise UserError(f"--clips must be at least 1, not {arguments.clips}.")
     head = arguments.head and vj.tracking.load_head(arguments.head)
     encoder = vj.load_encoder(arguments.encoder)
     print(f"{encoder.name}{' with ' + head.name if head else ''}, {arguments.mode}")

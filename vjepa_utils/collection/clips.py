@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fsspec.core import url_to_fs
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.reading.sources import IMAGES
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def find_clips(sources: File | Iterable[File], names: dict[str, str] | None = No
             roots.append(path.split("/")[:-1])
             found[_address(fs, path)] = _stamp(fs, path)
     if not found:
-        raise ValueError(f"There are no clips in {', '.join(map(str, sources))}.")
+        raise UserError(f"There are no clips in {', '.join(map(str, sources))}.")
     names, shared = dict(names or {}), _shared(roots)
     taken = set(names.values())
     for address in found:
@@ -126,7 +127,7 @@ def _listed(fs, path):
     try:
         text = fs.cat_file(path).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is no list of clips: it is not UTF-8 text.") from None
+        raise UserError(f"{path} is no list of clips: it is not UTF-8 text.") from None
     if path.lower().endswith(".csv"):
         rows = [row for row in csv.reader(io.StringIO(text)) if row]
         column = rows[0].index("path") if rows and "path" in rows[0] else 0

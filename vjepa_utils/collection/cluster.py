@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import vjepa_utils.collection.work as work
+from vjepa_utils.checks import UserError
 
 INSTALL = (
     "workers and address need Ray, which is not installed: pip install -r requirements-cluster.txt "
@@ -31,7 +32,7 @@ class Encoding:
         torch.set_num_threads(threads)
         self.encoder, self.job = load_encoder(encoder), job
         if self.encoder.fingerprint != job.fingerprint:
-            raise ValueError(f"{encoder} has other weights on this node than where the run began.")
+            raise UserError(f"{encoder} has other weights on this node than where the run began.")
 
     def __call__(self, row):
         with work.listening():
@@ -78,7 +79,7 @@ def import_ray():
         import ray
         import ray.data
     except ImportError:
-        raise ValueError(f"{INSTALL}.") from None
+        raise UserError(f"{INSTALL}.") from None
     return ray
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.compute as pc
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.collection.storage import Storage
 from vjepa_utils.collection.table import read_table
 from vjepa_utils.features import Features
@@ -116,7 +117,7 @@ class Collection:
         else:
             vector = np.asarray(clip, np.float64)
         if not len(self) or vector.shape != self.pooled.shape[1:]:
-            raise ValueError(
+            raise UserError(
                 f"A vector of {self.pooled.shape[1] if len(self) else 0} channels is needed, as "
                 f"the collection has, not one of shape {vector.shape}."
             )
@@ -133,4 +134,4 @@ class Collection:
         for known in (self.names, self.paths):
             if clip in known:
                 return known.index(clip)
-        raise ValueError(f"There is no clip {clip!r} in {self._storage.url}.")
+        raise UserError(f"There is no clip {clip!r} in {self._storage.url}.")

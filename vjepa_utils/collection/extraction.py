@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
-from vjepa_utils.checks import is_whole
+from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.collection import cluster, work
 from vjepa_utils.collection.clips import find_clips
 from vjepa_utils.collection.collection import Collection
@@ -128,15 +128,15 @@ def run(sources, out, *, encoder, every, pool, dtype, workers=None, address=None
 def _check(every, pool, dtype, workers, spread, encoder):
     for name, value in (("every", every), ("workers", 1 if workers is None else workers)):
         if not is_whole(value, 1):
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+            raise UserError(f"{name} must be a whole number of at least 1, not {value!r}.")
     for name, value, known in (
         ("pool", pool, ("none", "mean", "both")),
         ("dtype", dtype, ("float16", "float32")),
     ):
         if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
+            raise UserError(f"{name} must be one of {', '.join(known)}, not {value!r}.")
     if spread and not isinstance(encoder, (str, PathLike)):
-        raise ValueError("With workers, encoder must be a name: each of them loads it itself.")
+        raise UserError("With workers, encoder must be a name: each of them loads it itself.")
     if spread:
         cluster.import_ray()
 

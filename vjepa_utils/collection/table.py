@@ -12,6 +12,8 @@ import uuid
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vjepa_utils.checks import UserError
+
 INDEX, SHARDS = "index.parquet", ".rows"
 ROWS, SECONDS = 1000, 60  # of a shard
 SCHEMA = pa.schema(
@@ -55,7 +57,7 @@ class Table:
                 for key, value in parameters.items()
                 if before.get(key) != value
             )
-            raise ValueError(
+            raise UserError(
                 f"{storage.url} holds features of a run with other parameters ({unlike}): take "
                 "another folder."
             )
@@ -120,13 +122,13 @@ def run_of(storage):
         with storage.fs.open(path, "rb") as file:
             return json.loads(pq.read_schema(file).metadata[b"run"])
     except (pa.ArrowException, KeyError, TypeError, ValueError):
-        raise ValueError(f"{path} is no table of a collection.") from None
+        raise UserError(f"{path} is no table of a collection.") from None
 
 
 def read_table(storage):
     """All rows, sorted by name: a pyarrow Table. ValueError if there is none."""
     if run_of(storage) is None:
-        raise ValueError(f"{storage.url} is no collection: it has no {INDEX}.")
+        raise UserError(f"{storage.url} is no collection: it has no {INDEX}.")
     return pa.Table.from_batches(_newest(_batches(storage)), SCHEMA).sort_by("name")
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import torch
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.collection.storage import Storage, local_copy
 from vjepa_utils.reading.pixels import resized
 from vjepa_utils.video import Video, read_video
@@ -252,7 +253,7 @@ def _arrays(features, job):
         frames = torch.stack([frames.min(), frames.max()])[None]
     values = values.to(getattr(torch, job.dtype))
     if not values.isfinite().all():
-        raise ValueError(
+        raise UserError(
             f"Its features reach {features.values.abs().max():.3g}, beyond float16: take float32."
         )
     own = {} if job.pool == "none" else {"pooled": pooled.numpy()}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def on_one_grid(
     names = [encoder.name for encoder in encoders]
     double = [name for place, name in enumerate(names) if name in names[:place]]
     if double:
-        raise ValueError(f"{double[0]} is named twice: each encoder is compared once.")
+        raise UserError(f"{double[0]} is named twice: each encoder is compared once.")
     video = as_video(video)
     _, rows, columns = encoders[0].grid(video, size, context)
     sizes = [(rows * encoder.patch_size, columns * encoder.patch_size) for encoder in encoders]
@@ -67,5 +68,5 @@ def step_of(features: Features, frame: int) -> int:
         some = ", ".join(
             map(str, numbers if len(numbers) < 7 else [*numbers[:3], "…", *numbers[-2:]])
         )
-        raise ValueError(f"Frame {frame} is not among the frames that were encoded: {some}.")
+        raise UserError(f"Frame {frame} is not among the frames that were encoded: {some}.")
     return int(covered[0])

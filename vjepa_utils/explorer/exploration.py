@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.explorer.components import PAIRS, Components, pack
 from vjepa_utils.explorer.page import document, framed, to_json
@@ -124,7 +125,7 @@ class Exploration:
         check_writable(path)
         data = document(self.page()).encode()
         if len(data) > LIMIT:
-            raise ValueError(_too_large(len(data), self.grid[0]))
+            raise UserError(_too_large(len(data), self.grid[0]))
         with replacing(path) as temporary:
             temporary.write_bytes(data)
 
@@ -206,21 +207,21 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
     """What `explore` shows, as an Exploration; `encoders` is a list of `Encoder`s."""
     video = as_video(video)
     if not encoders:
-        raise ValueError("encoders is empty: name at least one.")
+        raise UserError("encoders is empty: name at least one.")
     names = [encoder.name for encoder in encoders]
     double = [name for place, name in enumerate(names) if name in names[:place]]
     if double:
-        raise ValueError(f"{double[0]} is named twice: each encoder is shown once.")
+        raise UserError(f"{double[0]} is named twice: each encoder is shown once.")
     if not layers or len(set(layers)) < len(layers):
-        raise ValueError(f"layers must name at least one block, and each once, not {layers!r}.")
+        raise UserError(f"layers must name at least one block, and each once, not {layers!r}.")
     predicting = [encoder for encoder in encoders if predicts(encoder)]
     if masks and not predicting:
         without = f"{' and '.join(names)} has no predictor, so masks show nothing"
-        raise ValueError(f"{without}: add a V-JEPA 2 checkpoint, or leave masks out.")
+        raise UserError(f"{without}: add a V-JEPA 2 checkpoint, or leave masks out.")
     grid = encoders[0].grid(video, size, context)
     estimate = _estimate(grid, [encoder.channels for encoder in encoders for _ in layers])
     if estimate > LIMIT:
-        raise ValueError(_too_large(estimate, grid[0]))
+        raise UserError(_too_large(estimate, grid[0]))
     if masks and not isinstance(masks, dict):
         masks = _known([masks] if isinstance(masks, str) else masks)
     views = []
@@ -232,7 +233,7 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
             features = encoder.encode(video, context, own, layer)
             if views and features.grid != views[0].features.grid:
                 steps = f"{features.grid[0]} steps where {names[0]} has {views[0].features.grid[0]}"
-                raise ValueError(f"{encoder.name} has {steps}: choose another context.")
+                raise UserError(f"{encoder.name} has {steps}: choose another context.")
             views.append(View(features, layer, *pack(features, *views[:1])))
     found = [
         one
@@ -305,9 +306,7 @@ def _predictions(encoder, video, size, masks, views):
 def _known(names):
     unknown = [name for name in names if name not in hiding.NAMES]
     if unknown:
-        raise ValueError(
-            f"There is no mask {unknown[0]!r}: choose among {', '.join(hiding.NAMES)}."
-        )
+        raise UserError(f"There is no mask {unknown[0]!r}: choose among {', '.join(hiding.NAMES)}.")
     return list(names)
 
 

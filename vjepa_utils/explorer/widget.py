@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import traitlets
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.explorer.exploration import look, prediction, predicts
 from vjepa_utils.explorer.page import to_buffers
 
@@ -164,7 +165,7 @@ class Explorer(anywidget.AnyWidget):
         hidden = near(self.mask)
         if hidden.all() or not hidden.any():
             what = "Everything" if hidden.all() else "Nothing"
-            raise ValueError(f"{what} is hidden around this step: hide some patches, not all.")
+            raise UserError(f"{what} is hidden around this step: hide some patches, not all.")
         self.recovery = encoder.recover(frames, hidden, size=view.features.picture_size)
         self.recovery.whole.frames = torch.from_numpy(pairs)
         found = prediction("painted", self.recovery, view)
@@ -188,7 +189,7 @@ class Explorer(anywidget.AnyWidget):
         found = self.exploration
         encoder = next(filter(predicts, self._encoders), None)
         if encoder is None:
-            raise ValueError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
+            raise UserError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
         view = next(view for view in found.views if view.features.encoder == encoder.name)
         steps, rows, columns = found.grid
         count = min(steps, max(1, AT_ONCE // (rows * columns)))
@@ -233,5 +234,5 @@ def _number(word):
     if word == "last":
         return None
     if not word.strip().isdigit():
-        raise ValueError(f"A whole number is needed, not {word!r}.")
+        raise UserError(f"A whole number is needed, not {word!r}.")
     return int(word)

@@ -7,6 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from vjepa_utils.checks import UserError
+
 # Scores (batch × heads × queries × keys) that a device can take at once, by its type. Beyond these
 # Metal gives wrong results without an error (pytorch #179352, #197636): 16,384 tokens of ViT-L.
 LARGEST = {"mps": 2**32}
@@ -94,5 +96,5 @@ def register() -> str:
 
 def _for_transformers(module, query, key, value, attention_mask, scaling=None, **unused):
     if attention_mask is not None:
-        raise ValueError("in_pieces is attention without a mask")
+        raise UserError("in_pieces is attention without a mask")
     return attend(query, key, value, scaling).transpose(1, 2).contiguous(), None

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.model.attention import attend
 from vjepa_utils.model.positions import even_channels_first, grid_positions, rotary_tables
 
@@ -101,7 +102,7 @@ class VJEPA2(nn.Module):
     def __init__(self, config):
         super().__init__()
         if config.hidden_act != "gelu":
-            raise ValueError(f"its activation is {config.hidden_act!r}, and only gelu is known")
+            raise UserError(f"its activation is {config.hidden_act!r}, and only gelu is known")
         self.config = config
         width, narrow = config.hidden_size, config.pred_hidden_size
         tubelet = config.tubelet_size, config.patch_size, config.patch_size

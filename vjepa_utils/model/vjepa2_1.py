@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.model.positions import stretched_positions
 from vjepa_utils.model.vjepa2 import VJEPA2
@@ -70,7 +71,7 @@ class Config:
     def __post_init__(self):
         for size, of in ((self.hidden_size, 64), (self.pred_hidden_size, 32)):
             if size % of:
-                raise ValueError(f"its {size} channels are no multiple of the head size, {of}")
+                raise UserError(f"its {size} channels are no multiple of the head size, {of}")
 
     @property
     def num_attention_heads(self):
@@ -205,14 +206,14 @@ class VJEPA21Encoder(Encoder):
         from vjepa_utils.predict.recovery import recover
 
         if positions not in ("stretched", "unstretched"):
-            raise ValueError(f'positions must be "stretched" or "unstretched", not {positions!r}.')
+            raise UserError(f'positions must be "stretched" or "unstretched", not {positions!r}.')
         return recover(self, video, hidden, mask_token, size, positions == "stretched")
 
     def _check_layer(self, layer):
         if isinstance(layer, str):
             if layer not in (*LEVELS, "levels"):
                 names = ", ".join(f'"{name}"' for name in (*LEVELS, "levels"))
-                raise ValueError(f"layer must be a whole number or one of {names}, not {layer!r}.")
+                raise UserError(f"layer must be a whole number or one of {names}, not {layer!r}.")
         else:
             super()._check_layer(layer)
 
@@ -221,7 +222,7 @@ class VJEPA21Encoder(Encoder):
 
     def _square(self, positions):
         if positions == "stock":
-            raise ValueError(
+            raise UserError(
                 f'positions="stock" has no meaning for {self.name}: transformers has no V-JEPA 2.1.'
             )
         return super()._square(positions)

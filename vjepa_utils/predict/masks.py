@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vjepa_utils.checks import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -32,7 +34,7 @@ def named(
     middle step.  seed: of random masks.
     """
     if name not in NAMES:
-        raise ValueError(f"There is no mask {name!r}: choose among {', '.join(NAMES)}.")
+        raise UserError(f"There is no mask {name!r}: choose among {', '.join(NAMES)}.")
     if name.startswith("multiblock"):
         return multiblock(grid, "long" if name.endswith("long") else "short", seed)
     if name == "future":
@@ -65,7 +67,7 @@ def multiblock(grid: Grid, kind: str = "short", seed: Seed = 0) -> np.ndarray:
     visible.
     """
     if kind not in MULTIBLOCK:
-        raise ValueError(f'kind must be "short" or "long", not {kind!r}.')
+        raise UserError(f'kind must be "short" or "long", not {kind!r}.')
     blocks, share = MULTIBLOCK[kind]
     steps, rows, columns = grid
     generator, hidden = np.random.default_rng(seed), np.zeros((rows, columns), bool)
@@ -94,11 +96,11 @@ def future(grid: Grid, after: int) -> np.ndarray:
     steps.
     """
     if grid[0] < 2:
-        raise ValueError(
+        raise UserError(
             "future needs at least two steps, one to see and one to hide: take four frames or more."
         )
     if not 0 <= after < grid[0] - 1:
-        raise ValueError(
+        raise UserError(
             f"after must be a step from 0 to {grid[0] - 2}, so that one is visible and one "
             f"hidden, not {after}."
         )
@@ -134,7 +136,7 @@ def region(grid: Grid, mask: np.ndarray | torch.Tensor) -> np.ndarray:
 
     mask = torch.as_tensor(mask).float()
     if mask.ndim != 3 or -(-len(mask) // 2) != grid[0]:
-        raise ValueError(
+        raise UserError(
             f"mask must be (frames, height, width) with two frames for each of {grid[0]} steps, "
             f"not {tuple(mask.shape)}."
         )
@@ -184,4 +186,4 @@ def _random(shape, share, seed):
 
 def _check(share):
     if not 0 < share < 1:
-        raise ValueError(f"share must lie between 0 and 1, not {share}.")
+        raise UserError(f"share must lie between 0 and 1, not {share}.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
-from vjepa_utils.checks import is_whole
+from vjepa_utils.checks import UserError, is_whole
 
 if TYPE_CHECKING:
     import torch
@@ -24,12 +24,12 @@ def predictor_of(encoder: Encoder) -> Transformer:
     """
     predictor = getattr(encoder.model, "predictor", None)
     if predictor is None:
-        raise ValueError(
+        raise UserError(
             f"{encoder.name} has no predictor, so it predicts nothing: take a V-JEPA 2 checkpoint."
         )
     channels = getattr(encoder.model.config, "pred_out_size", encoder.channels)
     if channels != encoder.channels:
-        raise ValueError(
+        raise UserError(
             f"{encoder.name} was distilled: its predictor predicts the {channels} channels of its "
             f"teacher, not its own {encoder.channels}, so there is nothing to compare it with; "
             "vjepa2_1_vitg_384 and vjepa2_1_vitG_384 predict their own."
@@ -51,7 +51,7 @@ def mask_token_of(rows: torch.Tensor, wanted: int | None, name: str) -> int:
     """
     if wanted is not None:
         if not (is_whole(wanted, 0) and wanted < len(rows)):
-            raise ValueError(
+            raise UserError(
                 f"mask_token must be a whole number from 0 to {len(rows) - 1} for {name}, not "
                 f"{wanted!r}."
             )

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.model.positions import grid_positions
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
@@ -190,9 +191,9 @@ def _checked(mask, grid):
     mask = mask.detach().cpu().numpy() if torch.is_tensor(mask) else np.asarray(mask)
     if mask.dtype != bool or mask.shape != grid:
         needed = f'bool of the shape {grid}, the grid that Encoder.grid(video, size, "clip") gives'
-        raise ValueError(f"hidden must be {needed}, not {mask.dtype} of the shape {mask.shape}.")
+        raise UserError(f"hidden must be {needed}, not {mask.dtype} of the shape {mask.shape}.")
     if mask.all() or not mask.any():
-        raise ValueError(
+        raise UserError(
             f"hidden hides {'every token' if mask.all() else 'nothing'}: hide some tokens and "
             "leave some visible."
         )

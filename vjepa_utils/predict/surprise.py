@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from vjepa_utils.checks import is_whole
+from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.encoder import BATCH_TOKENS
 from vjepa_utils.files import replacing
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
@@ -86,7 +86,7 @@ class Surprise:
     def at(self, ahead: int = 1) -> slice:
         """The rows of one distance, a slice: one row for each step of the clip."""
         if ahead not in range(1, self.horizon + 1):
-            raise ValueError(f"ahead must be from 1 to the horizon, {self.horizon}, not {ahead!r}.")
+            raise UserError(f"ahead must be from 1 to the horizon, {self.horizon}, not {ahead!r}.")
         return slice(ahead - 1, None, self.horizon)
 
     def errors(self, error: str = "cosine", ahead: int = 1) -> dict[str, np.ndarray]:
@@ -94,7 +94,7 @@ class Surprise:
         cosine, or L1.
         """
         if error not in ("cosine", "l1"):
-            raise ValueError(f'error must be "cosine" or "l1", not {error!r}.')
+            raise UserError(f'error must be "cosine" or "l1", not {error!r}.')
         every = {"prediction": getattr(self, error)} | {
             name: errors[error] for name, errors in self.baselines.items()
         }
@@ -151,7 +151,7 @@ class Surprise:
     def load(cls, path: File) -> Surprise:
         """Read what `save` wrote; else ValueError."""
         if not zipfile.is_zipfile(path):
-            raise ValueError(f"{path} is no surprise file: it was not written by save().")
+            raise UserError(f"{path} is no surprise file: it was not written by save().")
         with np.load(path) as arrays:
             own = {name: arrays[name] for name in ("cosine", "l1", "frames", "ahead")}
             baselines = {
@@ -218,16 +218,16 @@ def surprise(
 
 def _check(context, horizon, target):
     if not is_whole(context, 2) or context % 2:
-        raise ValueError(f"context must be an even number of visible frames, not {context!r}.")
+        raise UserError(f"context must be an even number of visible frames, not {context!r}.")
     if not is_whole(horizon, 1):
-        raise ValueError(f"horizon must be a number of steps of at least 1, not {horizon!r}.")
+        raise UserError(f"horizon must be a number of steps of at least 1, not {horizon!r}.")
     if target not in TARGETS:
-        raise ValueError(f'target must be "window" or "step", not {target!r}.')
+        raise UserError(f'target must be "window" or "step", not {target!r}.')
 
 
 def _check_length(video, frames, context, horizon):
     if len(video) < frames - 1:  # an odd last frame is paired with itself
-        raise ValueError(
+        raise UserError(
             f"The clip has {len(video)} frames, fewer than a window of {frames}, {context} visible "
             f"and {2 * horizon} predicted: take more frames, or a smaller context."
         )

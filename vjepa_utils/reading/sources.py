@@ -16,6 +16,8 @@ import decord
 import numpy as np
 from PIL import Image, ImageOps
 
+from vjepa_utils.checks import UserError
+
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 FOLDER_RATE = 30  # frames a second: a folder of images has no clock
 FAR = 30  # frames; over a larger gap, seeking is faster than decoding all in between
@@ -34,7 +36,7 @@ class ImageFolder:
             else [p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.name[0] != "."]
         )
         if not files:
-            raise ValueError(f"The folder {path} holds no images ({', '.join(sorted(IMAGES))}).")
+            raise UserError(f"The folder {path} holds no images ({', '.join(sorted(IMAGES))}).")
         self.files = sorted(
             files,
             key=lambda p: [
@@ -52,7 +54,7 @@ class ImageFolder:
                     f"is {frame.shape[1]}×{frame.shape[0]} pixels, the first image "
                     f"{self.size[1]}×{self.size[0]}"
                 )
-                raise ValueError(f"{self.files[i]} {sizes}: all must be of one size.")
+                raise UserError(f"{self.files[i]} {sizes}: all must be of one size.")
         return np.stack(frames)
 
     def _read(self, file):
@@ -60,7 +62,7 @@ class ImageFolder:
             with Image.open(file) as image:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except OSError:
-            raise ValueError(f"{file} cannot be read as an image; repair or remove it.") from None
+            raise UserError(f"{file} cannot be read as an image; repair or remove it.") from None
 
 
 class VideoFile:
@@ -79,7 +81,7 @@ class VideoFile:
                     if s.codec_context and s.width and not s.disposition & cover
                 ]
                 if not streams or container.format.name == "tty":  # FFmpeg would draw a text file
-                    raise ValueError(f"{path} holds no video stream.")
+                    raise UserError(f"{path} holds no video stream.")
                 stream = max(streams, key=lambda s: s.width * s.height)
                 self.stream, stored = stream.index, (stream.height, stream.width)
                 self.single_stream = len(container.streams.video) == 1
@@ -102,7 +104,7 @@ class VideoFile:
                 if path.stat().st_size == 0
                 else "cannot be read as a video: it is damaged, cut off or of another kind"
             )
-            raise ValueError(f"{path} {what}.") from None
+            raise UserError(f"{path} {what}.") from None
         self.times = (
             np.arange(count) * step
             if self.stamps is None

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.files import shipped
 from vjepa_utils.reading.pixels import resized
 
@@ -111,12 +112,12 @@ class TrackHead(nn.Module):
             trained = (
                 f"The head {self.name} refines the {wanted} channels of {self.config['encoder']}"
             )
-            raise ValueError(
+            raise UserError(
                 f"{trained}, and {encoder} has {channels}: leave the head out or train one "
                 "(demo/follow.py)."
             )
         if fingerprint and fingerprint != self.config.get("fingerprint", fingerprint):
-            raise ValueError(
+            raise UserError(
                 f"The head {self.name} was trained on other weights than those of {encoder}: load "
                 f"that {self.config['encoder']}, leave the head out or train one (demo/follow.py)."
             )
@@ -140,7 +141,7 @@ def load_head(name: File = "track-head") -> TrackHead:
     """
     folder = SHIPPED.get(str(name), Path(name))
     if not (folder / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise ValueError(
+        raise UserError(
             f"There is no head {str(name)!r}: give {', '.join(SHIPPED)} or a folder with "
             "config.json and model.safetensors."
         )
@@ -148,7 +149,7 @@ def load_head(name: File = "track-head") -> TrackHead:
         head = TrackHead(json.loads((folder / "config.json").read_text()), folder.name)
         head.load_state_dict(load_file(folder / "model.safetensors"))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ValueError(
+        raise UserError(
             f"The head in {folder} cannot be loaded: {' '.join(str(error).split())}."
         ) from None
     return head.eval().requires_grad_(False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from vjepa_utils.checks import UserError
+
 THRESHOLDS = 1, 2, 4, 8, 16  # pixels of TAP-Vid's raster
 
 
@@ -33,7 +35,7 @@ def tapvid_metrics(
         ValueError: another mode, or shapes that do not agree.
     """
     if query_mode not in ("first", "strided"):
-        raise ValueError(f'query_mode must be "first" or "strided", not {query_mode!r}.')
+        raise UserError(f'query_mode must be "first" or "strided", not {query_mode!r}.')
     query_points, gt_tracks, pred_tracks = (
         np.asarray(part, dtype=np.float64) for part in (query_points, gt_tracks, pred_tracks)
     )
@@ -48,7 +50,7 @@ def tapvid_metrics(
         shapes = ", ".join(
             str(part.shape) for part in (query_points, hidden, gt_tracks, guessed, pred_tracks)
         )
-        raise ValueError(
+        raise UserError(
             "Shapes must be (B, N, 3), (B, N, T), (B, N, T, 2), (B, N, T), (B, N, T, 2), not "
             f"{shapes}."
         )

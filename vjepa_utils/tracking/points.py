@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.files import replacing
 from vjepa_utils.tracking.head import TrackHead, load_head
 from vjepa_utils.video import as_video
@@ -71,7 +72,7 @@ class Tracks:
         """Write an .npz of the fields, or a .csv with a row for every point and frame."""
         kind = str(path).lower()[-4:]
         if kind not in (".npz", ".csv"):
-            raise ValueError(f"Tracks are saved as .npz or .csv, not {path}.")
+            raise UserError(f"Tracks are saved as .npz or .csv, not {path}.")
         with replacing(path) as temporary:
             if kind == ".npz":
                 np.savez_compressed(temporary, **vars(self))
@@ -141,7 +142,7 @@ def track_in(
     video = as_video(video)
     queries, frames = _check_queries(queries, video)
     if len(features.frames) != len(video):
-        raise ValueError(
+        raise UserError(
             "Tracking needs one step of features a frame (frame_features), not "
             f"{len(features.frames)} for {len(video)}."
         )
@@ -194,23 +195,23 @@ def _check_queries(queries, video):
     """Queries as float32 (points, 3), and the position in the clip of each one's frame."""
     queries = torch.as_tensor(np.asarray(queries, dtype=np.float64))
     if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):
-        raise ValueError(
+        raise UserError(
             "queries must be a list of at least one (frame, x, y), not of shape "
             f"{tuple(queries.shape)}."
         )
     if len(video) < 2:
-        raise ValueError("Tracking needs a clip of at least two frames; this one has one.")
+        raise UserError("Tracking needs a clip of at least two frames; this one has one.")
     numbers = torch.from_numpy(np.asarray(video.indices, dtype=np.int64))
     for frame, x, y in queries.tolist():
         if frame not in video.indices:
             has = f"holds {len(video)} frames from {numbers[0]} to {numbers[-1]}"
-            raise ValueError(
+            raise UserError(
                 f"The query ({frame:g}, {x:g}, {y:g}) is in frame {frame:g}; the clip {has}, and "
                 "that is not among them."
             )
         if not (0 <= x <= video.width and 0 <= y <= video.height):
             where = f"lies outside the picture, which is {video.width}×{video.height} pixels"
-            raise ValueError(f"The query ({frame:g}, {x:g}, {y:g}) {where}.")
+            raise UserError(f"The query ({frame:g}, {x:g}, {y:g}) {where}.")
     return queries.float(), torch.searchsorted(numbers, queries[:, 0].long())
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.reading.pixels import resized
 from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
 from vjepa_utils.tracking.points import RASTER, track
@@ -103,14 +104,14 @@ def load_pickle(path: File) -> object:
         with open(path, "rb") as file:
             return _Restricted(file).load()
     except Refused as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is refused: it asks for {error}, and only arrays and plain containers are "
             "admitted."
         ) from None
     except OSError:
         raise
     except Exception as error:  # a damaged file raises errors of any kind
-        raise ValueError(
+        raise UserError(
             f"{path} is no whole pickle: it is cut off, damaged or of another kind "
             f"({type(error).__name__})."
         ) from None
@@ -129,11 +130,11 @@ def clips(path: File) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]
         raise FileNotFoundError(f"There is no file or folder '{path}'.")
     files = sorted(path.glob("*.pkl")) if path.is_dir() else [path]
     if not files:
-        raise ValueError(f"The folder {path} holds no .pkl files.")
+        raise UserError(f"The folder {path} holds no .pkl files.")
     for file in files:
         content = load_pickle(file)
         if not isinstance(content, (dict, list)) or not content:
-            raise ValueError(f"{file} is no TAP-Vid file: it must hold a dict or a list of clips.")
+            raise UserError(f"{file} is no TAP-Vid file: it must hold a dict or a list of clips.")
         named = (
             content.items()
             if isinstance(content, dict)
@@ -143,7 +144,7 @@ def clips(path: File) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]
             try:
                 yield str(name), *_clip(clip)
             except (KeyError, TypeError, ValueError, OSError, AttributeError, IndexError) as error:
-                raise ValueError(
+                raise UserError(
                     f"{file}: clip {name!r} is not as TAP-Vid has it ({type(error).__name__}: "
                     f"{error})."
                 ) from None
@@ -161,14 +162,14 @@ def _clip(clip):
         or occluded.shape[1] != len(frames)
         or not len(occluded)
     ):
-        raise ValueError(f"{len(frames)} frames, points {tracks.shape}, occluded {occluded.shape}")
+        raise UserError(f"{len(frames)} frames, points {tracks.shape}, occluded {occluded.shape}")
     if not np.isfinite(tracks).all():
-        raise ValueError("points that are no numbers")
+        raise UserError("points that are no numbers")
     if any(
         np.asarray(f).dtype != np.uint8 or np.asarray(f).ndim != 3 or f.shape[2] != 3
         for f in frames
     ):
-        raise ValueError("video must be uint8 (frames, height, width, 3)")
+        raise UserError("video must be uint8 (frames, height, width, 3)")
     square = [
         resized(f, (RASTER, RASTER)).round().to(torch.uint8).permute(1, 2, 0).numpy()
         for f in frames
@@ -185,7 +186,7 @@ def queries(tracks: np.ndarray, occluded: np.ndarray, mode: str) -> tuple[np.nda
         (queries, 3) float32 as t, x, y; (queries,) int.
     """
     if mode not in ("first", "strided"):
-        raise ValueError(f'The query mode must be "first" or "strided", not {mode!r}.')
+        raise UserError(f'The query mode must be "first" or "strided", not {mode!r}.')
     visible = ~occluded
     if mode == "first":
         point = np.nonzero(visible.any(1))[0]
@@ -247,7 +248,7 @@ def table(
         every.append([found[column] for column in COLUMNS])
         yield _line(every[-1]) + name
     if not every:
-        raise ValueError(f"{path} holds no clip with a visible point.")
+        raise UserError(f"{path} holds no clip with a visible point.")
     yield _line(np.nanmean(every, 0)) + f"mean of {len(every)}"
 
 

@@ -1,5 +1,7 @@
 """A checkpoint is loaded whole or not at all: every weight accounted for."""
 
+from vjepa_utils.checks import UserError
+
 
 def check_weights(place, kind, model, weights):
     """ValueError unless `weights`, {name: tensor}, are those of the model, by name and shape.
@@ -22,7 +24,7 @@ def check_whole(place, reason, **problems):
     """ValueError, which ends in the reason, if there are problems: {word: names of weights}."""
     for problem, names in problems.items():
         if names:
-            raise ValueError(
+            raise UserError(
                 f"{place} has {len(names)} {problem} weights, such as {min(map(str, names))}: "
                 f"{reason}."
             )

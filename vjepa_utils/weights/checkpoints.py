@@ -12,6 +12,7 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.files import shipped
 from vjepa_utils.model import attention
 from vjepa_utils.model.vjepa2 import VJEPA2
@@ -85,7 +86,7 @@ def find(name: str) -> Path:
             f"a shipped one ({', '.join(SHIPPED)}), a V-JEPA 2.1 ({', '.join(RELEASED)}, or such "
             f"a .pt file), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
         )
-        raise ValueError(f"There is no encoder {name!r}: give {known}.")
+        raise UserError(f"There is no encoder {name!r}: give {known}.")
     # None, the newest revision, for an id that is not listed
     revision = CHECKPOINTS.get(name)
     cached = _cached(name, revision)
@@ -102,9 +103,9 @@ def find(name: str) -> Path:
             f"ask for access at https://huggingface.co/{name} (it is given to those who agree "
             "to its licence), then run: hf auth login"
         )
-        raise ValueError(f"{name} is gated, and you have no access to it: {how}") from None
+        raise UserError(f"{name} is gated, and you have no access to it: {how}") from None
     except (RepositoryNotFoundError, HFValidationError):
-        raise ValueError(
+        raise UserError(
             f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf "
             "auth login"
         ) from None
@@ -232,17 +233,17 @@ def load_whole(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
 def _config(folder):
     """What config.json says, and the name of the transformers class that it is of."""
     if not (folder / "config.json").exists():
-        raise ValueError(
+        raise UserError(
             f"{folder} holds no config.json: it is no checkpoint in Hugging Face format."
         )
     config = json.loads((folder / "config.json").read_text())
     if config.get("model_type") not in KINDS:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds a model of type {config.get('model_type')!r}, not one of "
             f"{', '.join(KINDS)}."
         )
     if missing := missing_files(folder):
-        raise ValueError(f"{folder} lacks {' and '.join(missing)}: fetch it again.")
+        raise UserError(f"{folder} lacks {' and '.join(missing)}: fetch it again.")
     has_head = HEAD in (config.get("architectures") or [])
     return config, HEAD if has_head else KINDS[config["model_type"]]
 
@@ -275,7 +276,7 @@ def _weight_files(folder):
     try:
         return sorted(set(json.loads(index.read_text())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise ValueError(f"{index} is damaged: delete it, or fetch it again.") from None
+        raise UserError(f"{index} is damaged: delete it, or fetch it again.") from None
 
 
 def pixel_statistics(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:

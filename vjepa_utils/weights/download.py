@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from vjepa_utils.checks import UserError
+
 PIECE = 2**20  # bytes read at a time
 TIMEOUT = 30  # seconds without a byte
 BROKEN = urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException
@@ -42,7 +44,7 @@ def fetch(url, path, sha256=None):
             raise ConnectionError(f"{url} cannot be reached ({reason}){got}") from None
     if sha256 and (found := digest(path)) != sha256:
         path.unlink()
-        raise ValueError(
+        raise UserError(
             f"What came from {url} is not the released file: its SHA-256 is {found[:12]}…, not "
             f"{sha256[:12]}…; it was removed."
         )

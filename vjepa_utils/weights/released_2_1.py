@@ -21,6 +21,7 @@ from filelock import FileLock
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.files import user_cache
 from vjepa_utils.model.vjepa2_1 import VJEPA21, Config
 from vjepa_utils.weights.check import check_weights, unreadable
@@ -86,7 +87,7 @@ def released_folder(name):
             return folder
         if file.exists():  # the user put it there, and it stays
             if about.sha256 and (found := digest(file)) != about.sha256:
-                raise ValueError(
+                raise UserError(
                     f"{file} is not the released file: its SHA-256 is {found[:12]}…, not "
                     f"{about.sha256[:12]}…."
                 )
@@ -144,7 +145,7 @@ def _keep(path, folder, about=None, source=None):
         _check_zip(path)
     weights, config = read_pt(path)
     if about and (config.num_hidden_layers, config.hidden_size) != (about.depth, about.width):
-        raise ValueError(
+        raise UserError(
             f"{path} has {config.num_hidden_layers} blocks of {config.hidden_size} channels, not "
             f"the {about.depth} of {about.width} of the released file."
         )
@@ -176,7 +177,7 @@ def read_pt(path):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise ValueError(
+        raise UserError(
             f"{path} is refused: it holds more than tensors and numbers, and reading it could run "
             "code."
         ) from None
