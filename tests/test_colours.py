@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from sklearn.decomposition import PCA
 
 import vjepa_utils as vj
@@ -142,6 +144,20 @@ def test_save_and_load(tmp_path, random, foreground):
     with pytest.raises(ValueError, match="is no features file"):
         vj.Features.load(tmp_path / "basis.safetensors")
     assert {f.name for f in tmp_path.iterdir()} == {"basis.safetensors", "features.safetensors"}
+
+
+def test_times_go_with_their_steps(tmp_path):
+    """Saved, loaded and cut like the frames; a file from before they were kept has NaN."""
+    times = torch.tensor([[0, 0.1], [0.2, 0.4], [0.5, 0.6]], dtype=torch.float64)
+    features(np.ones((3, 1, 2, 4)), times=times)[1:].save(tmp_path / "known.safetensors")
+    again = vj.Features.load(tmp_path / "known.safetensors")
+    assert torch.equal(again.times, times[1:]) and again.times.dtype == torch.float64
+    with safe_open(tmp_path / "known.safetensors", "pt") as file:
+        older = {name: file.get_tensor(name) for name in ("values", "frames")}
+        save_file(older, tmp_path / "older.safetensors", file.metadata())
+    older = vj.Features.load(tmp_path / "older.safetensors")
+    assert older.times.shape == (2, 2) and older.times.isnan().all()
+    assert older[:1].times.shape == (1, 2)
 
 
 def test_points_and_patches():

@@ -28,6 +28,7 @@ class Features:
     picture_size: (height, width) that was encoded.  source_size: (height, width) of the clip.
     encoder: name of the checkpoint.
     cuts: ((frame, frame), …), file numbers of the two frames of each step that joins two scenes.
+    times: float64 tensor (steps, 2), seconds in the file of `frames`; NaN where they are not known.
     """
 
     values: torch.Tensor
@@ -37,6 +38,11 @@ class Features:
     source_size: tuple
     encoder: str
     cuts: tuple = ()
+    times: torch.Tensor | None = None
+
+    def __post_init__(self):
+        if self.times is None:
+            self.times = torch.full(self.frames.shape, torch.nan, dtype=torch.float64)
 
     def __repr__(self):
         steps, rows, columns, channels = self.values.shape
@@ -57,9 +63,9 @@ class Features:
                 "Features take slices of steps, such as features[2:3]; single tokens are in "
                 "features.values"
             )
-        frames = self.frames[steps]
+        frames, times = self.frames[steps], self.times[steps]
         cuts = tuple(pair for pair in self.cuts if list(pair) in frames.tolist())
-        return replace(self, values=self.values[steps], frames=frames, cuts=cuts)
+        return replace(self, values=self.values[steps], frames=frames, times=times, cuts=cuts)
 
     def cover(self, mask: torch.Tensor | np.ndarray) -> torch.Tensor:
         """Share of each patch that a mask covers: (H, W) bool or 0/1, of the clip's size, to (rows,
@@ -102,7 +108,7 @@ class Features:
             name: getattr(self, name)
             for name in ("patch_size", "picture_size", "source_size", "encoder", "cuts")
         }
-        tensors = {"values": self.values.contiguous(), "frames": self.frames.contiguous()}
+        tensors = {name: getattr(self, name).contiguous() for name in ("values", "frames", "times")}
         with replacing(path) as temporary:
             save_file(tensors, temporary, {"features": json.dumps(about)})
 
@@ -114,6 +120,7 @@ class Features:
         tensors, about = read_safetensors(path, "features")
         for name in ("picture_size", "source_size"):
             about[name] = tuple(about[name])
-        about["cuts"] = tuple(map(tuple, about.get("cuts", ())))  # older files have none
+        about["cuts"] = tuple(map(tuple, about.get("cuts", ())))
         values = tensors["values"]
+        about["times"] = tensors.get("times")  # older files have none
         return cls(values.float() if cls is Features else values, tensors["frames"], **about)

@@ -273,7 +273,8 @@ def _range(part, stop):
 
 
 def _about(features):
-    words = [word for word in features.__dataclass_fields__ if word not in ("values", "frames")]
+    tensors = ("values", "frames", "times")
+    words = [word for word in features.__dataclass_fields__ if word not in tensors]
     return {word: getattr(features, word) for word in words}
 
 
