@@ -74,6 +74,11 @@ def until(page, expression, seconds=30):
     raise AssertionError(f"not so after {seconds} s: {expression}")
 
 
+def drawn_twice(page):
+    """Wait for two animation frames: what was done before is drawn."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def state(page):
     return page.evaluate("window.explorer.state")
 
@@ -110,8 +115,8 @@ def test_a_patch_of_the_kite_is_found_on_the_kite_later(opened, kite):
     assert state(page)["mode"] == "similarity"
     for step in (1, 2):
         page.keyboard.press(".")
-        until(page, f"window.explorer.state.step === {step}")
-        page.wait_for_timeout(100)
+        label = f"document.querySelector('.steplabel').textContent.includes('step {step} of')"
+        until(page, label)  # all of a frame is drawn at once
         for panel in (0, 1):
             assert on_the_kite(kite, step)[best_patch(page, panel)] > 0
     width, height = kite.video.width, kite.video.height
@@ -124,7 +129,7 @@ def test_hover_reads_the_cosine(opened, kite):
     page = opened("#mode=similarity&pins=0,100,600")
     box = page.locator(".picture").nth(1).bounding_box()
     page.mouse.move(box["x"] + 0.71 * box["width"], box["y"] + 0.3 * box["height"])
-    page.wait_for_timeout(150)
+    until(page, "document.querySelector('.readout').textContent.includes('pointer')")
     said = page.locator(".readout").inner_text()
     step, row, column = map(int, re.search(r"step (\d+), row (\d+), column (\d+)", said).groups())
     shown = [float(v.replace("−", "-")) for v in re.findall(r"demo\s+([−\d.]+)", said)]
@@ -137,11 +142,11 @@ def test_hover_reads_the_cosine(opened, kite):
 def test_scrub_play_pin_and_colours(opened, kite):
     page = opened()
     page.locator("input[aria-label=step]").fill("2")
-    assert "step 2 of 0–2" in page.locator(".steplabel").inner_text()
-    before = page.locator(".picture canvas.map").first.evaluate("c => c.toDataURL()")
+    until(page, "document.querySelector('.steplabel').textContent.includes('step 2 of 0–2')")
+    drawn = "document.querySelector('.picture canvas.map').toDataURL()"
+    before = page.evaluate(drawn)
     page.select_option("select.red", "4")
-    page.wait_for_timeout(100)
-    assert page.locator(".picture canvas.map").first.evaluate("c => c.toDataURL()") != before
+    until(page, f"{drawn} !== {before!r}")
     page.keyboard.press("Escape")
     page.locator("body").click(position={"x": 5, "y": 5})
     page.keyboard.press("Space")
@@ -154,7 +159,7 @@ def test_scrub_play_pin_and_colours(opened, kite):
     page.keyboard.press("p")
     assert len(state(page)["pins"]) == 3 and state(page)["active"] == 2
     until(page, "document.querySelectorAll('.pin').length === 3")
-    assert page.locator(".curve polyline.best").count() == 6
+    until(page, "document.querySelectorAll('.curve polyline.best').length === 6")
     page.keyboard.press("a")
     page.keyboard.press("Shift+X")
     assert not state(page)["pins"] and state(page)["step"] == stopped
@@ -169,7 +174,7 @@ def test_a_view_is_restored_from_its_address(opened, kite):
     click_patch(page, 10, 4, kite)
     for key in (".", "u", "f", "+"):
         page.keyboard.press(key)
-    page.wait_for_timeout(400)
+    until(page, "/step=1.*overlay=90.*above=1.*unit=1/.test(location.hash)")
     address = page.evaluate("location.hash")
     again = opened(address)
     assert state(again) == state(page) and state(again)["above"]
@@ -184,7 +189,7 @@ def test_brushes_are_linked(opened, kite):
     page.mouse.down()
     page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
     page.mouse.up()
-    page.wait_for_timeout(100)
+    drawn_twice(page)
     alphas = """c => { const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
       return Array.from({length: d.length / 4}, (_, i) => d[4 * i + 3] > 0 ? 0 : 1); }"""
     shown = np.array(page.locator(".picture canvas.veil").first.evaluate(alphas))
@@ -212,8 +217,7 @@ def test_prediction_beside_its_baselines(opened, kite):
     assert f"{means['prediction']:.3f}" in said and f"{means['nearest']:.3f}" in said
     box = page.locator(".picture").nth(3).bounding_box()
     page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
-    page.wait_for_timeout(100)
-    assert "nearest" in page.locator(".readout").inner_text()
+    until(page, "document.querySelector('.readout').textContent.includes('nearest')")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
