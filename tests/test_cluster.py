@@ -103,10 +103,16 @@ def test_nothing_is_computed_twice_after_it_was_finished(ran):
         assert then == {file: seen["in the end"][file] for file in then}
 
 
-def test_bits_are_those_of_a_single_process(ran, clips, tiny, tmp_path, monkeypatch, one_thread):
+@pytest.fixture(scope="module")
+def same():
+    """The encoder in the precision of the actors, which is the fastest of this machine."""
+    return vj.load_encoder(GOLDEN / "model", device="cpu")
+
+
+def test_bits_are_those_of_a_single_process(ran, clips, same, tmp_path, monkeypatch, one_thread):
     monkeypatch.setattr(extraction, "STRETCH", on_cluster.STRETCH * 12 * 192 * 256)
     how = dict(size=192, dtype="float32", pool="both")
-    alone, spread = vj.extract(clips, tmp_path / "out", tiny, **how), vj.Collection(ran[0])
+    alone, spread = vj.extract(clips, tmp_path / "out", same, **how), vj.Collection(ran[0])
     assert alone.names == spread.names and alone.failed == spread.failed
     for one, other in zip(alone, spread, strict=True):
         assert torch.equal(one.values, other.values) and torch.equal(one.frames, other.frames)
@@ -114,7 +120,7 @@ def test_bits_are_those_of_a_single_process(ran, clips, tiny, tmp_path, monkeypa
     assert alone[str(clips / "a" / f"{GOOD}.mp4")].grid[0] == FILM // 2
 
 
-def test_a_second_call_computes_nothing(ran, clips, tiny, monkeypatch):
+def test_a_second_call_computes_nothing(ran, clips, same, monkeypatch):
     encoded, encode = [], work.encode
 
     def noted(part, *given):
@@ -123,7 +129,7 @@ def test_a_second_call_computes_nothing(ran, clips, tiny, monkeypatch):
 
     monkeypatch.setattr(work, "encode", noted)
     monkeypatch.setattr(extraction, "STRETCH", on_cluster.STRETCH * 12 * 192 * 256)
-    vj.extract(clips, ran[0], tiny, size=192, dtype="float32", pool="both")
+    vj.extract(clips, ran[0], same, size=192, dtype="float32", pool="both")
     assert encoded == [] and on_cluster.finished(ran[0]) == {
         file: tuple(stat) for file, stat in ran[1]["in the end"].items()
     }

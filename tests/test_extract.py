@@ -211,6 +211,15 @@ def test_other_parameters_are_refused_with_the_difference(tiny, folder, tmp_path
     assert before == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
 
 
+def test_a_collection_is_of_one_precision(tiny, folder, tmp_path):
+    coarse = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.bfloat16)
+    vj.extract(folder / "a/x.mp4", tmp_path / "out", coarse, size=32, dtype="float32")
+    with pytest.raises(ValueError, match=r"\(precision 'bfloat16' there, 'float32' here\)"):
+        vj.extract(folder / "a", tmp_path / "out", tiny, size=32, dtype="float32")
+    found = vj.extract(folder / "a", tmp_path / "out", MODEL, size=32, dtype="float32")
+    assert torch.equal(found["y"].values, coarse.encode(folder / "a/y.mp4", size=32).values)
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on(folder, tmp_path):
     """SIGKILL when two files are written: the next run does the others, and touches neither."""
@@ -236,7 +245,7 @@ def test_a_killed_run_goes_on(folder, tmp_path):
     (out / ".unfinished-0").write_bytes(b"half")  # as left by a run that is killed while it writes
     done = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.glob("*.safetensors")}
     assert 2 <= len(done) < 8
-    found = vj.extract(source, out, vj.load_encoder(MODEL, dtype=torch.float32), size=32)
+    found = vj.extract(source, out, MODEL, size=32)
     assert len(found) == 8 and not found.failed
     assert done == {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in done}
     assert files(out) == [*(f"{n}.safetensors" for n in range(8)), "index.parquet"]

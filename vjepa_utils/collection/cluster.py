@@ -30,7 +30,7 @@ class Encoding:
         from vjepa_utils.load import load_encoder
 
         torch.set_num_threads(threads)
-        self.encoder, self.job = load_encoder(encoder), job
+        self.encoder, self.job = load_encoder(encoder, dtype=getattr(torch, job.precision)), job
         if self.encoder.fingerprint != job.fingerprint:
             raise UserError(f"{encoder} has other weights on this node than where the run began.")
 

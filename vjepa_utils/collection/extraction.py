@@ -10,6 +10,7 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
@@ -17,7 +18,7 @@ from vjepa_utils.collection import cluster, work
 from vjepa_utils.collection.clips import find_clips
 from vjepa_utils.collection.collection import Collection
 from vjepa_utils.collection.storage import Storage
-from vjepa_utils.collection.table import Table
+from vjepa_utils.collection.table import Table, run_of
 from vjepa_utils.load import load_encoder
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def extract(
         sources: folders, searched with all folders in them; files; lists of files, .txt or .csv;
             one or several. Local paths, or URLs that fsspec reads, such as "s3://bucket/clips".
         out: the folder, local or such a URL; the folders of the sources are mirrored in it.
-        encoder: a name, as for `load_encoder`; without workers an `Encoder` too.
+        encoder: a name, as for `load_encoder`; without workers an `Encoder` too. By name, a
+            collection is continued in the precision in which it was begun.
         size, context, layer: as for `Encoder.encode`.  every: take every n-th frame.
         pool: "none" writes the grid of tokens; "mean" one token instead, the mean over all of them;
             "both" the grid, and the mean to the table.
@@ -83,8 +85,8 @@ def extract(
         Collection of all that is in `out`.
     Raises:
         ValueError: an argument is out of range; there are no clips; `out` is of a run with other
-            parameters; Ray is not installed.  FileNotFoundError: a source does not exist.  OSError:
-            `out` cannot be written, or the cluster breaks.
+            parameters, or in another precision; Ray is not installed.  FileNotFoundError: a source
+            does not exist.  OSError: `out` cannot be written, or the cluster breaks.
     """
     how = dict(encoder=encoder, size=size, context=context, every=every, layer=layer, pool=pool)
     return run(sources, out, **how, dtype=dtype, workers=workers, address=address)[0]
@@ -97,8 +99,11 @@ def run(sources, out, *, encoder, every, pool, dtype, workers=None, address=None
     storage = Storage(out)
     name = cluster.portable(encoder) if spread else encoder
     if isinstance(encoder, (str, PathLike)):
+        # a collection is continued in the precision in which it was begun
+        precision = (run_of(storage) or {}).get("precision")
+        dtype_of_encoder = getattr(torch, precision) if precision else None
         # the actors choose their own devices
-        encoder = load_encoder(encoder, device="cpu" if spread else None)
+        encoder = load_encoder(encoder, "cpu" if spread else None, dtype_of_encoder)
     job = _job(storage, encoder, every, pool, dtype, **how)
     if spread:
         encoder = None  # only its sizes are needed here
@@ -149,7 +154,10 @@ def _job(storage, encoder, every, pool, dtype, size, context, layer):
     planner.model = None
     planner.grid(np.zeros((2, 64, 64, 3), np.uint8), size)
     how = dict(size=size, context=context, every=int(every), layer=layer, pool=pool, dtype=dtype)
-    return work.Job(storage.url, planner, encoder.name, fingerprint, **how, stretch=STRETCH)
+    precision = str(encoder.dtype).removeprefix("torch.")
+    return work.Job(
+        storage.url, planner, encoder.name, fingerprint, precision, **how, stretch=STRETCH
+    )
 
 
 def _unfinished(clips, job, storage, table):

@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import psutil
@@ -29,6 +29,7 @@ class Job:
 
     out: see `Storage`.  planner: the `Encoder` without its model, which knows sizes.
     encoder, fingerprint, size, context, every, layer, pool, dtype: see `extract`.
+    precision: of the computation, the name of a torch.dtype.
     stretch: bytes of resized pictures, float32, that are held for one stretch at most.
     """
 
@@ -36,6 +37,7 @@ class Job:
     planner: object
     encoder: str
     fingerprint: str
+    precision: str
     size: int | tuple | None
     context: str | int | None
     every: int
@@ -47,7 +49,8 @@ class Job:
     @property
     def parameters(self):
         """What makes the features of a clip; {name: str or number}."""
-        names = "encoder", "fingerprint", "size", "context", "every", "layer", "pool", "dtype"
+        names = [field.name for field in fields(self)]
+        names = [name for name in names if name not in ("out", "planner", "stretch")]
         return {
             name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names
         }
