@@ -1,6 +1,5 @@
 """The figures of the README: python make_figures.py, or python -m vjepa_utils figures."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -11,25 +10,11 @@ from tqdm import tqdm
 
 import vjepa_utils as vj
 from demo.scenes import unseen_scenes
+from vjepa_utils.__main__ import main as command_line
 from vjepa_utils.checks import UserError
-from vjepa_utils.cli import add_context, add_encoder, add_frames, add_size
+from vjepa_utils.cli import sampling
 
 ROOT = Path(__file__).parent
-
-
-def main(words=None):
-    parser = argparse.ArgumentParser(prog="python -m vjepa_utils figures", description=draw.__doc__)
-    add_frames(parser, every=4)
-    add_encoder(parser)
-    add_size(parser, 512)
-    add_context(parser)
-    parser.add_argument(
-        "-o",
-        dest="output",
-        metavar="FOLDER",
-        help="default: assets/, with another encoder a folder in it",
-    )
-    draw(parser.parse_args(words))
 
 
 def draw(arguments):
@@ -47,11 +32,8 @@ def draw(arguments):
     )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"-o must be a folder, and {folder} is a file.")
-    every = 4 if arguments.every is None else arguments.every
     files = (ROOT / "videos" / f"{name}.mp4" for name in ("kitesurfing", "monkey"))
-    clips = {
-        file.stem: vj.read_video(file, arguments.start, every, arguments.count) for file in files
-    }
+    clips = {file.stem: vj.read_video(file, **sampling(arguments)) for file in files}
     if min(map(len, clips.values())) < 4:
         raise UserError(
             "The figures need at least four frames of each clip: take a smaller --every or "
@@ -60,7 +42,7 @@ def draw(arguments):
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     for name, video in tqdm(clips.items(), desc="drawing"):
-        latents = encoder.encode(video, arguments.context or "pair", arguments.size)
+        latents = encoder.encode(video, arguments.context, arguments.size)
         # one basis for a clip: a colour means the same in all its figures
         colours = vj.PCAColours().fit(latents)
         moved = [
@@ -137,7 +119,10 @@ def _on_largest_thing(name, frame):
     return x + 0.5, y + 0.5
 
 
-if __name__ == "__main__":
-    from vjepa_utils.__main__ import main as command_line  # which puts errors into one sentence
+def main(words=None):
+    """What `python -m vjepa_utils figures` does."""
+    command_line(["figures", *(sys.argv[1:] if words is None else words)])
 
-    command_line(["figures", *sys.argv[1:]])
+
+if __name__ == "__main__":
+    main()

@@ -442,7 +442,7 @@ def test_track_writes_films_figures_and_numbers(tmp_path, words):
         ),
         (
             ["track", "{clip}", "--points", "9,10", "--grid", "4", "-o", "out.mp4"],
-            "either --points or --grid",
+            "not allowed with argument --points",
         ),
         (["track", "{clip}", "--grid", "0", "-o", "out.mp4"], "--grid must be at least 1, not 0"),
         (["track", "{clip}", "--count", "1", "-o", "out.mp4"], "at least two frames"),
@@ -477,10 +477,10 @@ def test_bad_input_ends_in_one_sentence(tmp_path, monkeypatch, words, sentence):
 
 
 @pytest.mark.parametrize("words", [["--points"], ["--points", "a,b"], ["--points", "1"]])
-def test_points_that_are_none(words, capsys):
+def test_points_that_are_none(words):
     with pytest.raises(SystemExit) as stopped:
         main(["track", "clip.mp4", "-o", "out.mp4", *words])
-    assert stopped.value.code == 2 and "--points" in capsys.readouterr().err.splitlines()[-1]
+    assert stopped.value.code.startswith("error: argument --points")
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 160), (160, 90), (64, 64)])

@@ -13,3 +13,12 @@ def is_whole(value: object, least: int | None = None) -> bool:
     """Whether a value is a whole number (no bool), Python's or numpy's, of at least `least`."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return whole and (least is None or value >= least)
+
+
+def check_inside(point: tuple[float, float], height: int, width: int) -> None:
+    """UserError if a point (x, y), in pixels, lies outside a picture."""
+    x, y = point
+    if not (0 <= x <= width and 0 <= y <= height):  # NaN is outside too
+        raise UserError(
+            f"The point ({x:g}, {y:g}) lies outside the picture, which is {width}×{height} pixels."
+        )

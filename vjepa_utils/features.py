@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save_file
 
-from vjepa_utils.checks import UserError
+from vjepa_utils.checks import UserError, check_inside
 from vjepa_utils.files import read_safetensors, replacing
 
 if TYPE_CHECKING:
@@ -83,11 +83,7 @@ class Features:
         """(row, column) of the patch under a point (x, y) in pixels of the clip."""
         x, y = (float(v) for v in point)
         height, width = self.source_size
-        if not (0 <= x <= width and 0 <= y <= height):
-            raise UserError(
-                f"The point ({x:g}, {y:g}) lies outside the picture, which is {width}×{height} "
-                "pixels."
-            )
+        check_inside((x, y), height, width)
         _, rows, columns = self.grid
         return min(int(y / height * rows), rows - 1), min(int(x / width * columns), columns - 1)
 

@@ -1,109 +1,150 @@
-"""What the commands share: the arguments that mean the same everywhere, and their checks."""
+"""What the commands share: arguments that mean the same everywhere, as parents of their parsers."""
 
 import argparse
+import inspect
+import math
+import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.files import check_writable
 
-SIDE = "short side of the encoded picture, or HEIGHTxWIDTH"
-
-
-def add_video(parser):
-    parser.add_argument("video", help="a video file, a GIF or a folder of images")
+NAMES = "shipped, a Hugging Face id, a local folder, or a V-JEPA 2.1 by name or .pt file"
 
 
-def add_frames(parser, every=1):
-    parser.add_argument(
-        "--start", type=whole, default=0, help='first frame: its number, or seconds such as "5.2s"'
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage."""
+
+    def error(self, message):
+        sys.exit(f"error: {message.replace(': must ', ' must ', 1)} (see {self.prog} --help)")
+
+
+def add(commands, run, *parents):
+    """Make a function a command, named and explained as the function is; returns its parser."""
+    text = inspect.getdoc(run)
+    parser = commands.add_parser(
+        run.__name__, help=text.splitlines()[0], description=text, parents=parents
     )
-    parser.add_argument("--every", type=int, help=f"take every n-th frame (default: {every})")
-    parser.add_argument("--count", type=int, help="how many frames to take (default: all)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(run=run)
+    return parser
 
 
-def add_encoder(parser, default="vjepa2-demo"):
-    text = (
-        "a shipped encoder, a Hugging Face id, a local folder, or a V-JEPA 2.1 by name or .pt file "
-        "(default: %(default)s)"
-    )
-    parser.add_argument("--encoder", default=default, help=text)
+def argument(*flags, **settings):
+    """A parent of one argument."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(*flags, **settings)
+    return parser
 
 
-def add_size(parser, default=None, about="(default: %(default)s)"):
-    parser.add_argument("--size", type=size, default=default, help=f"{SIDE} {about}")
+def whole(text, least=0):
+    """A whole number of at least `least`."""
+    if not (text.isdecimal() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"must be at least {least}, a whole number, not {text}")
+    return int(text)
 
 
-def add_context(parser):
-    text = 'frames that attend to each other: "pair" (default), "clip", "frame" or an even number'
-    parser.add_argument("--context", type=whole, help=text)
+positive = partial(whole, least=1)
 
 
-def add_output(parser, kinds, required=True):
-    parser.add_argument("-o", dest="output", required=required, metavar="OUT", help=kinds)
+def number_or_word(text):
+    return int(text) if text.isdecimal() else text
 
 
-def clip(arguments):
-    """The frames that were asked for."""
-    import vjepa_utils as vj
-
-    return vj.read_video(arguments.video, **frames(arguments))
-
-
-def frames(arguments):
-    return dict(
-        start=arguments.start,
-        every=1 if arguments.every is None else arguments.every,
-        count=arguments.count,
-    )
-
-
-def check_output(arguments, *kinds, output=None, flag="-o"):
-    """ValueError or OSError now, not after the encoding."""
-    import vjepa_utils as vj
-
-    output = Path(output or arguments.output)
-    if output.suffix.lower() not in kinds:
-        *others, last = kinds
-        raise UserError(
-            f"{flag} must end in {', '.join(others)}{' or ' if others else ''}{last}, not {output}."
-        )
-    vj.files.check_writable(output)
-    if (
-        "video" in arguments
-        and output.exists()
-        and output.resolve() == Path(arguments.video).resolve()
-    ):
-        raise UserError(f"{flag} names the clip itself, {arguments.video}: give another file.")
-
-
-def say_cuts(features):
-    """Warn once about tubelets that span two scenes."""
-    if features.cuts:
-        pairs = ", ".join(f"{a}+{b}" for a, b in features.cuts)
-        warnings.warn(
-            f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes.",
-            stacklevel=2,
-        )
-
-
-def size(text):
-    try:
-        parts = tuple(int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"a number of pixels or HEIGHTxWIDTH is needed, not {text!r}"
-        ) from None
-    return parts[0] if len(parts) == 1 else parts
+def side_or_sides(text):
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f"must be a number or HEIGHTxWIDTH, not {text}")
+    return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
 def point(text):
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"X,Y is needed, such as 320,200, not {text!r}") from None
+        x = y = math.nan
+    if not math.isfinite(x + y):
+        raise argparse.ArgumentTypeError(f"must be X,Y, such as 320,200, not {text}")
     return x, y
 
 
-def whole(text):
-    """A whole number where it is one, else the word."""
-    return int(text) if text.isdigit() else text
+def frames(every=1):
+    """Which frames of a clip to take; `sampling` gives them to `read_video`."""
+    text = 'first frame: its number, or seconds such as "5.2s" (default: %(default)s)'
+    parser = argument("--start", type=number_or_word, default=0, help=text)
+    rate = parser.add_mutually_exclusive_group()
+    text = "take every n-th frame (default: %(default)s)"
+    rate.add_argument("--every", type=positive, default=every, metavar="N", help=text)
+    rate.add_argument("--fps", type=float, help="or so many frames a second, as on the screen")
+    text = "how many frames to take (default: all)"
+    parser.add_argument("--count", type=positive, metavar="N", help=text)
+    return parser
+
+
+CLIP = argparse.ArgumentParser(add_help=False, parents=[frames()])
+CLIP.add_argument("video", help="a video file, a GIF or a folder of images")
+ENCODER = argument("--encoder", default="vjepa2-demo", help=f"{NAMES} (default: %(default)s)")
+
+
+def encoders(*names):
+    text = f"each {NAMES}; the first decides the grid (default: {' '.join(names)})"
+    settings = dict(nargs="+", default=list(names), metavar="ENCODER", help=text)
+    return argument("--encoders", "--encoder", **settings)
+
+
+def context(default=None, values='"pair", "clip", "frame" or an even number'):
+    usual = default or "pair; of an image encoder, frame"
+    text = f"frames that attend to each other: {values} (default: {usual})"
+    return argument("--context", type=number_or_word, default=default, help=text)
+
+
+def size(default=None, usual="256, or the training size if larger"):
+    text = f"short side of the encoded picture, or HEIGHTxWIDTH (default: {default or usual})"
+    return argument("--size", type=side_or_sides, default=default, help=text)
+
+
+def output(*suffixes, flag="-o", required=True, text=""):
+    """A file to write, of these kinds, in a folder that can be written to."""
+    *others, last = suffixes
+    kinds = f"{', '.join(others)} or {last}" if others else last
+
+    def writable(path):
+        if Path(path).suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"must end in {kinds}, not {path}")
+        check_writable(path)
+        return Path(path)
+
+    settings = dict(type=writable, required=required, metavar="FILE", help=f"{kinds} file{text}")
+    return argument(flag, dest="output" if flag == "-o" else flag.strip("-"), **settings)
+
+
+def read_clip(arguments):
+    """The frames that were asked for; UserError if an output would be written over them."""
+    import vjepa_utils as vj
+
+    source = Path(arguments.video)
+    for flag, path in (("-o", arguments.output), ("--save", getattr(arguments, "save", None))):
+        if path and source.exists() and _within(path, source):
+            raise UserError(f"{flag} names the clip itself, {source}: give a file elsewhere.")
+    return vj.read_video(arguments.video, **sampling(arguments))
+
+
+def _within(path, source):
+    """Whether a path is a file or folder, or lies in it, by whatever name."""
+    return any(place.exists() and place.samefile(source) for place in (path, path.parent))
+
+
+def sampling(arguments):
+    """Which frames to take, as `read_video` takes it."""
+    rate = {"every": arguments.every} if arguments.fps is None else {"fps": arguments.fps}
+    return dict(start=arguments.start, count=arguments.count, **rate)
+
+
+def warn_of_cuts(features):
+    """Warn once about tubelets that span two scenes."""
+    if features.cuts:
+        pairs = ", ".join(f"{a}+{b}" for a, b in features.cuts)
+        text = f"A cut seems to lie between frames {pairs}: these tubelets mix two scenes."
+        warnings.warn(text, stacklevel=2)

@@ -1,79 +1,40 @@
 """The command `explore`."""
 
-from vjepa_utils.cli import (
-    add_context,
-    add_frames,
-    add_output,
-    add_size,
-    add_video,
-    check_output,
-    clip,
-)
+from vjepa_utils import cli
+from vjepa_utils.predict.masks import NAMES
 
 
 def register(commands):
-    parser = commands.add_parser(
-        "explore", help="a page to explore a clip in", description=explore.__doc__
-    )
-    add_video(parser)
-    add_frames(parser)
-    parser.add_argument(
-        "--encoders",
-        "--encoder",
-        nargs="+",
-        default=["vjepa2-demo"],
-        metavar="ENCODER",
-        help="shipped ones, Hugging Face ids or local folders (default: vjepa2-demo)",
-    )
-    add_size(parser, 512, "of the first encoder (default: %(default)s)")
-    add_context(parser)
-    parser.add_argument(
-        "--layers",
-        nargs="+",
-        type=_layer,
-        default=[None],
-        metavar="LAYER",
-        help="blocks of every encoder, from 1, or last for the final norm (default: last)",
-    )
-    parser.add_argument(
-        "--masks",
-        nargs="+",
-        metavar="MASK",
-        help="what to hide, as for recover --mask, to show what the predictor makes of it",
-    )
-    add_output(parser, "an .html file")
-    parser.set_defaults(run=explore)
+    encoders, context, out = cli.encoders("vjepa2-demo"), cli.context("pair"), cli.output(".html")
+    parser = cli.add(commands, explore, cli.CLIP, encoders, cli.size(512), context, out)
+    text = "blocks of every encoder, from 1, or last for the final norm (default: last)"
+    blocks = dict(nargs="+", type=_layer, default=[None], metavar="LAYER")
+    parser.add_argument("--layers", **blocks, help=text)
+    text = "what to hide, to show what the predictor makes of it"
+    parser.add_argument("--masks", nargs="+", choices=NAMES, help=text)
 
 
 def explore(arguments):
-    """One HTML page to explore the latent space of a clip: click a patch to see where it is found
-    again, in every step and by every encoder.
+    """One HTML page to explore the latent space of a clip.
+
+    Click a patch to see where it is found again, in every step and by every encoder.
     """
     import vjepa_utils as vj
 
-    check_output(arguments, ".html")
-    video = clip(arguments)
+    video = cli.read_clip(arguments)
     encoders = [vj.load_encoder(name) for name in arguments.encoders]
-    found = vj.explorer.look(
-        video,
-        encoders,
-        arguments.size,
-        tuple(arguments.layers),
-        arguments.masks,
-        arguments.context or "pair",
-    )
-    found.save(arguments.output)
-    steps, rows, columns = found.grid
+    options = arguments.size, tuple(arguments.layers), arguments.masks, arguments.context
+    exploration = vj.explorer.look(video, encoders, *options)
+    exploration.save(arguments.output)
+    steps, rows, columns = exploration.grid
     names = ", ".join(encoder.name for encoder in encoders)
     print(f"{arguments.output}: {steps} steps of {rows}×{columns} patches, {names}")
-    for view in found.views:
-        layer = f" block {view.layer}" if view.layer else ""
+    for view in exploration.views:
+        name = view.features.encoder + (f" block {view.layer}" if view.layer else "")
         error = view.components.error
-        print(
-            f"  {view.features.encoder}{layer}: {view.components.count} components, cosine within "
-            f"{error['mean']:.4f} on average, 99th percentile {error['p99']:.4f}"
-        )
+        cosines = f"within {error['mean']:.4f} on average, 99th percentile {error['p99']:.4f}"
+        print(f"  {name}: {view.components.count} components, cosine {cosines}")
 
 
 def _layer(text):
-    return None if text == "last" else int(text)
+    return None if text == "last" else cli.positive(text)

@@ -1,0 +1,29 @@
+"""The command `similarity`."""
+
+from vjepa_utils import cli
+from vjepa_utils.checks import UserError, check_inside
+from vjepa_utils.cli.compare import arguments_of_both, on_one_grid
+
+
+def register(commands):
+    parser = cli.add(commands, similarity, *arguments_of_both())
+    text = "in pixels of the clip, from its upper left corner"
+    parser.add_argument("--point", type=cli.point, required=True, metavar="X,Y", help=text)
+    text = "file number of the frame that the point is in (default: the first taken)"
+    parser.add_argument("--frame", type=cli.whole, metavar="N", help=text)
+
+
+def similarity(arguments):
+    """Where each encoder finds what a point of one frame shows: cosine, without training."""
+    import vjepa_utils as vj
+
+    video, (x, y) = cli.read_clip(arguments), arguments.point
+    first, last = int(video.indices[0]), int(video.indices[-1])
+    frame = first if arguments.frame is None else arguments.frame
+    if frame not in video.indices:
+        raise UserError(f"Frame {frame} is not among the frames taken from {first} to {last}.")
+    check_inside((x, y), video.height, video.width)
+    features = on_one_grid(arguments, video)
+    figure = vj.comparison.similarity_strip(video, features, (x, y), frame)
+    vj.figures.save(figure, arguments.output)
+    print(f"{arguments.output}: ({x:g}, {y:g}) of frame {frame}, {', '.join(features)}")
