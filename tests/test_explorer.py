@@ -232,7 +232,7 @@ def test_bytes_travel_beside_the_message(looked):
         (dict(encoders=["dino-demo", "dino-demo"]), "dino-demo is named twice"),
         (dict(layers=(3, 3)), "each once"),
         (dict(layers=(99,)), "layer must be None or a whole number from 1 to 7"),
-        (dict(masks=["hole"]), "invalid choice: 'hole'"),
+        (dict(masks=["hole"]), "There is no mask 'hole'"),
         (dict(encoders="dino-demo", masks=["block"]), "dino-demo has no predictor"),
         (dict(encoders=["vjepa2-demo", "dino-demo"], context="clip"), "image encoder"),
         (dict(size=16384), "of at most 50: take a smaller size"),

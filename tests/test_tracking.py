@@ -444,7 +444,10 @@ def test_track_writes_films_figures_and_numbers(tmp_path, words):
             ["track", "{clip}", "--points", "9,10", "--grid", "4", "-o", "out.mp4"],
             "not allowed with argument --points",
         ),
-        (["track", "{clip}", "--grid", "0", "-o", "out.mp4"], "--grid must be at least 1, not 0"),
+        (
+            ["track", "{clip}", "--grid", "0", "-o", "out.mp4"],
+            "--grid must be a whole number of at least 1",
+        ),
         (["track", "{clip}", "--count", "1", "-o", "out.mp4"], "at least two frames"),
         (["track", "{clip}", "-o", "out.txt"], "-o must end in .mp4, .gif or .png"),
         (

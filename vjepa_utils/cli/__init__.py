@@ -42,7 +42,7 @@ def argument(*flags, **settings):
 def whole(text, least=0):
     """A whole number of at least `least`."""
     if not (text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"must be at least {least}, a whole number, not {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
     return int(text)
 
 

@@ -23,10 +23,11 @@ def recover(arguments):
     All frames are encoded jointly.
     """
     import vjepa_utils as vj
+    from vjepa_utils.predict.predictor import predictor_of
 
     video = cli.read_clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
-    vj.predict.predictor.predictor_of(encoder)  # first of all: has it one?
+    predictor_of(encoder)  # without one, all else would be blamed first
     grid = encoder.grid(video, arguments.size, "clip")
     options = arguments.share, arguments.after, arguments.seed
     masks = {name: vj.masks.named(name, grid, *options) for name in arguments.mask}
