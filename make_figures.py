@@ -13,6 +13,7 @@ from demo.scenes import unseen_scenes
 from vjepa_utils.__main__ import main as command_line
 from vjepa_utils.checks import UserError
 from vjepa_utils.cli import sampling
+from vjepa_utils.predict.predictor import predictor_of
 
 ROOT = Path(__file__).parent
 
@@ -95,8 +96,8 @@ def draw(arguments):
 def _recovers(encoder):
     """Whether the checkpoint has a predictor of its own features."""
     try:
-        return bool(vj.predict.recovery.predictor_of(encoder))
-    except ValueError:
+        return bool(predictor_of(encoder))
+    except UserError:
         return False
 
 
