@@ -1,5 +1,6 @@
 """Features and their colours, against scikit-learn's full solver and hand-worked cases."""
 
+import tracemalloc
 import warnings
 from dataclasses import replace
 
@@ -45,6 +46,94 @@ def test_equal_to_the_full_solver_also_far_from_zero(random, mean):
         low, high = np.percentile(sign * projected[..., k], (1, 99))
         expected = np.clip((sign * projected[..., k] - low) / (high - low), 0, 1)
         assert np.allclose(ours.colours(features(values))[..., k], expected, atol=1e-5)
+
+
+def test_axes_and_signs_are_those_of_scikit_learn(random):
+    values = random.values.reshape(-1, 12).double().numpy() + 1000
+    learnt = PCA(5, svd_solver="covariance_eigh").fit(values)
+    expected = learnt.transform(values)
+    projected = (
+        vj.PCAColours(5).fit(features(random.values + 1000)).project(features(random.values + 1000))
+    )
+    assert np.allclose(projected.reshape(-1, 5), expected, atol=1e-3)  # float32 of about 1000
+
+
+def test_weights_count_tokens(random):
+    """A weight of 0 leaves a token out, with one of 3 it counts as three."""
+    whole = np.random.default_rng(3).integers(0, 4, random.grid)
+    weighted = vj.PCAColours(5).fit(random, weights=torch.as_tensor(whole).float())
+    repeated = random.values[torch.as_tensor(whole) > -1].repeat_interleave(
+        torch.as_tensor(whole).flatten(), 0
+    )
+    learnt = PCA(5, svd_solver="full").fit(repeated.double())
+    expected = learnt.transform(random.values.reshape(-1, 12).double())
+    assert np.allclose(weighted.project(random).reshape(-1, 5), expected, atol=1e-4)
+    x = learnt.transform(repeated.double())[:, :3]
+    ends = np.percentile(x, (1, 99), axis=0, method="inverted_cdf")
+    assert np.allclose([weighted._low, weighted._high], ends, atol=1e-4)
+    part = features(random.values[:, 2:4, 1:7])
+    window = np.zeros(random.grid)
+    window[:, 2:4, 1:7] = 0.5
+    assert np.allclose(
+        vj.PCAColours().fit(random, weights=window).colours(random),
+        vj.PCAColours().fit(part).colours(random),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("wrong", [0, -1, np.nan, np.inf])
+def test_weights_that_mean_nothing(random, wrong):
+    with pytest.raises(ValueError, match="weights must be numbers of at least 0"):
+        vj.PCAColours().fit(random, weights=np.full(random.grid, wrong))
+    with pytest.raises(ValueError, match=r"of the only features, \(3, 6, 9\)"):
+        vj.PCAColours().fit(random, random, weights=np.ones(random.grid))
+
+
+def test_place_is_taken_out(random, tmp_path):
+    """Features that are of their place alone but for little: without it, the rest is what shows."""
+    place = 100 * np.random.default_rng(5).normal(size=(6, 9, 12))
+    placed = features(random.values + torch.as_tensor(place).float())
+    centred = features(random.values - random.values.mean(0))
+    expected = vj.PCAColours().fit(centred).colours(centred)
+    colours = vj.PCAColours(remove="place").fit(placed)
+    assert np.allclose(colours.colours(placed), expected, atol=1e-4)
+    assert np.allclose(colours.place, placed.values.double().mean(0))
+    given = vj.PCAColours(remove=colours.place).fit(placed[1:])
+    later = vj.PCAColours().fit(features(centred.values[1:]))
+    assert np.allclose(given.colours(placed[1:]), later.colours(features(centred.values[1:])), 1e-4)
+    colours.save(tmp_path / "basis.safetensors")
+    loaded = vj.PCAColours.load(tmp_path / "basis.safetensors")
+    assert np.array_equal(loaded.colours(placed), colours.colours(placed))
+    with pytest.raises(ValueError, match="means of places have the shape"):
+        colours.colours(features(random.values[:, :5]))
+    with pytest.raises(ValueError, match="needs features on one grid"):
+        vj.PCAColours(remove="place").fit(random, features(random.values[:, :5]))
+
+
+def test_share_is_that_of_the_tokens_shown(random):
+    """What a basis holds of other tokens, by hand: the second clip varies along other channels."""
+    turned = features(random.values[..., range(11, -1, -1)] + 7)
+    colours = vj.PCAColours().fit(random)
+    assert colours.share_of(random) == pytest.approx(colours.explained_variance_ratio[:3].sum())
+    axes = PCA(3).fit(random.values.reshape(-1, 12).double()).components_
+    x = turned.values.reshape(-1, 12).double().numpy()
+    x -= x.mean(0)
+    assert colours.share_of(turned) == pytest.approx(((x @ axes.T) ** 2).sum() / (x**2).sum())
+    assert colours.share_of(turned) < colours.share_of(random)
+    assert colours.share_of(features(np.full((1, 2, 2, 12), 3.0))) == 0
+
+
+def test_a_film_is_coloured_in_little_memory():
+    """A clip whose tokens would take 160 MB in float64 (here one step, repeated)."""
+    one = torch.randn(1, 4, 4, 64, generator=torch.Generator().manual_seed(0))
+    film = replace(features(one), values=one.expand(20_000, -1, -1, -1))
+    colours = vj.PCAColours().fit(features(one))
+    tracemalloc.start()
+    painted = colours.colours(film)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(painted[-1], colours.colours(features(one))[0])
+    assert peak < 60e6
 
 
 def test_one_basis_means_one_colour(random):
@@ -124,6 +213,8 @@ def test_wrong_input(random):
         vj.PCAColours().colours(random)
     with pytest.raises(ValueError, match="call fit"):
         vj.PCAColours().save("nowhere")
+    with pytest.raises(ValueError, match="fit takes Features, what Encoder.encode gives, not Tens"):
+        vj.PCAColours().fit(random.values)
     with pytest.raises(ValueError, match="at least 3"):
         vj.PCAColours(2)
 

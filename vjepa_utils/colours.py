@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from copy import copy
-from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from scipy.optimize import linear_sum_assignment
+from sklearn.utils.extmath import svd_flip
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vjepa_utils.annotations import File
 
 MOST_TOKENS = 200_000  # above, a seeded subsample is fitted
 PERCENTILES = 1, 99  # of each component are drawn as 0 and 1
+ARRAYS = {"ratio": "explained_variance_ratio", "place": "place"} | {
+    name: f"_{name}" for name in ("mean", "axes", "low", "high", "flat", "front_mean", "front_axis")
+}  # names in a file, and here
 
 
 class PCAColours:
@@ -29,7 +34,7 @@ class PCAColours:
 
     Fit on one or many `Features`; the basis and the range then stay fixed, so a colour means the
     same in every frame, clip and figure it is used for. The sign makes the largest weight of each
-    component positive.
+    component positive. Films are read step by step.
 
     Args:
         components: how many to fit, 3 or more; the first three are colours.
@@ -37,16 +42,21 @@ class PCAColours:
             did): it is thresholded at its mean, the side that takes up less of the picture's border
             is the foreground, and the basis is fitted again on that. The rest is black. A
             heuristic: look at the mask.
+        remove: "place", to subtract from each token the mean over all fitted steps at its place;
+            or such means of other clips, float (rows, columns, channels).
 
-    After `fit`: explained_variance_ratio, (components,) float64, of the tokens that were fitted.
+    After `fit`: explained_variance_ratio, (components,) float64, of the tokens that were fitted;
+    place, the means that are subtracted, or None.
     """
 
-    def __init__(self, components=3, foreground=False):
+    def __init__(self, components=3, foreground=False, remove=None):
         if components < 3:
             raise UserError(
                 f"components must be at least 3, one for each colour, not {components}."
             )
-        self.components, self.foreground = components, foreground
+        if isinstance(remove, str) and remove != "place":
+            raise UserError(f'remove must be "place", means of places or None, not {remove!r}.')
+        self.components, self.foreground, self.remove = components, foreground, remove
 
     def __repr__(self):
         if not hasattr(self, "_axes"):
@@ -55,33 +65,45 @@ class PCAColours:
         kind = ", foreground only" if self.foreground else ""
         return f"PCAColours(first three components: {share:.0f} % of the variance{kind})"
 
-    def fit(self, features: Features, *more: Features) -> PCAColours:
+    def fit(
+        self,
+        features: Features | Iterable[Features],
+        *more: Features,
+        weights: torch.Tensor | np.ndarray | None = None,
+    ) -> PCAColours:
         """Fit on the tokens of one or more `Features`, or of a `Collection`, together; returns
-        self. ValueError on NaN or unequal channels.
+        self. UserError on NaN, unequal channels, or weights that do not fit.
+
+        Args:
+            features, more: Features of one encoder.
+            weights: of the tokens of a single `Features`, float (steps, rows, columns), at least 0,
+                such as the share of each patch that a mask covers.
         """
-        every = [features, *more] if more or isinstance(features, Features) else features
-        total = sum(math.prod(f.grid) for f in every)
-        tokens = _tokens((f.values for f in every), total, MOST_TOKENS)
-        self._front = None
+        sets = [features, *more] if more or isinstance(features, Features) else features
+        weights = _weights(weights, sets)
+        self.place = _place_means(sets) if isinstance(self.remove, str) else self.remove
+        tokens, weights = self._sample(sets, weights)
+        self._front_mean = self._front_axis = None
         if self.foreground:
-            mean, axis, _ = _principal_axes(tokens, 1)
-            edge = _tokens([_border(f.values) for f in every], most=MOST_TOKENS)
-            border = (edge - mean) @ axis[0]
-            self._front = mean, -axis[0] if (border > 0).mean() > 0.5 else axis[0]
-            front = tokens[(tokens - mean) @ self._front[1] > 0]
-            tokens = front if len(front) else tokens
+            mean, (axis,), _ = _principal_axes(tokens, weights, 1)
+            edge = self._sample(sets, np.concatenate([_border(each.grid) for each in sets]))[0]
+            outside = ((edge - mean) @ axis > 0).mean() > 0.5
+            self._front_mean, self._front_axis = mean, -axis if outside else axis
+            front = (tokens - mean) @ self._front_axis > 0
+            tokens, weights = (tokens[front], weights[front]) if front.any() else (tokens, weights)
         self._mean, self._axes, self.explained_variance_ratio = _principal_axes(
-            tokens, self.components
+            tokens, weights, self.components
         )
-        projected = (tokens - self._mean) @ self._axes[:3].T
-        self._low, self._high = np.percentile(projected, PERCENTILES, axis=0)  # (3,) each
+        x = (tokens - self._mean) @ self._axes[:3].T
+        # between tokens, as is usual, where all count the same
+        kind = {} if np.ptp(weights) == 0 else {"weights": weights, "method": "inverted_cdf"}
+        self._low, self._high = np.percentile(x, PERCENTILES, axis=0, **kind)  # (3,) each
         # What float32 cannot distinguish from a constant is not shown as a colour.
         self._flat = self._high - self._low <= 1e-6 * np.abs(tokens).max()
         if self._flat.any():
-            vary = 3 - self._flat.sum()
             warnings.warn(
-                f"These features vary along {vary} of 3 components only: the others are drawn as "
-                "grey.",
+                f"These features vary along {3 - self._flat.sum()} of 3 components only: the "
+                "others are drawn as grey.",
                 stacklevel=2,
             )
         return self
@@ -95,24 +117,23 @@ class PCAColours:
         component shows does not change.
 
         Args:
-            features: of this basis.  other: a fitted `PCAColours`.  others: its features, of the
-                same clip on the same grid.
-        In what it returns `matched` holds the three correlations, 0 to 1, float64: below 0.5 or so
-        a colour means something else.
+            features: of this basis.
+            other: a fitted `PCAColours`.
+            others: its features, of the same clip on the same grid.
+        Returns:
+            PCAColours; `matched`, (3,) float64, holds the correlations: below 0.5 or so a colour
+            means something else.
         """
         if features.grid != others.grid:
             raise UserError(
-                f"Colours can be matched on one grid only, and these are {features.grid} and "
-                f"{others.grid}."
+                f"Colours match on one grid only, not on {features.grid} and {others.grid}."
             )
-        # (tokens, 3) each
-        both = [
-            basis._check(f) @ basis._axes[:3].T for basis, f in ((self, features), (other, others))
-        ]
+        ours, theirs = self._projected(features), other._projected(others)
+        correlation = np.corrcoef(ours.reshape(-1, 3), theirs.reshape(-1, 3), rowvar=False)
         # (theirs, ours); what does not vary correlates with nothing
-        correlation = np.nan_to_num(np.corrcoef(*both, rowvar=False)[3:, :3])
+        correlation = np.nan_to_num(correlation[3:, :3])
         strength = np.abs(correlation)
-        order = list(max(permutations(range(3)), key=lambda order: strength[range(3), order].sum()))
+        order = linear_sum_assignment(strength, maximize=True)[1]
         sign = np.where(correlation[range(3), order] < 0, -1, 1)
         low, high = self._low[order] * sign, self._high[order] * sign
         new, rest = copy(self), range(3, self.components)
@@ -124,16 +145,13 @@ class PCAColours:
 
     def project(self, features: Features) -> torch.Tensor:
         """Principal components: float32 tensor (steps, rows, columns, components)."""
-        x = (self._check(features) - self._mean) @ self._axes.T
-        return torch.from_numpy(x.reshape(*features.grid, -1).astype(np.float32))
+        return torch.from_numpy(self._projected(features, self.components, np.float32))
 
     def colours(self, features: Features) -> np.ndarray:
         """Float32 array (steps, rows, columns, 3), red, green, blue from 0 to 1."""
-        x = (self._check(features) - self._mean) @ self._axes[:3].T
+        x = self._projected(features)
         span = np.where(self._flat, 1, self._high - self._low)
-        x = np.where(self._flat, 0.5, np.clip((x - self._low) / span, 0, 1)).reshape(
-            *features.grid, 3
-        )
+        x = np.where(self._flat, 0.5, np.clip((x - self._low) / span, 0, 1))
         if self.foreground:
             x = x * self.foreground_mask(features)[..., None]
         return x.astype(np.float32)
@@ -142,106 +160,134 @@ class PCAColours:
         """Bool array (steps, rows, columns); needs `foreground=True`."""
         if not self.foreground:
             raise UserError("This basis was fitted on all tokens; use PCAColours(foreground=True).")
-        mean, axis = self._front
-        front = (self._check(features) - mean) @ axis > 0
-        # where all tokens are equal, all are foreground
-        return (front | (not axis.any())).reshape(features.grid)
+        self._check(features)
+        if not self._front_axis.any():  # where all tokens are equal, all are foreground
+            return np.ones(features.grid, bool)
+        front = [(x - self._front_mean) @ self._front_axis > 0 for x in self._steps(features)]
+        return np.reshape(front, features.grid)
+
+    def share_of(self, features: Features) -> float:
+        """Share of the variance of these tokens that the three colours hold, 0 to 1; of those in
+        the foreground, where these alone are coloured.
+        """
+        self._check(features)
+        shown = self.foreground_mask(features) if self.foreground else np.ones(features.grid)
+        if not shown.any():
+            return 0.0
+        tokens, _ = self._sample([features], shown.flatten())
+        total = tokens.var(0, dtype=np.float64).sum()
+        return float((tokens @ self._axes[:3].T).var(0).sum() / total) if total else 0.0
 
     def save(self, path: File) -> None:
         """Write the basis and its range as safetensors."""
         self._check()
-        arrays = {
-            name: getattr(self, f"_{name}") for name in ("mean", "axes", "low", "high", "flat")
-        }
-        arrays["ratio"] = self.explained_variance_ratio
-        if self.foreground:
-            arrays["front_mean"], arrays["front_axis"] = self._front
+        arrays = {key: getattr(self, name) for key, name in ARRAYS.items()}
+        arrays = {key: np.ascontiguousarray(a) for key, a in arrays.items() if a is not None}
         with replacing(path) as temporary:
-            save_file(
-                {n: np.ascontiguousarray(a) for n, a in arrays.items()},
-                temporary,
-                {"colours": json.dumps({})},
-            )
+            save_file(arrays, temporary, {"colours": "{}"})
 
     @classmethod
     def load(cls, path: File) -> PCAColours:
         """Read what `save` wrote."""
-        arrays = {
-            name: tensor.numpy() for name, tensor in read_safetensors(path, "colours")[0].items()
-        }
-        self = cls(len(arrays["axes"]), foreground="front_axis" in arrays)
-        self._front = (
-            (arrays.pop("front_mean"), arrays.pop("front_axis")) if self.foreground else None
-        )
-        self.explained_variance_ratio = arrays.pop("ratio")
-        for name, array in arrays.items():
-            setattr(self, f"_{name}", array)
+        arrays, _ = read_safetensors(path, "colours")
+        self = cls(len(arrays["axes"]), "front_axis" in arrays)
+        for key, name in ARRAYS.items():
+            setattr(self, name, arrays[key].numpy() if key in arrays else None)
         return self
 
     def _check(self, features=None):
-        """Tokens of `features`, float64 (tokens, channels), if there is a basis and they fit it."""
         if not hasattr(self, "_axes"):
             raise UserError("This PCAColours has no basis yet; call fit(features) first.")
-        if features is None:
-            return None
-        tokens = _tokens([features.values])
-        if tokens.shape[1] != self._axes.shape[1]:
-            found = f"{tokens.shape[1]} channels, the basis {self._axes.shape[1]}"
-            raise UserError(f"These features have {found}: it belongs to another encoder.")
-        return tokens
+        if features is not None and features.values.shape[-1] != len(self._mean):
+            raise UserError(
+                f"These features have {features.values.shape[-1]} channels, the basis "
+                f"{len(self._mean)}: it belongs to another encoder."
+            )
+
+    def _projected(self, features, count=3, dtype=np.float64):
+        """The first components of the tokens: (steps, rows, columns, count)."""
+        self._check(features)
+        x = [(x - self._mean) @ self._axes[:count].T for x in self._steps(features)]
+        return np.reshape(np.asarray(x, dtype), (*features.grid, count))
+
+    def _steps(self, features):
+        """The tokens of each step, less the mean of their place: float64 (tokens, channels)."""
+        place = 0 if self.place is None else np.asarray(self.place, np.float64)
+        if self.place is not None and place.shape != features.values.shape[1:]:
+            raise UserError(
+                f"The means of places have the shape {place.shape}, and these features "
+                f"{tuple(features.values.shape[1:])}: take means of this encoder on this grid."
+            )
+        for step in features.values:
+            if not step.isfinite().all():
+                raise UserError("These features hold NaN or infinite values.")
+            yield (step.double().numpy() - place).reshape(-1, step.shape[-1])
+
+    def _sample(self, sets, weights):
+        """At most `MOST_TOKENS` tokens, seeded, of those with a weight: float32 (n, channels); and
+        the weights of these, (n,).
+        """
+        chosen = np.flatnonzero(weights)
+        if len(chosen) > MOST_TOKENS:
+            chosen = np.sort(np.random.default_rng(0).choice(chosen, MOST_TOKENS, replace=False))
+        parts, start = [], 0
+        for tokens in (step for each in sets for step in self._steps(each)):
+            first, last = np.searchsorted(chosen, [start, start + len(tokens)])
+            parts.append(tokens[chosen[first:last] - start].astype(np.float32))
+            start += len(tokens)
+        channels = {part.shape[1] for part in parts}
+        if len(channels) > 1:
+            raise UserError(
+                f"Features of {sorted(channels)} channels cannot share a basis: they are of "
+                "different encoders."
+            )
+        return np.concatenate(parts), weights[chosen]
 
 
-def _tokens(every, total=None, most=None):
-    """All tokens of tensors (…, channels), or a seeded subsample: float64 (tokens, channels).
-
-    every: an iterable; only the chosen tokens of each are kept.  total: the tokens of all, if they
-    are loaded one at a time.
-    """
-    if total is None:
-        total = sum(values.shape[:-1].numel() for values in every)
-    chosen = None
-    if most and total > most:
-        chosen = np.sort(np.random.default_rng(0).choice(total, most, replace=False))
-    parts, start = [], 0
-    for values in every:
-        parts.append(values.flatten(0, -2))
-        stop = start + len(parts[-1])
-        if chosen is not None:
-            first, last = np.searchsorted(chosen, [start, stop])
-            parts[-1] = parts[-1][chosen[first:last] - start]
-        start = stop
-    channels = {part.shape[1] for part in parts}
-    if len(channels) > 1:
+def _weights(weights, sets):
+    """A weight for each token, float64 (tokens,)."""
+    kinds = {type(each).__name__ for each in sets if not isinstance(each, Features)}
+    if kinds:
+        raise UserError(f"fit takes Features, what Encoder.encode gives, not {' or '.join(kinds)}.")
+    grids = [each.grid for each in sets]
+    if weights is None:
+        return np.ones(sum(map(math.prod, grids)))
+    weights = np.asarray(weights, np.float64)
+    if grids != [weights.shape] or not (weights.min() >= 0 and 0 < weights.max() < np.inf):
         raise UserError(
-            f"Features of {sorted(channels)} channels cannot share a basis: they are of "
-            "different encoders."
+            "weights must be numbers of at least 0, not all of them 0, in the shape (steps, rows, "
+            f"columns) of the only features, {grids[0]}; these are {weights.shape}."
         )
-    tokens = torch.cat(parts).double().numpy()
-    if not np.isfinite(tokens).all():
-        raise UserError("These features hold NaN or infinite values.")
-    return tokens
+    return weights.flatten()
 
 
-def _border(v):
-    """The tokens of (steps, rows, columns, channels) on the edge of the picture."""
-    return torch.cat([v[:, 0], v[:, -1], v[:, :, 0], v[:, :, -1]], 1)  # (steps, edge, channels)
+def _place_means(sets):
+    """Mean of each place over all steps, float64 (rows, columns, channels)."""
+    grids = {each.grid[1:] for each in sets}
+    if len(grids) > 1:
+        raise UserError(f'remove="place" needs features on one grid, not on {sorted(grids)}.')
+    total = sum(each.values.sum(0, dtype=torch.float64) for each in sets)
+    return (total / sum(each.grid[0] for each in sets)).numpy()
 
 
-def _principal_axes(tokens, components):
-    """Mean (channels,), axes (components, channels) and explained variance ratio (components,),
-    zeros where there is none.
+def _border(grid):
+    """Which tokens lie on the edge of the picture: bool (tokens,)."""
+    border = np.ones(grid, bool)
+    border[:, 1:-1, 1:-1] = False
+    return border.flatten()
+
+
+def _principal_axes(tokens, weights, components):
+    """Weighted mean (channels,), axes (components, channels) and explained variance ratio
+    (components,), zeros where there is none. Axes and signs as scikit-learn's PCA.
     """
-    mean = tokens.mean(0)
+    mean = np.average(tokens, 0, weights)
     possible = min(components, *tokens.shape)
     axes, ratio = np.zeros((components, tokens.shape[1])), np.zeros(components)
-    if len(tokens) > 1 and np.ptp(tokens, axis=0).max() > 1e-7 * np.abs(tokens).max():
-        centred = tokens - mean
+    if np.ptp(tokens, axis=0).max() > 1e-7 * np.abs(tokens).max():
+        covariance = np.cov(tokens, rowvar=False, ddof=0, aweights=weights, dtype=np.float64)
         # ascending; (channels, channels), an axis a column
-        variance, vectors = np.linalg.eigh(centred.T @ centred)
-        found = vectors.T[::-1][:possible]
-        largest = np.take_along_axis(found, np.abs(found).argmax(1, keepdims=True), 1)
-        axes[:possible], ratio[:possible] = (
-            found * np.sign(largest),
-            variance[::-1][:possible] / variance.sum(),
-        )
+        variance, vectors = np.linalg.eigh(np.atleast_2d(covariance))
+        axes[:possible] = svd_flip(None, vectors.T[::-1][:possible], u_based_decision=False)[1]
+        ratio[:possible] = variance[::-1][:possible] / variance.sum()
     return mean, axes, ratio
