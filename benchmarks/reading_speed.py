@@ -36,10 +36,9 @@ def opened(film, count):
 def read(film, count, size=None):
     """Decode, and resize to (height, width) if one is given."""
     video = opened(film, count)
-    for first in range(0, len(video), FRAMES_AT_ONCE):
-        frames = video[first : first + FRAMES_AT_ONCE]
+    for piece in video.pieces(FRAMES_AT_ONCE):
         if size:
-            [resized(frame, size) for frame in frames]
+            [resized(frame, size) for frame in piece.frames]
 
 
 def measure(film, encoder, count, size, repeats):

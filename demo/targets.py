@@ -121,7 +121,7 @@ def frames_of(photos, clips):
         video = vj.read_video(file)
         for start in np.linspace(0, len(video) - RUN * EVERY, RUNS).astype(int):
             for number in range(start, start + RUN * EVERY, EVERY):
-                read = lambda video=video, number=number: video[number : number + 1][0]
+                read = lambda video=video, number=number: video[[number]].frames[0]
                 yield f"{file.stem}.{number:05}", read
 
 

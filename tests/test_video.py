@@ -96,12 +96,10 @@ def test_containers_that_tell_little_of_time(tmp_path, name, monkeypatch):
     monkeypatch.setattr("vjepa_utils.reading.sources.FAR", 3)
     film = vj.read_video(tmp_path / name)
     for start in (35, 36, 3, 46, 11):  # around key frames 12, 24, 36, 48; forwards and backwards
-        assert film[start : start + 2][:, 20, 20, 0].tolist() == pytest.approx(
+        assert levels(film[start : start + 2]).tolist() == pytest.approx(
             [5 * start, 5 * start + 5], abs=3
         )
-    assert film[0:50:11][:, 20, 20, 0].tolist() == pytest.approx([0, 55, 110, 165, 220], abs=3)
-    with pytest.raises(ValueError, match="sliced forwards"):
-        film[::-1]
+    assert levels(film[0:50:11]).tolist() == pytest.approx([0, 55, 110, 165, 220], abs=3)
 
 
 def test_the_largest_of_several_streams(tmp_path):
@@ -156,11 +154,79 @@ def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
     film = vj.read_video(path)
     assert decoded == []
-    assert len(film[5:5]) == 0
-    assert film[50:52][:, 0, 0, 0].tolist() == pytest.approx([50, 51], abs=2) and decoded == [
-        50,
-        51,
-    ]
+    assert len(film[5:5].frames) == 0
+    assert film[50:52].frames[:, 0, 0, 0].tolist() == pytest.approx([50, 51], abs=2)
+    assert decoded == [50, 51]
+
+
+def test_a_part_of_a_clip_is_a_clip(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "levels.mp4", grey_levels(40))
+    whole = vj.read_video(path, start=3, every=2)  # 3, 5, 7, …
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    for film in (whole, vj.read_video(path, start=3, every=2)):  # decoded, and not yet
+        for part, numbers in (
+            (film[2:4], [7, 9]),
+            (film[::-6][:2], [39, 27]),
+            (film[[5, 0, 0, -1]], [13, 3, 3, 39]),
+            (film[1:][np.array([4, 1])], [13, 7]),
+        ):
+            assert part.indices.tolist() == numbers and part.path == path
+            assert np.allclose(part.times, part.indices / 30, atol=1e-3)
+            assert levels(part).tolist() == pytest.approx([5 * n for n in numbers], abs=3)
+            assert part.positions(numbers[::-1]).tolist() == [
+                numbers.index(n) for n in numbers[::-1]
+            ]
+        assert len(film) == 19  # as it was
+    assert np.shares_memory(whole[2:4].frames, whole.frames)
+    with pytest.raises(TypeError, match="takes slices"):
+        whole[3]
+    with pytest.raises(ValueError, match="Frame 4 is not in this clip"):
+        whole.positions([3, 4])
+
+
+def test_each_frame_is_decoded_once(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "levels.mp4", grey_levels(20))
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    decoded, read = [], VideoFile.read
+    monkeypatch.setattr(
+        VideoFile, "read", lambda self, numbers: decoded.extend(numbers) or read(self, numbers)
+    )
+    part = vj.read_video(path)[[9, 2, 9, 9, 2, 4]]
+    assert levels(part).tolist() == pytest.approx([45, 10, 45, 45, 10, 20], abs=3)
+    assert decoded == [2, 4, 9] and part.frames is part.frames
+
+
+def test_a_damaged_file_changes_no_clip(tmp_path, monkeypatch, tiny):
+    """20 packets of 40 are left, and the last of them depend on lost ones: 17 frames."""
+    import av
+
+    path, noise = tmp_path / "cut.mp4", np.random.default_rng(0)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("h264", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for _ in range(40):
+            frame = noise.integers(0, 256, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(UserWarning, match="damaged at frame 17"):
+        short = vj.read_video(path)
+    assert len(short) == 17
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    film = vj.read_video(path)
+    for part, kept in ((film, range(17)), (film[[16, 3, 18, 2]], [16, 3])):
+        length = len(part)
+        with pytest.raises(ValueError, match=f"frame 17: take .* the first {len(kept)} "):
+            part.frames  # noqa: B018  decodes
+        with pytest.warns(UserWarning, match="damaged at frame 17"):
+            features = tiny.encode(part, size=32)
+        alone = tiny.encode(short[list(kept)], size=32)
+        assert torch.equal(features.values, alone.values)
+        assert torch.equal(features.frames, alone.frames)
+        assert len(part) == length and len(part.times) == length
+    with pytest.raises(ValueError, match="damaged at frame 17: no frame could be read"):
+        tiny.encode(film[18:], size=32)
+    assert np.array_equal(film[3:17].frames, short.frames[3:])
 
 
 def test_more_than_there_is_warns(tmp_path):
@@ -296,11 +362,11 @@ def test_frames_are_those_of_their_time_wherever_reading_starts(clips, monkeypat
         monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
         film = vj.read_video(clips / "formats" / name)
         for start in (len(decoded) - 2, 3, len(decoded) // 2, 0):  # forwards and backwards
-            assert np.array_equal(film[start : start + 2], decoded[start : start + 2])
+            assert np.array_equal(film[start : start + 2].frames, decoded[start : start + 2])
         # frames this far apart come through decord
         monkeypatch.setattr("vjepa_utils.reading.sources.FAR", 1)
         assert np.array_equal(
-            vj.read_video(clips / "formats" / name, start=1, every=3)[:], decoded[1::3]
+            vj.read_video(clips / "formats" / name, start=1, every=3).frames, decoded[1::3]
         )
         monkeypatch.undo()
 

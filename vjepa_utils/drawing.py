@@ -144,11 +144,7 @@ def columns(video: Video, most: int | None) -> int:
 
 def frames_numbered(video: Video, numbers: Iterable[int]) -> np.ndarray:
     """Frames by their numbers in the file, decoding no others: uint8 (n, H, W, 3)."""
-    numbers = np.array([int(n) for n in numbers])
-    missing = np.setdiff1d(numbers, video.indices)
-    if len(missing):
-        raise UserError(f"The features cover frame {missing[0]}, which this clip does not hold.")
-    return video.at(np.searchsorted(video.indices, numbers))
+    return video[video.positions([int(n) for n in numbers])].frames
 
 
 def checked_step(step: int, features: Features) -> int:

@@ -129,7 +129,9 @@ class Encoder:
             leave=False,
         ) as progress:
             batches = self._batches(video, start, batch * plan.context, plan)
+            read = start
             for pixels, cuts in _read_ahead(batches):
+                read += len(pixels)
                 store.note(cuts)
                 # from pinned memory, which only CUDA has, the copy does not wait
                 pixels = self._normalised(pixels.to(self.device, non_blocking=pixels.is_pinned()))
@@ -137,7 +139,7 @@ class Encoder:
                     x = self._tokens(pixels[group], layer, square)  # (groups, tokens, channels)
                     store.append(x.float().cpu().view(-1, *plan.picture_grid, x.shape[-1]))
                 progress.update(len(pixels))
-        return store.finish(plan.covered(video.indices))
+        return store.finish(plan.covered(video.indices[:read]))
 
     def plan(self, video: Video, context: Context = None, size: Size = None) -> Plan:
         """The `Plan` that `encode` would follow; arguments as for it."""
@@ -267,19 +269,21 @@ class Encoder:
         """Pixels of `count` frames at a time, 0 to 255, (n, 3, height, width), and file numbers of
         the pairs of frames, encoded as one tubelet, between which there is a cut.
         """
-        while start < len(video):  # a damaged file turns out shorter
-            end, cuts = min(start + count, len(video)), []
+        for first in range(start, len(video), count):
+            end, done, cuts = min(first + count, len(video)), 0, []
             pinned = self.device.type == "cuda"
-            pixels = torch.empty(end - start, 3, *plan.size, pin_memory=pinned)
-            for first in range(start, end, FRAMES_AT_ONCE):
-                frames = video[first : min(first + FRAMES_AT_ONCE, end)]
-                for slot, frame in zip(pixels[first - start :], frames, strict=False):
+            pixels = torch.empty(end - first, 3, *plan.size, pin_memory=pinned)
+            for piece in video[:end].pieces(FRAMES_AT_ONCE, first):
+                for slot, frame in zip(pixels[done:], piece.frames, strict=False):
                     slot.copy_(resized(frame, plan.size))
-                if plan.context > 1 and len(frames):
-                    pairs = np.arange(len(frames) // 2 * 2).reshape(-1, 2)
-                    cuts += cuts_between(frames, pairs, video.indices[first:])
-            yield pixels[: max(0, len(video) - start)], cuts
-            start += count
+                if plan.context > 1:
+                    pairs = np.arange(len(piece) // 2 * 2).reshape(-1, 2)
+                    cuts += cuts_between(piece.frames, pairs, piece.indices)
+                done += len(piece)
+            if done:
+                yield pixels[:done], cuts
+            if done < len(pixels):  # a damaged file ends here
+                return
 
     def _tokens(self, pixels, layer, square):
         return encode_tokens(self.model, pixels, layer=layer, square=square)

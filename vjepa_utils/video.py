@@ -20,7 +20,7 @@ from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.reading.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from vjepa_utils.annotations import Clip, File
 
@@ -30,11 +30,14 @@ DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are
 class Video:
     """A clip: upright frames with square pixels, and where they come from.
 
-    frames: uint8 (T, H, W, 3), RGB, 0 to 255; decoded at first use and kept. `video[a:b]` decodes
-        just those frames, and does not keep them.
-    indices: int (T,), frame numbers in the file.  times: float (T,), seconds from the file's first
-        frame.
-    path: the file or folder, None for an array.  height, width: of the frames, in pixels.
+    `video[a:b]` and `video[[4, 0, 0]]` are clips too, with the numbers, times and path of their
+    frames: positions in any order, also repeated. They share the source, and frames that are
+    already decoded.
+
+    indices: int (T,), frame numbers in the file.
+    times: float (T,), seconds from the file's first frame.
+    path: the file or folder, None for an array.
+    height, width: of the frames, in pixels.
     """
 
     def __init__(self, indices, times, path, size, source=None, frames=None):
@@ -44,6 +47,8 @@ class Video:
 
     def __repr__(self):
         name = self.path.name if self.path else "array"
+        if not len(self):
+            return f"Video({name}, 0 frames)"
         text = f"{len(self)} frames {self.indices[0]} to {self.indices[-1]}"
         text += f", {self.times[0]:.2f} to {self.times[-1]:.2f} s" if self.path else ""
         return f"Video({name}, {text}, {self.width}×{self.height} pixels)"
@@ -51,61 +56,105 @@ class Video:
     def __len__(self):
         return len(self.indices)
 
-    def __getitem__(self, part):
-        if not isinstance(part, slice):
+    def __getitem__(self, positions: slice | Sequence[int] | np.ndarray) -> Video:
+        chosen = np.arange(len(self))[positions]
+        if chosen.ndim != 1:
             raise TypeError(
-                "a Video takes slices, such as video[0:2]; single frames are in video.frames"
+                "A Video takes slices, such as video[0:2], or lists of positions; single frames "
+                "are in video.frames."
             )
-        if part.step is not None and part.step < 1:
-            raise UserError("a Video is sliced forwards; to reverse it take video.frames[::-1]")
-        if self._frames is not None:
-            return self._frames[part]
-        wanted = self.indices[part]
-        if not len(wanted):
-            return np.empty((0, self.height, self.width, 3), np.uint8)
-        frames = self._source.read(wanted)
-        if len(frames) < len(wanted):  # the file is damaged there: from now on the clip ends before
-            broken = f"{self.path} is damaged at frame {self._source.broken}"
-            if self._source.broken <= self.indices[0]:
-                raise UserError(
-                    f"{broken}: no frame could be read from frame {self.indices[0]} on. Take "
-                    "another start."
-                )
-            warnings.warn(f"{broken}: the clip ends before it.", stacklevel=2)
-            kept = np.searchsorted(self.indices, self._source.broken)
-            self.indices, self.times = self.indices[:kept], self.times[:kept]
-        return frames
+        frames = None if self._frames is None else self._frames[positions]
+        size = self.height, self.width
+        return Video(
+            self.indices[chosen], self.times[chosen], self.path, size, self._source, frames
+        )
 
-    def at(self, positions: Sequence[int]) -> np.ndarray:
-        """Frames at positions in the clip, in any order and repeated, each decoded once: uint8 (n,
-        H, W, 3).
+    @property
+    def frames(self) -> np.ndarray:
+        """uint8 (T, H, W, 3), RGB, 0 to 255; decoded at first use and kept.
 
-        ValueError where the file turns out to be damaged before one of them.
+        Raises:
+            UserError: the file is damaged among these frames; `pieces` ends before them.
         """
-        unique, inverse = np.unique(positions, return_inverse=True)
-        frames = [self[i : i + 1] for i in unique if i < len(self)]
-        if sum(map(len, frames)) < len(unique):
+        if self._frames is None:
+            frames = self._decoded()
+            if len(frames) < len(self):
+                raise UserError(
+                    f"{self.path} is damaged at frame {self._source.broken}: take the frames "
+                    f"before that, the first {len(frames)} of this clip."
+                )
+            self._frames = frames
+        return self._frames
+
+    def pieces(self, count: int, start: int = 0) -> Iterator[Video]:
+        """The clip as consecutive clips of at most `count` frames, decoded, and held no longer.
+
+        Of a damaged file those before the damage, with a warning.
+
+        Args:
+            start: position of the first frame to give.
+        Raises:
+            UserError: the clip's first frame is damaged.
+        """
+        for first in range(start, len(self), count):
+            piece = self[first : first + count]
+            frames = piece._decoded()
+            complete = len(frames) == len(piece)
+            if not complete:
+                damage = f"{self.path} is damaged at frame {self._source.broken}"
+                if first + len(frames) == 0:
+                    raise UserError(
+                        f"{damage}: no frame could be read from frame {self.indices[0]} on. Take "
+                        "another start."
+                    )
+                warnings.warn(f"{damage}: the clip ends before it.", stacklevel=3)
+            if len(frames):
+                piece = piece[: len(frames)]
+                piece._frames = frames
+                yield piece
+            if not complete:
+                return
+
+    def _decoded(self):
+        """The frames; of a damaged file those before the first one that is lost."""
+        if self._frames is not None:
+            return self._frames
+        if not len(self):
+            return np.empty((0, self.height, self.width, 3), np.uint8)
+        numbers, places = np.unique(self.indices, return_inverse=True)
+        frames = self._source.read(numbers)
+        lost = np.flatnonzero(places >= len(frames))
+        places = places[: lost[0]] if len(lost) else places
+        ordered = np.array_equal(places, np.arange(len(frames)))
+        return frames if ordered else frames[places]
+
+    def positions(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Where in the clip the frames of these numbers in the file are: int (n,).
+
+        Raises:
+            UserError: one of them is not in the clip.
+        """
+        numbers = np.asarray(numbers).astype(np.int64)
+        missing = np.setdiff1d(numbers, self.indices)
+        if len(missing):
             raise UserError(
-                f"{self.path} is damaged: take only the frames before that, with count={len(self)}."
+                f"Frame {missing[0]} is not in this clip, which holds {len(self)} frames from "
+                f"{self.indices.min()} to {self.indices.max()}."
             )
-        return np.concatenate(frames)[inverse]
+        order = np.argsort(self.indices, kind="stable")
+        return order[np.searchsorted(self.indices, numbers, sorter=order)]
 
     @property
     def identity(self) -> str:
         """Identifies the clip: a hash of its files' paths, sizes and dates and of the frame
         numbers, or of the frames of an array.
         """
+        digest = hashlib.sha256(repr(self.indices.tolist()).encode())
         if self.path is None:
-            return hashlib.sha256(np.ascontiguousarray(self.frames)).hexdigest()
-        return hashlib.sha256(
-            repr((file_identity(self.path), self.indices.tolist())).encode()
-        ).hexdigest()
-
-    @property
-    def frames(self) -> np.ndarray:
-        if self._frames is None:
-            self._frames = self[:]
-        return self._frames
+            digest.update(np.ascontiguousarray(self.frames))
+        else:
+            digest.update(repr(file_identity(self.path)).encode())
+        return digest.hexdigest()
 
 
 def file_identity(path: Path) -> list[tuple[str, int, int]]:
@@ -149,9 +198,9 @@ def read_video(path: File, start: int | str = 0, every: int = 1, count: int | No
             stacklevel=2,
         )
     video = Video(indices, source.times[indices], path, source.size, source)
-    if len(video) * video.height * video.width * 3 <= DECODE_AT_ONCE:
-        video.frames  # noqa: B018  decoded now, so that damage shows now
-    return video
+    if len(video) * video.height * video.width * 3 > DECODE_AT_ONCE:
+        return video
+    return next(video.pieces(len(video)))  # decoded now, so that damage shows now
 
 
 def as_video(video: Clip) -> Video:

@@ -147,7 +147,7 @@ def classify(
     total = len(corners) * (len(chosen) * encoding + pooling)
     _check_cost(name, model, tokens, total)
     # of each segment (frames, 3, height, width)
-    segments = [encoder.pixels(video.at(part), size) for part in chosen]
+    segments = [encoder.pixels(video[part].frames, size) for part in chosen]
     about = dict(desc=f"classifying with {name}", unit="op", unit_scale=True)
     logits = []
     with tqdm(total=total, **about, delay=2, leave=False) as progress:

@@ -262,16 +262,13 @@ def clip_features(
     """
     video = as_video(video)
     chosen = np.linspace(0, len(video) - 1, CLIP_FRAMES).round().astype(int)
-    features = encoder.encode(video.at(chosen), context, size)
+    features = encoder.encode(video[chosen], context, size)
     places = tuple(min(PLACES, side) for side in features.grid[1:])
     # (steps, rows, columns, channels)
     pooled = F.adaptive_avg_pool2d(features.values.permute(0, 3, 1, 2), places).permute(0, 2, 3, 1)
-    frames = torch.from_numpy(video.indices[chosen].astype(np.int64))[features.frames]
     return replace(
         features,
         values=pooled.contiguous(),
-        frames=frames,
-        source_size=(video.height, video.width),
         cuts=(),  # frames far apart look like cuts
     )
 

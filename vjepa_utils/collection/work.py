@@ -88,9 +88,7 @@ class Part:
     start: int = 0
     stop: int | None = None
     count: int | None = None
-    frames: object = None
-    indices: object = None
-    times: object = None
+    video: object = None
     source_size: tuple = ()
     message: str = ""
     seconds: float = 0.0
@@ -134,9 +132,7 @@ def read(wanted, job):
                 part.row = finished(part, job, storage)
                 if part.row is None:
                     _check_memory(stop - start, picture)
-                    part.frames = _resized(video, start, stop, picture)
-                    stop = start + len(part.frames)  # less, where the file breaks
-                    part.indices, part.times = video.indices[start:stop], video.times[start:stop]
+                    part.video = _resized(video, start, stop, picture)
                 part.message = _heard().replace(str(path), wanted.clip.path)
                 part.seconds, begin = time.perf_counter() - begin, time.perf_counter()
                 yield part
@@ -152,11 +148,10 @@ def encode(part, encoder, job):
         return part.row
     begin = time.perf_counter()
     try:
-        if not len(part.frames):
+        if not len(part.video):
             return failed(part, part.message, part.seconds, broken=part.start > 0).row
-        picture = part.frames.shape[1:3]
-        video = Video(part.indices, part.times, None, picture, frames=part.frames)
-        features = encoder.encode(video, job.context, picture, job.layer)
+        picture = part.video.height, part.video.width
+        features = encoder.encode(part.video, job.context, picture, job.layer)
         features = replace(features, source_size=part.source_size)
         row = _row(part, features, job, f"{encoder.device.type}, {str(encoder.dtype)[6:]}")
         row["message"] = " ".join(filter(None, (part.message, _heard())))
@@ -233,18 +228,16 @@ def _check_memory(count, picture):
 
 
 def _resized(video, start, stop, picture):
-    """Frames of a clip as the encoder will take them: (n, height, width, 3), 0 to 255."""
+    """A stretch of a clip as the encoder will take it; shorter, where the file breaks."""
     same = (video.height, video.width) == picture
     frames = np.empty((stop - start, *picture, 3), np.uint8 if same else np.float32)
-    done = start
-    while done < stop:
-        few = video[done : min(done + FRAMES_AT_ONCE, stop)]
-        for frame in few:
-            frames[done - start] = frame if same else resized(frame, picture).permute(1, 2, 0)
+    done = 0
+    for piece in video[:stop].pieces(FRAMES_AT_ONCE, start):
+        for frame in piece.frames:
+            frames[done] = frame if same else resized(frame, picture).permute(1, 2, 0)
             done += 1
-        if len(few) < FRAMES_AT_ONCE:
-            break
-    return frames[: done - start]
+    video = video[start : start + done]
+    return Video(video.indices, video.times, None, picture, frames=frames[:done])
 
 
 def _arrays(features, job):
@@ -264,9 +257,9 @@ def _arrays(features, job):
 
 
 def _row(part, features, job, device):
-    row = asdict(part.clip) | _range(part, part.start + len(part.frames))
-    row |= dict(status="done", frames=len(part.frames))
-    row |= dict(times=[float(part.times[0]), float(part.times[-1])], grid=list(features.grid))
+    row = asdict(part.clip) | _range(part, part.start + len(part.video))
+    row |= dict(status="done", frames=len(part.video))
+    row |= dict(times=part.video.times[[0, -1]].tolist(), grid=list(features.grid))
     return row | dict(encoder=job.encoder, fingerprint=job.fingerprint, device=device)
 
 

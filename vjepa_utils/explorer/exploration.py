@@ -89,7 +89,7 @@ class Exploration:
         """
         steps = np.arange(self.grid[0]) if steps is None else steps
         video, frames = self.video, self.frames[steps]
-        places = np.searchsorted(video.indices, frames[:, 0])
+        places = video.positions(frames[:, 0])
         size = {"width": video.width, "height": video.height, "frames": len(video)}
         return {
             "clip": {"name": video.path.name if video.path else "clip", **size},
@@ -132,7 +132,7 @@ class Exploration:
     def still(self, most=6):
         """JPEG bytes: some frames above the colours of their features, where no script may run."""
         view, steps = self.views[0], _spread(self.grid[0], most)
-        frames = self.video.at(np.searchsorted(self.video.indices, self.frames[steps, 0]))
+        frames = self.video[self.video.positions(self.frames[steps, 0])].frames
         shown = replace(view.features, values=view.features.values[steps])
         painted = (view.colours.colours(shown) * 255).round().astype(np.uint8)
         wide, tall = 160, max(1, round(160 * self.video.height / self.video.width))
@@ -154,7 +154,7 @@ class Exploration:
     def _picture(self, place, side):
         """WebP bytes of the frame at a position in the clip."""
         if (place, side) not in self._pictures:
-            picture = Image.fromarray(self.video.at([place])[0])
+            picture = Image.fromarray(self.video[[place]].frames[0])
             ratio = min(1, side / min(picture.size))
             picture = picture.resize([max(1, round(length * ratio)) for length in picture.size])
             self._pictures[place, side] = _written(picture, "WEBP", quality=QUALITY)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import anywidget
 import numpy as np
-import torch
 import traitlets
 
 from vjepa_utils.checks import UserError
@@ -161,13 +160,12 @@ class Explorer(anywidget.AnyWidget):
         if self.mask is None:
             return
         began = time.perf_counter()
-        encoder, view, frames, pairs, near = self._around()
+        encoder, view, video, near = self._around()
         hidden = near(self.mask)
         if hidden.all() or not hidden.any():
             what = "Everything" if hidden.all() else "Nothing"
             raise UserError(f"{what} is hidden around this step: hide some patches, not all.")
-        self.recovery = encoder.recover(frames, hidden, size=view.features.picture_size)
-        self.recovery.whole.frames = torch.from_numpy(pairs)
+        self.recovery = encoder.recover(video, hidden, size=view.features.picture_size)
         found = prediction("painted", self.recovery, view)
         found["seconds"] = time.perf_counter() - began
         found, buffers = to_buffers(found)
@@ -175,16 +173,15 @@ class Explorer(anywidget.AnyWidget):
 
     def _prepare(self):
         """Encode the target before anything is hidden, so that the first answer is fast too."""
-        encoder, view, frames, *_ = self._around()
+        encoder, view, video, _ = self._around()
         layer = getattr(encoder.model, "predictor_layer", None)
-        encoder.encode(frames, "clip", view.features.picture_size, layer)
+        encoder.encode(video, "clip", view.features.picture_size, layer)
 
     def _around(self):
         """What `recover` takes, of the frames around the step, which are encoded jointly.
 
-        Returns the encoder, remembering its target; its View; the frames (n, height, width, 3); the
-        file numbers of their pairs (pairs, 2); and a function that cuts a mask of the explorer's
-        grid to those pairs, (pairs, rows, columns).
+        Returns the encoder, remembering its target; its View; the clip of these frames; and a
+        function that cuts a mask of the explorer's grid to their pairs, (pairs, rows, columns).
         """
         found = self.exploration
         encoder = next(filter(predicts, self._encoders), None)
@@ -195,7 +192,7 @@ class Explorer(anywidget.AnyWidget):
         count = min(steps, max(1, AT_ONCE // (rows * columns)))
         first = min(max(0, self.step - count // 2), steps - count)
         covered = found.frames[first : first + count]  # (steps, 2)
-        start, last = np.searchsorted(found.video.indices, [covered[0, 0], covered[-1, 1]])
+        start, last = found.video.positions([covered[0, 0], covered[-1, 1]])
         numbers = found.video.indices[start : last + 1].astype(np.int64)
         numbers = np.append(numbers, numbers[-1:])[: -(-len(numbers) // 2) * 2]  # an odd last twice
         pairs = numbers.reshape(-1, 2)
@@ -207,7 +204,7 @@ class Explorer(anywidget.AnyWidget):
 
         part = slice(start, last + 1)
         encoder = _Remembering(encoder, self._targets, (part.start, part.stop))
-        return encoder, view, found.video[part], pairs, near
+        return encoder, view, found.video[part], near
 
 
 class _Remembering:

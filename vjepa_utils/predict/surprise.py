@@ -189,11 +189,15 @@ def surprise(
         delay=2,
         leave=False,
     ) as progress:
-        for pixels in _windows(encoder, video, frames, plan.size, batch):
-            pixels = pixels.to(encoder.device)
-            found.append(_errors(encoder, pixels, context // 2, place, target, mask_token))
-            progress.update(len(pixels))
-    _check_length(video, frames, context, horizon)  # a damaged file turned out shorter
+        covered = video[:0]
+        for pixels, read in _windows(encoder, video, frames, plan.size, batch):
+            covered = video[:read]
+            if len(pixels):
+                pixels = pixels.to(encoder.device)
+                found.append(_errors(encoder, pixels, context // 2, place, target, mask_token))
+                progress.update(len(pixels))
+    video = covered  # a damaged file turned out shorter
+    _check_length(video, frames, context, horizon)
     steps = -(-len(video) // 2)
     tables = {
         name: {
@@ -235,21 +239,21 @@ def _check_length(video, frames, context, horizon):
 
 def _windows(encoder, video, frames, size, batch):
     """Normalised pixels of all windows, two frames apart: tensors (at most `batch`, frames, 3,
-    height, width).
+    height, width), and how many frames were read for them so far.
 
     No more is held than one batch needs; an odd last frame is paired with itself.
     """
     held, read = torch.empty(0, 3, *size), 0
-    while read < len(video):  # a damaged file turns out shorter
-        part = video[read : read + frames + 2 * (batch - 1) - len(held)]
-        read += len(part)
-        held = torch.cat([held, encoder.pixels(part, size)])
-        if read == len(video) and read % 2:
+    for piece in video.pieces(2 * batch):
+        read += len(piece)
+        held = torch.cat([held, encoder.pixels(piece.frames, size)])
+        if len(piece) % 2:  # the last one
             held = torch.cat([held, held[-1:]])
+        windows = held[:0]
         if len(held) >= frames:
             windows = held.unfold(0, frames, 2).movedim(-1, 1)
-            yield windows
-            held = held[2 * len(windows) :]
+        yield windows, read
+        held = held[2 * len(windows) :]
 
 
 def _errors(encoder, pixels, seen, place, target, mask_token):

@@ -82,7 +82,7 @@ class TrackHead(nn.Module):
         size = [side // STRIDE * STRIDE for side in features.picture_size]
         maps = None
         for start in range(0, len(features.values), AT_ONCE):
-            frames = video[start : start + AT_ONCE]
+            frames = video[start : start + AT_ONCE].frames
             pixels = torch.stack([resized(frame, size) for frame in frames]) / 255
             found = self(features.values[start : start + AT_ONCE], pixels)
             if maps is None:  # filled in place: they are large

@@ -11,7 +11,7 @@ feature of a point, read bilinearly where it was picked, is compared with all ce
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -201,10 +201,9 @@ def _check_queries(queries, video):
         )
     if len(video) < 2:
         raise UserError("Tracking needs a clip of at least two frames; this one has one.")
-    numbers = torch.from_numpy(np.asarray(video.indices, dtype=np.int64))
     for frame, x, y in queries.tolist():
         if frame not in video.indices:
-            has = f"holds {len(video)} frames from {numbers[0]} to {numbers[-1]}"
+            has = f"holds {len(video)} frames from {video.indices[0]} to {video.indices[-1]}"
             raise UserError(
                 f"The query ({frame:g}, {x:g}, {y:g}) is in frame {frame:g}; the clip {has}, and "
                 "that is not among them."
@@ -212,7 +211,7 @@ def _check_queries(queries, video):
         if not (0 <= x <= video.width and 0 <= y <= video.height):
             where = f"lies outside the picture, which is {video.width}×{video.height} pixels"
             raise UserError(f"The query ({frame:g}, {x:g}, {y:g}) {where}.")
-    return queries.float(), torch.searchsorted(numbers, queries[:, 0].long())
+    return queries.float(), torch.from_numpy(video.positions(queries[:, 0]))
 
 
 def frame_features(
@@ -232,8 +231,8 @@ def frame_features(
     pairs = np.stack(
         [np.arange(len(video)), np.arange(1, len(video) + 1).clip(max=len(video) - 1)], 1
     )
-    features = encoder.encode(video.frames[pairs.flatten()], "pair", size, layer)
-    return replace(features, frames=torch.from_numpy(video.indices[pairs]))
+    video.frames  # noqa: B018  decoded once and not for each pair
+    return encoder.encode(video[pairs.flatten()], "pair", size, layer)
 
 
 def match(
