@@ -17,9 +17,10 @@ import vjepa_utils as vj
 from vjepa_utils.explorer import Exploration
 from vjepa_utils.explorer.components import pack
 from vjepa_utils.explorer.exploration import View
+from vjepa_utils.explorer.page import script
 
 ROOT = Path(__file__).parent.parent
-SCRIPT = ROOT / "vjepa_utils" / "explorer" / "explorer.js"
+
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 TOKENS, COMPONENTS = (10_000, 50_000, 100_000), 64
 
@@ -68,7 +69,7 @@ def said(times):
 def maps(browser):
     page = browser.new_page()
     names = "{inverseNorms, cosineMap}"
-    page.add_script_tag(type="module", content=f"{SCRIPT.read_text()}\nwindow.E = {names};")
+    page.add_script_tag(type="module", content=f"{script()}\nwindow.E = {names};")
     row("tokens", "one cosine map: fastest / median / 90th percentile")
     row("---", "---")
     for count in TOKENS:

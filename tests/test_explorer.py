@@ -14,9 +14,8 @@ from scipy.stats import spearmanr
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
 from vjepa_utils.explorer import components, exploration
-from vjepa_utils.explorer.page import document, framed, to_buffers, to_json
+from vjepa_utils.explorer.page import document, framed, script, to_buffers, to_json
 
-SCRIPT = ROOT / "vjepa_utils" / "explorer" / "explorer.js"
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed here")
 
 
@@ -32,7 +31,7 @@ def looked():
 def run_node(tmp_path_factory, looked):
     """Run JavaScript that prints JSON; `E` are the explorer's functions, `page` its data."""
     folder = tmp_path_factory.mktemp("node")
-    shutil.copy(SCRIPT, folder / "explorer.mjs")
+    (folder / "explorer.mjs").write_text(script())
     (folder / "page.json").write_text(to_json(looked.page()))
 
     def run(code):
@@ -206,9 +205,10 @@ def test_names_of_files_are_never_html(looked, monkeypatch):
     assert "<script>alert" not in text and "<img src=x" not in text
     inside = re.search(r'id="data">(.*?)</script>', text, re.S).group(1)
     assert "<" not in inside and json.loads(inside)["clip"]["name"] == hostile
-    script = SCRIPT.read_text()
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
-    assert "</script" not in script.lower() and "<!--" not in script
+    source = script()
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", source)
+    assert "</script" not in source.lower() and "<!--" not in source
+    assert max(map(len, source.splitlines())) <= 100
     assert 'srcdoc="&lt;!DOCTYPE' in framed(page, b"", "name")
 
 

@@ -2,7 +2,7 @@
 
 Start with `explore`. `components` packs features so that a browser can compare them,
 `exploration` holds a clip with its packed features, `page` writes them as one HTML file, `widget`
-connects them to a kernel in a notebook, and `explorer.js` draws them in both.
+connects them to a kernel in a notebook, and the files in `js` draw them in both.
 """
 
 from vjepa_utils.explorer.exploration import Exploration as Exploration

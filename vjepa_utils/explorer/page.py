@@ -9,13 +9,23 @@ from string import Template
 HERE = Path(__file__).parent
 
 
+# One idea each; together they are one module, without a build step.
+SCRIPTS = "data cosine colours places address elements queries modes marks tools stage cards"
+SCRIPTS = f"{SCRIPTS} scatter keys layout explorer notebook".split()
+
+
+def script():
+    """The explorer's JavaScript, an ES module: for a page, and for a notebook's anywidget."""
+    return "\n".join(_read(f"js/{name}.js") for name in SCRIPTS)
+
+
 def document(page):
     """HTML of a page's data (`Exploration.page`). Names of files and encoders stay text."""
     names = ", ".join(dict.fromkeys(view["encoder"] for view in page["views"]))
     return Template(_read("page.html")).substitute(
         title=html.escape(f"{page['clip']['name']} · {names}"),
         style=_read("explorer.css"),
-        script=_read("explorer.js"),
+        script=script(),
         data=to_json(page),
     )
 

@@ -13,7 +13,7 @@ import traitlets
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.explorer.exploration import look, prediction, predicts
-from vjepa_utils.explorer.page import to_buffers
+from vjepa_utils.explorer.page import script, to_buffers
 
 if TYPE_CHECKING:
     from vjepa_utils.annotations import File
@@ -44,7 +44,7 @@ class Explorer(anywidget.AnyWidget):
     exploration: what is shown.  recovery: the Recovery of the mask around the step, or None.
     """
 
-    _esm = HERE / "explorer.js"
+    _esm = script()
     _css = HERE / "explorer.css"
     _fallback = traitlets.Unicode().tag(sync=True)  # id of the page that is shown until this lives
     point = traitlets.Tuple(

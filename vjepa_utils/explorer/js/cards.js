@@ -1,0 +1,181 @@
+// The numbers beside the pictures. Each part is {element, draw(panels)}.
+
+const dotOf = (colour, chosen) =>
+  h("i", { class: `dot${chosen ? " on" : ""}`, style: `--pin:${colour}` });
+
+/** What stands at the patch under the pointer, or at the chosen one. */
+function readoutOf(ex) {
+  const element = h("div", { class: "readout" }), { page, views } = ex;
+  const line = (name, ...value) => h("div", { class: "line" },
+    h("span", { class: "name" }, name), h("span", { class: "value" }, ...value));
+  const quiet = (text) => h("p", { class: "quiet" }, text);
+
+  function predicted(at, step, prediction) {
+    const [, rows, columns] = prediction.grid, [row, column] = patchAt(at, ex.clip, rows, columns);
+    const s = prediction.stepOf(page.steps[step].frames[0]);
+    const place = s === null ? -1 : prediction.places[(s * rows + row) * columns + column];
+    if (place < 0) return [line("cosine", "visible here")];
+    return GUESSES.map((name, k) => line(name, fixed(prediction.cosines[k][place], 3)));
+  }
+
+  function ofView(view, index, token) {
+    if (ex.state.mode === "change") {
+      return [`1 − cosine ${fixed(changeOf(ex, index).map[token], 3)}`];
+    }
+    if (ex.state.pins.length) {
+      return pinned(ex, index).flatMap(({ map, colour, chosen }) =>
+        [dotOf(colour, chosen), fixed(map[token], 3), " "]);
+    }
+    return [ex.state.rgb.map((c) => fixed(valueOf(view, c, token), 2)).join(" / ")];
+  }
+
+  function draw([{ prediction }]) {
+    const at = ex.pointer || ex.state.pins[ex.state.active];
+    if (!at) return element.replaceChildren(quiet("Point at a patch to read its numbers."));
+    const step = at.step ?? ex.state.step, { frames, time } = page.steps[step];
+    const [row, column] = patchAt(at, ex.clip, ex.rows, ex.columns);
+    const name = ex.pointer ? "pointer" : "chosen patch";
+    const pixel = `pixel ${Math.floor(at.x)}, ${Math.floor(at.y)}`;
+    const lines = [line(name, `step ${step}, row ${row}, column ${column}`),
+      line("of the clip", `${framesOf(frames)}, ${time.toFixed(2)} s, ${pixel}`)];
+    if (prediction) return element.replaceChildren(...lines, ...predicted(at, step, prediction));
+    views.forEach((view, i) =>
+      lines.push(line(viewName(view), ...ofView(view, i, tokenOf(ex, at)))));
+    if (ex.state.mode !== "change") {
+      lines.push(quiet(ex.state.pins.length ? "cosine with each pin"
+        : "components drawn red / green / blue"));
+    }
+    return element.replaceChildren(...lines);
+  }
+  return { element, draw };
+}
+
+/** The pins: click one to compare with it, or take it away. */
+function pinsOf(ex) {
+  const element = h("div", { class: "pins" }), kept = memo();
+  const chip = (pin, i) => {
+    const [row, column] = patchAt(pin, ex.clip, ex.rows, ex.columns);
+    const mode = ex.state.mode === "prediction" ? "prediction" : "similarity";
+    const name = `step ${pin.step}, row ${row}, column ${column}`;
+    const chosen = i === ex.state.active ? " on" : "";
+    return h("span", { class: `pin${chosen}`, style: `--pin:${PIN_COLOURS[i]}` },
+      button(name, "compare with this patch",
+        () => ex.change({ active: i, mode, step: pin.step })),
+      button("×", "remove this pin", () => ex.removePin(i),
+        { "aria-label": "remove this pin", class: "remove" }));
+  };
+  return { element, draw() {
+    const { pins, active, mode } = ex.state;
+    kept(JSON.stringify([pins, active, mode === "prediction"]), () => {
+      element.replaceChildren(...pins.map(chip));
+      if (pins.length > 1) {
+        element.append(button("remove all", "remove all pins (Shift+X)",
+          () => ex.change({ pins: [], active: 0 }), { class: "all" }));
+      }
+    });
+  } };
+}
+
+const DASHES = ["", "5 3", "2 2", "8 3 2 3"];  // of the lines of each view
+const CURVE = { width: 420, height: 220, left: 40, right: 8, top: 10, bottom: 26 };
+
+/** Cosine of the best match in each step. */
+function curveOf(ex) {
+  const { width, height, left, right, top, bottom } = CURVE, { steps } = ex;
+  const element = h("div", { class: "curve" });
+  const x = (step) => left + (width - left - right) * (steps > 1 ? step / (steps - 1) : 0.5);
+  const lines = () => ex.views.flatMap((_, view) =>
+    findings(ex, view).map((one) => ({ ...one, view, values: one.best.cosines })));
+
+  function axes(y, low) {
+    const marks = [];
+    for (let i = 0; i <= 4; i++) {
+      const value = low + ((1 - low) * i) / 4;
+      marks.push(
+        h("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "grid" }),
+        h("text", { x: left - 6, y: y(value) + 3.5, "text-anchor": "end" },
+          fixed(value, 1 - low < 0.4 ? 3 : 2)));
+    }
+    for (let step = 0; step < steps; step += Math.max(1, Math.ceil(steps / 8))) {
+      marks.push(h("text", { x: x(step), y: height - 8, "text-anchor": "middle" },
+        String(ex.page.steps[step].frames[0])));
+    }
+    const now = x(ex.state.step);
+    marks.push(h("line", { x1: now, x2: now, y1: top, y2: height - bottom, class: "now" }));
+    return marks;
+  }
+
+  function drawLine({ values, view, colour, chosen, follows }, y) {
+    const points = [...values].map((v, s) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" ");
+    const stroke = follows ? "var(--ink)" : colour, dash = DASHES[view % 4];
+    return [
+      h("polyline", { points, class: "halo", "stroke-dasharray": dash }),
+      h("polyline", { points, class: `best${chosen ? "" : " thin"}`, style: `stroke:${stroke}`,
+        "stroke-dasharray": dash }),
+      h("circle", { cx: x(ex.state.step), cy: y(values[ex.state.step]), r: 3.5, class: "dot",
+        style: `fill:${stroke}` }),
+    ];
+  }
+
+  /** With several views, which dash is which, and its number now. */
+  const legend = (all) => ex.views.map((view, v) => {
+    const here = all.filter((one) => one.view === v);
+    const one = here.filter((each) => each.chosen).pop() || here[0];
+    return h("span", {},
+      h("svg", { viewBox: "0 0 26 6", width: 26, height: 6 }, h("line", { x1: 0, x2: 26, y1: 3,
+        y2: 3, class: "key", "stroke-dasharray": DASHES[v % 4] })),
+      `${viewName(view)} ${fixed(one.values[ex.state.step], 3)}`);
+  });
+
+  function draw() {
+    const all = lines();
+    const lowest = Math.min(...all.map(({ values }) => Math.min(...values)));
+    const low = all.length ? Math.max(-1, Math.min(0.9, Math.floor((lowest - 0.02) * 10) / 10)) : 0;
+    const y = (value) => top + (height - top - bottom) * (1 - share(value, low, 1));
+    const svg = h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
+      "aria-label": "cosine of the best match in each step",
+      onclick(event) {
+        const at = fraction(event)[0] * width;
+        ex.setStep(Math.round(((at - left) / (width - left - right)) * (steps - 1)));
+      } }, ...axes(y, low), ...all.flatMap((one) => drawLine(one, y)));
+    const text = all.length ? "cosine of the best match in each step, by first frame"
+      : "Choose a patch, or point at one in Similarity.";
+    element.replaceChildren(svg, h("p", { class: "quiet" }, text));
+    if (all.length && ex.views.length > 1) {
+      element.append(h("p", { class: "quiet legend" }, ...legend(all)));
+    }
+  }
+  return { element, draw };
+}
+
+const GUESS_NOTES = {
+  prediction: "the predictor, from the visible patches",
+  mean: "baseline: mean of all visible patches",
+  nearest: "baseline: the nearest visible patch",
+  "same place": "baseline: same place in the nearest step where it is visible",
+};
+
+/** The means of a prediction and its baselines. */
+function numbersOf(ex) {
+  const element = h("div", { class: "card numbers", hidden: true }), kept = memo();
+  const line = ([name, value]) => h("div",
+    { class: `guess${name === "prediction" ? " own" : ""}`, title: GUESS_NOTES[name] },
+    h("span", { class: "name" }, name),
+    h("span", { class: "track" }, h("i", { style: `width:${100 * share(value ?? 0, 0, 1)}%` })),
+    h("span", { class: "value" }, fixed(value ?? NaN, 3)));
+  return { element, draw([{ prediction }]) {
+    element.hidden = !prediction;
+    if (!prediction) return;
+    kept(prediction, () => {
+      const { name, means, frames, picture, seconds } = prediction;
+      const first = frames[0][0], last = frames[frames.length - 1][1];
+      const took = seconds ? `, in ${fixed(seconds, 1)} s` : "";
+      element.replaceChildren(h("h2", {}, `Mean cosine at the hidden patches: ${name}`),
+        ...means.map(line), h("p", { class: "quiet" },
+          `${percent(prediction.share)} hidden; the prediction beats all three baselines at `
+          + `${percent(prediction.beaten)} of the hidden patches. The baselines copy features that `
+          + `saw the whole clip, the prediction did not. ${prediction.encoder}, `
+          + `${picture[1]}×${picture[0]}, frames ${first} to ${last} encoded jointly${took}.`));
+    });
+  } };
+}

@@ -1,0 +1,230 @@
+// An explorer in an element: what it holds, what a reader does to it, and the layout of its parts.
+
+/** What is drawn and chosen, and the actions that change it; each change draws once a frame. */
+class Explorer {
+  /**
+   * root: the element.  data: {page, views, pictures, predictions}, decoded.
+   * kernel: null, or in a notebook {set(name, value), ask(message), live}.
+   * address: null, or {read(), write(text), shared}.  state: to begin with.
+   */
+  constructor(root, data, { kernel, address, state }) {
+    Object.assign(this, data, { kernel, address, state, clip: data.page.clip });
+    [this.steps, this.rows, this.columns] = this.page.views[0].grid;
+    this.perStep = this.rows * this.columns;
+    this.pickable = Math.min(...this.views.map((view) => view.components), 24);
+    this.state.step = Math.min(this.state.step, this.steps - 1);
+    Object.assign(this, { tool: "point", pointer: null, drag: null, held: null, playing: null });
+    // Patches that are hidden in a notebook, Uint8Array (count), in every step or in this one
+    Object.assign(this, { painted: null, through: true });
+    this.sent = { step: this.state.step, point: null };  // what Python knows
+    this.kept = { maps: memo(9 * this.views.length + 8), changes: memo(this.views.length),
+      selection: memo(), scrolled: memo() };
+    layOut(this, root);
+    this.setTool("point");
+    this.drawNow();
+  }
+
+  // ---------------------------------------------------------------- actions
+
+  /** Change parts of the state. */
+  change(part) {
+    this.state = { ...this.state, ...part };
+    this.draw();
+    this.tell();
+    this.remember();
+  }
+
+  setMode(mode) {
+    if (mode === "prediction" && !this.predictions.length) {
+      this.say(this.kernel ? "Hide some patches first: the tool at the right of these."
+        : "This page was made without masks.");
+    } else this.change({ mode });
+  }
+
+  setTool(tool) {
+    if (tool === "hide" && !this.kernel.live.predicts) {
+      this.say("These encoders have no predictor: take a V-JEPA 2 checkpoint.");
+      return;
+    }
+    if (tool === "hide" && this.tool !== tool) this.kernel.ask({ ask: "prepare" });
+    Object.assign(this, { tool, held: null });
+    this.body.dataset.tool = tool;
+    this.draw();
+  }
+
+  setStep(step) {
+    const to = Math.min(this.steps - 1, Math.max(0, step));
+    if (to === this.state.step) return;
+    this.change({ step: to });
+    const predicts = this.painted && !this.playing && this.state.mode === "prediction";
+    if (this.kernel && predicts) this.kernel.ask({ ask: "recover" });
+  }
+
+  /** Play on at the pace of the clip, or stop. */
+  play(on) {
+    clearTimeout(this.playing);
+    this.playing = null;
+    if (on && this.steps > 1) {
+      const at = this.state.step, to = (at + 1) % this.steps, { steps } = this.page;
+      const lasts = to ? steps[to].time - steps[at].time : 0.6;
+      this.playing = setTimeout(() => attempt(this.body, () => {
+        this.change({ step: to });
+        this.play(true);
+      }), 1000 * Math.min(1.5, Math.max(0.06, lasts)));
+    }
+    this.draw();
+  }
+
+  /** Move the pointer to a point, or take it away. */
+  point(at) {
+    this.pointer = at;
+    this.draw();
+  }
+
+  /** Choose the patch at a point: instead of the chosen one, or beside it. */
+  choose(at, another = false) {
+    const round = (value) => Math.round(value * 10) / 10;
+    const pin = { step: at.step ?? this.state.step, x: round(at.x), y: round(at.y) };
+    const pins = [...this.state.pins], { mode } = this.state;
+    if (another && pins.length >= PIN_COLOURS.length) {
+      this.say(`At most ${PIN_COLOURS.length} patches can be pinned: remove one first.`);
+      return;
+    }
+    const active = another || !pins.length ? pins.length : this.state.active;
+    pins[active] = pin;
+    const shows = mode === "colours" || mode === "change" ? "similarity" : mode;
+    this.change({ pins, active, mode: shows });
+  }
+
+  removePin(index) {
+    const pins = this.state.pins.filter((_, i) => i !== index), { active } = this.state;
+    const before = index < active ? active - 1 : active;
+    this.change({ pins, active: Math.max(0, Math.min(pins.length - 1, before)) });
+  }
+
+  /** Say a sentence for some seconds, or until the next one. */
+  say(text, keep = false) {
+    this.status.textContent = text;
+    clearTimeout(this.saying);
+    if (!keep) this.saying = setTimeout(() => { this.status.textContent = ""; }, 6000);
+  }
+
+  toggleHelp() { this.help.hidden = !this.help.hidden; }
+
+  async copyLink() {
+    this.address.write(toAddress(this.state));
+    try {
+      await navigator.clipboard.writeText(location.href);
+      this.say("The link to this view is copied.");
+    } catch {
+      this.say("This browser lets no page copy: take the link from the address bar.");
+    }
+  }
+
+  setTheme() {
+    const theme = this.ink("--dark").trim() === "1" ? "light" : "dark";
+    this.body.dataset.theme = theme;
+    document.documentElement.dataset.explorerTheme = theme;
+    this.recolour();
+  }
+
+  /** A colour of the theme, looked up once a second at most: it makes the browser lay out. */
+  ink(name) {
+    if (!this.inks || performance.now() - this.inks.at > 1000) {
+      this.inks = { at: performance.now(), style: getComputedStyle(this.body) };
+    }
+    return (this.inks[name] ??= this.inks.style.getPropertyValue(name));
+  }
+
+  recolour() {
+    this.inks = null;
+    this.draw();
+  }
+
+  // ---------------------------------------------------------------- to and from Python
+
+  /** Step and chosen point to Python, where they changed. */
+  tell() {
+    if (!this.kernel) return;
+    const pin = this.state.pins[this.state.active], point = pin ? [pin.x, pin.y] : null;
+    const { step } = this.state, before = this.sent;
+    this.sent = { step, point };
+    if (before.step !== step) this.kernel.set("step", step);
+    if (JSON.stringify(before.point) !== JSON.stringify(point)) this.kernel.set("point", point);
+  }
+
+  /** What Python chose. */
+  taken(name, value) {
+    if (name === "step" && value !== this.state.step) {
+      this.sent.step = value;
+      this.change({ step: Math.min(this.steps - 1, Math.max(0, value)) });
+    }
+    if (name === "point") {
+      const { pins, active } = this.state, pin = pins[active];
+      this.sent.point = value;
+      if (!value && pin) this.removePin(active);
+      if (!value) return;
+      const [x, y] = value;
+      if (!pin || Math.abs(pin.x - x) + Math.abs(pin.y - y) > 0.1) this.choose({ x, y });
+    }
+    if (name === "mask") {
+      this.painted = value ? new Uint8Array(this.steps * this.perStep) : null;
+      if (value) value.hidden.forEach((i) => { this.painted[i] = 1; });
+      this.draw();
+    }
+  }
+
+  /** A prediction that the kernel made: it takes the place of the one of its name. */
+  predicted(prediction) {
+    const place = this.predictions.findIndex(({ name, encoder }) =>
+      name === prediction.name && encoder === prediction.encoder);
+    const mask = place < 0 ? this.predictions.length : place;
+    this.predictions[mask] = prediction;
+    this.say("");
+    this.change({ mask, mode: "prediction" });
+  }
+
+  /** Write the state into the address, once it has rested for a moment. */
+  remember() {
+    if (!this.address) return;
+    clearTimeout(this.remembering);
+    this.remembering = setTimeout(() => this.address.write(toAddress(this.state)), 250);
+  }
+
+  // ---------------------------------------------------------------- drawing
+
+  draw() {
+    if (this.waiting || this.gone) return;
+    this.waiting = true;
+    requestAnimationFrame(() => {
+      this.waiting = false;
+      if (!this.gone) attempt(this.body, () => this.drawNow());
+    });
+  }
+
+  drawNow() {
+    const panels = panelsOf(this);
+    this.parts.forEach((part) => part.draw(panels));
+  }
+
+  destroy() {
+    this.gone = true;
+    clearTimeout(this.playing);
+    this.leave.forEach((stop) => stop());
+  }
+}
+
+/** Draw an explorer into an element; see Explorer. buffers: the bytes of a notebook's message. */
+export async function explore(root, page, options = {}) {
+  const { buffers = [], kernel = null, address = null } = options;
+  const decode = (step) =>
+    createImageBitmap(new Blob([bytes(step.picture, buffers)], { type: "image/webp" }));
+  const [views, pictures, predictions] = await Promise.all([
+    Promise.all(page.views.map((view) => decodeView(view, buffers))),
+    Promise.all(page.steps.map(decode)),
+    Promise.all((page.predictions || []).map((one) => decodePrediction(one, buffers))),
+  ]);
+  const state = options.state ? { ...initialState(), ...options.state }
+    : fromAddress(address ? address.read() : "", page);
+  return new Explorer(root, { page, views, pictures, predictions }, { kernel, address, state });
+}

@@ -1,0 +1,105 @@
+// What is drawn: a table of modes, and the pictures of each. A picture is a panel:
+// {key, title, full, rows, columns, stepOf(step), paint(step, out), bar}, and of a view its number.
+
+/** The value that is drawn black in *Similarity*. */
+const lowOf = (ex, view) => (ex.state.unit ? 0 : ex.views[view].black);
+
+const paintComponents = (ex, view, from, to, out) =>
+  paintColours(ex.views[view], ex.state.rgb, from, to, out);
+
+function componentsBar(ex, view) {
+  const { explained } = ex.views[view];
+  const [r, g, b] = ex.state.rgb.map((c) => `${c + 1} (${percent(explained[c])})`);
+  return { text: `red ${r} · green ${g} · blue ${b} of the variance` };
+}
+
+export const MODES = {
+  colours: {
+    name: "Colours",
+    hint: "Each patch in the colour of its features: what is similar has a similar colour. "
+      + "Click a patch to see where it is found again.",
+    paint: paintComponents,
+    bar: componentsBar,
+  },
+  similarity: {
+    name: "Similarity",
+    hint: "How similar every patch of every step is to the chosen one. Point to compare, click to "
+      + "choose, Shift+click to pin several.",
+    paint(ex, view, from, to, out) {
+      const asked = query(ex, view), low = lowOf(ex, view);
+      if (!asked) return paintComponents(ex, view, from, to, out);
+      if (!showsNearest(ex)) return paintHeat(asked.map, from, to, low, 1, out);
+      const pins = pinned(ex, view), colours = pins.map((pin) => rgbOf(pin.colour));
+      return paintNearest(pins.map((pin) => pin.map), colours, from, to, low, out);
+    },
+    bar(ex, view) {
+      if (!query(ex, view)) return componentsBar(ex, view);
+      const scale = { low: lowOf(ex, view), high: 1 };
+      return showsNearest(ex) ? { ...scale, label: "cosine with the nearest pin", plain: true }
+        : { ...scale, label: "cosine" };
+    },
+  },
+  change: {
+    name: "Change",
+    hint: "How far the features of each patch moved since the step before, as 1 − cosine.",
+    paint(ex, view, from, to, out) {
+      const { map, top } = changeOf(ex, view);
+      return paintHeat(map, from, to, 0, top, out);
+    },
+    bar: (ex, view) =>
+      ({ low: 0, high: changeOf(ex, view).top, label: "1 − cosine with the step before" }),
+  },
+  prediction: {
+    name: "Prediction",
+    hint: "What the predictor recovers of a hidden region, beside what the encoder makes of the "
+      + "whole clip.",
+    panels: (ex) => predictionPanels(ex, ex.predictions[ex.state.mask]),
+  },
+};
+
+/** The modes that this explorer offers; with a kernel there may be a prediction later. */
+const modesOf = (ex) => Object.keys(MODES).filter((name) =>
+  name !== "prediction" || ex.predictions.length || ex.kernel);
+
+/** The pictures of the present mode, below each other in the strip and side by side above it. */
+function panelsOf(ex) {
+  const mode = MODES[ex.state.mode];
+  return mode.panels ? mode.panels(ex) : ex.views.map((view, index) => ({
+    key: `view${index}`,
+    title: viewName(view),
+    full: `${view.encoder}${view.layer ? `, block ${view.layer}` : ""}`,
+    view: index,
+    rows: ex.rows, columns: ex.columns,
+    stepOf: (step) => step,
+    bar: mode.bar(ex, index),
+    paint: (step, out) => mode.paint(ex, index, step * ex.perStep, (step + 1) * ex.perStep, out),
+  }));
+}
+
+function predictionPanels(ex, prediction) {
+  const [, rows, columns] = prediction.grid, size = rows * columns;
+  const stepOf = (step) => prediction.stepOf(ex.page.steps[step].frames[0]);
+  const known = (paint) => (step, out) =>
+    (step === null ? paintGrey(size, out) : paint(step * size, (step + 1) * size, out));
+  const rgb = (source) => known((from, to, out) => {
+    for (let i = from, o = 0; i < to; i++, o += 4) {
+      for (let k = 0; k < 3; k++) out[o + k] = source[3 * i + k];
+      out[o + 3] = 255;
+    }
+    return out;
+  });
+  const shared = { rows, columns, stepOf, prediction, full: prediction.encoder };
+  return [
+    { ...shared, key: "hidden", title: `hidden: ${prediction.name}, ${percent(prediction.share)}`,
+      veiled: true, bar: { text: "grey patches are not shown to the encoder" },
+      paint: (step, out) => paintGrey(size, out) },
+    { ...shared, key: "whole", title: `whole clip · ${shortName(prediction.encoder)}`,
+      bar: { text: "features of the whole clip, the target" }, paint: rgb(prediction.whole) },
+    { ...shared, key: "filled", title: "filled in", outlined: true,
+      bar: { text: "visible patches, and the prediction in the outlined region" },
+      paint: rgb(prediction.filled) },
+    { ...shared, key: "cosine", title: "cosine with the target", strong: true,
+      bar: { low: 0, high: 1, label: "cosine, grey where visible" },
+      paint: known((from, to, out) => paintHeat(prediction.cosineGrid, from, to, 0, 1, out)) },
+  ];
+}

@@ -1,0 +1,90 @@
+// What the pointer does in a picture: a table of tools. A tool is clicked, or it is dragged:
+// `start` gives what `move` is given back.
+
+const TOOLS = {
+  point: {
+    name: "Choose",
+    click: (ex, at, event) => ex.choose(at, event.shiftKey),
+  },
+  select: {
+    name: "Select",
+    hint: "Drag over the picture to select patches; the scatter shows them, and a brush there "
+      + "selects them here.",
+    start: (ex, at) => ({ from: patchAt(at, ex.clip, ex.rows, ex.columns) }),
+    move(ex, { from: [r, c] }, at) {
+      const [row, column] = patchAt(at, ex.clip, ex.rows, ex.columns);
+      const rect = [Math.min(r, row), Math.min(c, column), Math.max(r, row), Math.max(c, column)];
+      ex.change({ brush: { step: ex.state.step, rect } });
+    },
+  },
+  hide: {
+    name: "Hide",
+    hint: "Drag over the picture to hide patches; when you let go, the predictor recovers them.",
+    offered: (ex) => Boolean(ex.kernel && ex.kernel.live),
+    start(ex, at) {
+      ex.painted = ex.painted || new Uint8Array(ex.steps * ex.perStep);
+      return { value: ex.painted[tokenOf(ex, { x: at.x, y: at.y })] ? 0 : 1, last: at };
+    },
+    move(ex, drag, at) {
+      const patches = [drag.last, at].map((p) => patchAt(p, ex.clip, ex.rows, ex.columns));
+      patchesBetween(...patches).forEach((patch) => paintPatch(ex, patch, drag.value));
+      drag.last = at;
+      ex.draw();
+    },
+    end: (ex) => sendMask(ex),
+  },
+};
+
+function paintPatch(ex, [row, column], value) {
+  const radius = Math.min(ex.rows, ex.columns) > 20 ? 1 : 0;  // a finger's width on fine grids
+  const [top, left] = [row, column].map((at) => Math.max(0, at - radius));
+  const bottom = Math.min(ex.rows - 1, row + radius);
+  const right = Math.min(ex.columns - 1, column + radius);
+  for (let step = 0; step < ex.steps; step++) {
+    if (!ex.through && step !== ex.state.step) continue;
+    for (let r = top; r <= bottom; r++) {
+      const start = step * ex.perStep + r * ex.columns;
+      ex.painted.fill(value, start + left, start + right + 1);
+    }
+  }
+}
+
+function sendMask(ex) {
+  if (ex.painted && !ex.painted.some((hidden) => hidden)) ex.painted = null;
+  const { painted, steps, rows, columns } = ex;
+  ex.kernel.set("mask", painted && { grid: [steps, rows, columns],
+    hidden: [...painted.keys()].filter((i) => painted[i]) });
+}
+
+/** Listeners of a picture. */
+function pointing(ex) {
+  const place = (event) => {
+    const [x, y] = fraction(event);
+    return { x: x * ex.clip.width, y: y * ex.clip.height };
+  };
+  const end = () => {
+    if (ex.drag && TOOLS[ex.tool].end) TOOLS[ex.tool].end(ex);
+    ex.drag = null;
+  };
+  return {
+    onpointermove(event) {
+      ex.point(place(event));
+      if (ex.drag) TOOLS[ex.tool].move(ex, ex.drag, place(event));
+    },
+    onpointerleave() { if (!ex.drag) ex.point(null); },
+    onpointerdown(event) {
+      if (event.button) return;
+      const at = place(event), tool = TOOLS[ex.tool], picture = event.currentTarget;
+      ex.point(at);
+      picture.focus({ preventScroll: true });
+      if (!tool.start) return;
+      event.preventDefault();
+      try { picture.setPointerCapture(event.pointerId); } catch { /* a pointer that is gone */ }
+      ex.drag = tool.start(ex, at);
+      tool.move(ex, ex.drag, at);
+    },
+    onpointerup: end,
+    onpointercancel: end,
+    onclick(event) { if (TOOLS[ex.tool].click) TOOLS[ex.tool].click(ex, place(event), event); },
+  };
+}
