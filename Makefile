@@ -23,7 +23,7 @@ execute: $(READY)  ## Exploration.ipynb anew, with its outputs
 	$(BIN)/python execute_notebook.py
 
 clips: $(READY)  ## render videos/ anew
-	$(BIN)/python -m demo.clips
+	$(BIN)/python -m demo.render.clips
 
 page: $(READY)  ## docs/kitesurfing.html and docs/monkey.html, to look around in
 	for clip in kitesurfing monkey; do $(BIN)/python -m vjepa_utils explore videos/$$clip.mp4 \

@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import vjepa_utils as vj
-from demo.scenes import unseen_scenes
+from demo.render.scenes import unseen_scenes
 from vjepa_utils.__main__ import main as command_line
 from vjepa_utils.checks import UserError
 from vjepa_utils.cli import sampling

@@ -44,7 +44,7 @@ import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from benchmarks.propagation import agreement
-from demo.scenes import unseen_scenes
+from demo.render.scenes import unseen_scenes
 from vjepa_utils.files import replacing
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import vjepa_utils as vj
 from benchmarks import pages
-from demo.scenes import unseen_scenes
+from demo.render.scenes import unseen_scenes
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "clips"

@@ -30,7 +30,7 @@ from tqdm import tqdm
 import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import random_weights
-from demo.impossible import KINDS, pairs
+from demo.render.impossible import KINDS, pairs
 
 SIDE = 128
 EVENT = 2  # steps from the onset on

@@ -1,7 +1,7 @@
 """What frozen features encode of motion: python -m benchmarks.motion_probes [ENCODER …] [--context
 pair]
 
-Probes on rendered clips whose class depends on motion alone: twelve classes (demo/motions.py), 8
+Probes on rendered clips whose class depends on motion alone: 12 classes (demo/render/motions.py), 8
 frames of 128×128 pixels, encoded as they are. Baselines are random weights of the encoders'
 architectures and raw colours. Accuracy in per cent: mean over three seeds, each with its own clips,
 textures and initialisation of the probe, ± half of the 95 % interval of that mean (Student's t).
@@ -27,7 +27,7 @@ from tqdm import tqdm
 import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
-from demo.motions import BACKWARDS, SWEEPS, motions
+from demo.render.motions import BACKWARDS, SWEEPS, motions
 from vjepa_utils.actions.probes import accuracy, clip_features, train_probe
 from vjepa_utils.weights.checkpoints import SHIPPED
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
-from demo.scenes import unseen_scenes
+from demo.render.scenes import unseen_scenes
 from vjepa_utils.tracking.head import load_head
 from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
 from vjepa_utils.tracking.points import (

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
 import vjepa_utils as vj
-from demo.motions import BACKWARDS, SWEEPS, motion, motions
-from demo.scenes import HELD_OUT_PHOTOS, photographs, textures
+from demo.render.motions import BACKWARDS, SWEEPS, motion, motions
+from demo.render.scenes import HELD_OUT_PHOTOS, photographs, textures
 from tests.conftest import GOLDEN, GOLDEN_HEADS, grey_levels, write_video
 from vjepa_utils.__main__ import main
 from vjepa_utils.actions.heads import (

@@ -9,8 +9,8 @@ import torch
 import vjepa_utils as vj
 from benchmarks.baselines import PatchColours, random_weights
 from benchmarks.propagation import agreement, propagate
-from demo.correspond import matches
-from demo.scenes import Layer, composite, pose, unseen_scenes
+from demo.recipe.correspond import matches
+from demo.render.scenes import Layer, composite, pose, unseen_scenes
 from tests.conftest import GOLDEN
 
 

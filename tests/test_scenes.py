@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import vjepa_utils as vj
-from demo.pretrain import multiblock
-from demo.scenes import (
+from demo.recipe.pretrain import multiblock
+from demo.render.scenes import (
     Layer,
     composite,
     follow,

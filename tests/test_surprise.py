@@ -13,8 +13,8 @@ from PIL import Image
 
 import vjepa_utils as vj
 from benchmarks import impossible_events
-from demo import impossible
-from demo.scenes import textures
+from demo.render import impossible
+from demo.render.scenes import textures
 from tests.conftest import GOLDEN, grey_levels, write_video
 from vjepa_utils.predict.predictor import normalised
 

@@ -7,19 +7,18 @@ import pytest
 import torch
 from PIL import Image
 
-import demo.correspond
-import demo.predict
-import demo.pretrain
-import demo.teach
+import demo.recipe.correspond
+import demo.recipe.predict
+import demo.recipe.pretrain
+import demo.recipe.teach
 import vjepa_utils as vj
-from demo.correspond import Correspondence, matches
-from demo.distil import Distillation
-from demo.lessons import Lessons, coarser, paint
-from demo.muon import Muon
-from demo.predict import CHANGE, Prediction, changes
-from demo.pretrain import Pretraining
-from demo.scenes import pose
-from demo.targets import (
+from demo.recipe.correspond import Correspondence, matches
+from demo.recipe.distil import Distillation
+from demo.recipe.lessons import Lessons, coarser, paint
+from demo.recipe.muon import Muon
+from demo.recipe.predict import CHANGE, Prediction, changes
+from demo.recipe.pretrain import Pretraining
+from demo.recipe.targets import (
     CELL,
     CHANNELS,
     LAST,
@@ -32,13 +31,14 @@ from demo.targets import (
     prepare,
     principal,
 )
-from demo.teach import Teaching, picture_share, shared_place, unlike
-from demo.training import PATCH, normalised
-from tests.conftest import ROOT
+from demo.recipe.teach import Teaching, picture_share, shared_place, unlike
+from demo.recipe.training import PATCH, normalised
+from demo.render.scenes import pose
+from vjepa_utils.files import shipped
 from vjepa_utils.model.vjepa2 import encode_tokens
 
-START = ROOT / "demo" / "vjepa2-demo"
-IMAGES = ROOT / "demo" / "dino-demo"
+START = shipped("vjepa2-demo")
+IMAGES = shipped("dino-demo")
 
 
 def picture(rows, columns, seed):
@@ -64,14 +64,19 @@ def supply():
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch):
-    for module in (demo.pretrain, demo.correspond, demo.predict, demo.teach):
+    for module in (
+        demo.recipe.pretrain,
+        demo.recipe.correspond,
+        demo.recipe.predict,
+        demo.recipe.teach,
+    ):
         monkeypatch.setattr(module, "TOKENS", 512)
-    monkeypatch.setattr(demo.pretrain, "SHAPES", [(4, 96, 96)])
-    monkeypatch.setattr(demo.correspond, "SIZES", [(96, 128)])
-    monkeypatch.setattr(demo.correspond, "JOINT_SIZES", [(96, 128)])
-    monkeypatch.setattr(demo.predict, "SHAPES", [(8, 96, 128)])
+    monkeypatch.setattr(demo.recipe.pretrain, "SHAPES", [(4, 96, 96)])
+    monkeypatch.setattr(demo.recipe.correspond, "SIZES", [(96, 128)])
+    monkeypatch.setattr(demo.recipe.correspond, "JOINT_SIZES", [(96, 128)])
+    monkeypatch.setattr(demo.recipe.predict, "SHAPES", [(8, 96, 128)])
     for sizes in ("SIZES", "SCENE_SIZES", "JOINT_SIZES"):
-        monkeypatch.setattr(demo.teach, sizes, [(96, 128)])
+        monkeypatch.setattr(demo.recipe.teach, sizes, [(96, 128)])
 
 
 @pytest.mark.parametrize("stage", [Pretraining, Correspondence, Teaching, Prediction])

@@ -3,7 +3,7 @@
 After Chrono (Kim et al. 2025, arXiv 2501.12218): the encoder is frozen; a few layers, a cosine cost
 volume, a soft-argmax (`vjepa_utils.tracking`), and occlusion and uncertainty from the cost volume.
 Chrono's layers over time are left out: on features of single frames they brought nothing. Weights
-and recipe: vjepa_utils/shipped/track-head, demo/follow.py.
+and recipe: vjepa_utils/shipped/track-head, demo/recipe/follow.py.
 """
 
 from __future__ import annotations
@@ -114,12 +114,13 @@ class TrackHead(nn.Module):
             )
             raise UserError(
                 f"{trained}, and {encoder} has {channels}: leave the head out or train one "
-                "(demo/follow.py)."
+                "(demo/recipe/follow.py)."
             )
         if fingerprint and fingerprint != self.config.get("fingerprint", fingerprint):
             raise UserError(
                 f"The head {self.name} was trained on other weights than those of {encoder}: load "
-                f"that {self.config['encoder']}, leave the head out or train one (demo/follow.py)."
+                f"that {self.config['encoder']}, leave the head out or train one "
+                "(demo/recipe/follow.py)."
             )
 
     def save(self, folder: File) -> None:

@@ -1,8 +1,8 @@
 """Render the two clips in `videos/` with their ground truth. Seeded; takes a few minutes.
 
-    python -m demo.clips            # videos/kitesurfing.mp4, videos/monkey.mp4 and an .npz beside each
+    python -m demo.render.clips            # videos/kitesurfing.mp4, videos/monkey.mp4 and an .npz beside each
 
-Everything is drawn here from soft shapes and noise and moved by `demo.scenes`. The .npz holds masks uint8 (T, H, W),
+Everything is drawn here from soft shapes and noise and moved by `demo.render.scenes`. The .npz holds masks uint8 (T, H, W),
 0 for what is still and 1… for each moving thing, whose names are in `names`; tracks float32 (N, T, 2) as x, y; visible
 bool (N, T); object (N,), the thing each point is on, 0 for the background. Shimmer on water counts as still.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from demo.scenes import Layer, composite, follow, masks_of, noise, pose
+from demo.render.scenes import Layer, composite, follow, masks_of, noise, pose
 from vjepa_utils.files import replacing
 
 FRAMES, RATE = 48, 24
@@ -461,7 +461,7 @@ def write(name, scene, folder):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Render the clips in videos/ with their ground truth")
     parser.add_argument("names", nargs="*", default=["kitesurfing", "monkey"], help="kitesurfing, monkey (default: both)")
-    parser.add_argument("-o", dest="folder", type=Path, default=Path(__file__).parent.parent / "videos")
+    parser.add_argument("-o", dest="folder", type=Path, default=Path(__file__).parents[2] / "videos")
     arguments = parser.parse_args()
     for name in arguments.names:
         write(name, {"kitesurfing": kitesurfing, "monkey": monkey}[name], arguments.folder)

@@ -1,9 +1,9 @@
 """Train the demo encoder's predictor on the frozen encoder: the last stage of the recipe.
 
-    python -m demo.predict --start runs/teach/model --out runs/predict --targets runs/targets \\
-        --teacher ../shared/teacher --photos ../shared/photos \\
+    python -m demo.recipe.predict --start runs/teach/model --out runs/predict \\
+        --targets runs/targets --teacher ../shared/teacher --photos ../shared/photos \\
         --clips ../shared/train_clips     # again: resumes
-    python -m demo.predict --start runs/teach/model --out runs/predict \\
+    python -m demo.recipe.predict --start runs/teach/model --out runs/predict \\
         --export vjepa_utils/shipped/vjepa2-demo
 
 V-JEPA 2's objective: from the encoder's features of the visible tokens alone, the predictor
@@ -13,7 +13,7 @@ predicts its features of the whole clip at the hidden tokens; L1 on layer-normal
 future. Most tokens of most clips are static, and for these copying the same place from another step
 is hard to beat; so a hidden token weighs the more, the less similar its target is to the mean of
 its place. Clips are rendered scenes, moving photographs with things that move over them
-(`demo/lessons.py`), and film.
+(`demo/recipe/lessons.py`), and film.
 """
 
 from pathlib import Path
@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from demo.teach import FOLDERS, supply
-from demo.training import PATCH, Stage, normalised, train
+from demo.recipe.teach import FOLDERS, supply
+from demo.recipe.training import PATCH, Stage, normalised, train
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict import masks
 from vjepa_utils.weights.checkpoints import load_model

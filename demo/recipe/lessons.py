@@ -9,10 +9,10 @@ real textures, and every frame has the teacher's targets, warped by the same map
 import torch
 import torch.nn.functional as F
 
-from demo.correspond import TrueClips
-from demo.scenes import compose, invert, outlines, pose, smooth_path
-from demo.targets import CELL
-from demo.training import PATCH
+from demo.recipe.correspond import TrueClips
+from demo.recipe.targets import CELL
+from demo.recipe.training import PATCH
+from demo.render.scenes import compose, invert, outlines, pose, smooth_path
 
 LENGTH = 16  # frames of a scene, of which a clip takes some
 PACE = 300  # pixels: the unit of speeds, at any size

@@ -15,8 +15,8 @@ Seeded and endless, in the manner of IntPhys (Riochet et al. 2018, arXiv 1803.07
 things pass through each other both are visible at once, as neither is in front of the other. A
 screen is a panel, a wall a bar from edge to edge.
 
-    python -m demo.impossible --sheet sheet.png        # one pair of each kind to look at
-    python -m demo.impossible --out pairs --pairs 10   # clips, and pairs.csv for the benchmark
+    python -m demo.render.impossible --sheet sheet.png        # one pair of each kind to look at
+    python -m demo.render.impossible --out pairs --pairs 10  # clips, and pairs.csv of them
 """
 
 import argparse
@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from demo.scenes import (
+from demo.render.scenes import (
     HELD_OUT_PHOTOS,
     Layer,
     compose,
@@ -100,7 +100,7 @@ def courses(kind, time, speed, radius, width, gap, leap):
 def pair(kind, generator, bank, frames=20, side=128):
     """One `Pair`, in any direction, on a textured backdrop; in half of them the camera pans.
 
-    bank: of `demo.scenes.textures`.
+    bank: of `demo.render.scenes.textures`.
     """
     draw = lambda low, high, *shape: uniform(generator, low, high, *shape)
     onset = ONSETS[int(torch.randint(len(ONSETS), (), generator=generator))]

@@ -1,8 +1,8 @@
 """Teach the demo encoder which patches show the same point, from the renderer's ground truth: the
 second stage of the recipe.
 
-    python -m demo.correspond --start runs/pretrain/model --out runs/correspond    # again: resumes
-    python -m demo.correspond --start runs/pretrain/model --out runs/correspond \\
+    python -m demo.recipe.correspond --start runs/pretrain/model --out runs/correspond  # resumes
+    python -m demo.recipe.correspond --start runs/pretrain/model --out runs/correspond \\
         --export runs/correspond/model
 
 A renderer knows where every point of a scene goes, which supervises correspondences: the feature of
@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from demo.scenes import compose, invert, pose, transform, uniform
-from demo.training import PATCH, Clips, Stage, normalised, train
+from demo.recipe.training import PATCH, Clips, Stage, normalised, train
+from demo.render.scenes import compose, invert, pose, transform, uniform
 from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.weights.checkpoints import load_model
 

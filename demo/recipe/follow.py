@@ -1,9 +1,9 @@
 """Train the tracking head on the frozen demo encoder, from the renderer's true tracks.
 
-    python -m demo.follow --start vjepa2-demo --out runs/follow       # again: resumes
-    python -m demo.follow --start vjepa2-demo --out runs/follow \\
+    python -m demo.recipe.follow --start vjepa2-demo --out runs/follow       # again: resumes
+    python -m demo.recipe.follow --start vjepa2-demo --out runs/follow \\
         --export vjepa_utils/shipped/track-head
-    python -m demo.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem # a part
+    python -m demo.recipe.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem
 
 Scenes are rendered and encoded once, and used many times, with different frames and points. Each
 step takes 12 of a scene's 24 frames, in either direction, and 64 points picked in one of them, half
@@ -17,8 +17,16 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from demo.scenes import PHOTOS, Layer, composite, follow, photographs, random_scenes, textures
-from demo.training import Stage, train
+from demo.recipe.training import Stage, train
+from demo.render.scenes import (
+    PHOTOS,
+    Layer,
+    composite,
+    follow,
+    photographs,
+    random_scenes,
+    textures,
+)
 from vjepa_utils.load import load_encoder
 from vjepa_utils.tracking.head import PARTS, TrackHead
 from vjepa_utils.tracking.points import RASTER, TEMPERATURE, match, sample

@@ -1,9 +1,9 @@
 """Train the image encoder `dino-demo` as vjepa2-demo is trained, on single frames.
 
-    python -m demo.distil --start dino-demo --out runs/distil --targets runs/targets \\
+    python -m demo.recipe.distil --start dino-demo --out runs/distil --targets runs/targets \\
         --teacher ../shared/teacher --photos ../shared/photos \\
         --clips ../shared/train_clips     # again: resumes
-    python -m demo.distil --start dino-demo --out runs/distil \\
+    python -m demo.recipe.distil --start dino-demo --out runs/distil \\
         --export vjepa_utils/shipped/dino-demo
 
 The same teacher, photographs, rendered scenes, crops and losses, but single frames alone: no
@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-from demo.teach import FOLDERS, Teaching, supply
-from demo.training import MEAN, PATCH, STD, train
+from demo.recipe.teach import FOLDERS, Teaching, supply
+from demo.recipe.training import MEAN, PATCH, STD, train
 
 CONFIG = dict(image_size=128, patch_size=PATCH, mlp_ratio=4, layerscale_value=1.0)
 CONFIG |= dict(hidden_size=192, num_attention_heads=3, num_hidden_layers=9)  # as vjepa2-demo

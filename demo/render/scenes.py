@@ -3,10 +3,10 @@
 A scene is a stack of layers, back to front. Each is a picture with transparency and, for every
 frame, an affine pose that places it; so which layer is seen where, and where each point goes, is
 known exactly. `random_scenes` makes endless varied clips for training and measuring,
-`demo/clips.py` the two clips in `videos/` by hand. Everything is torch, batched over scenes, and
-runs on a GPU too.
+`demo/render/clips.py` the two clips in `videos/` by hand. Everything is torch, batched over scenes,
+and runs on a GPU too.
 
-    python -m demo.scenes --sheet sheet.png     # 16 random scenes to look at
+    python -m demo.render.scenes --sheet sheet.png     # 16 random scenes to look at
 """
 
 import argparse

@@ -1,16 +1,16 @@
 """Distil a real encoder into the demo encoder, on real pictures, keeping matching and motion.
 
-    python -m demo.teach --start vjepa2-demo --out runs/teach --targets runs/targets \\
+    python -m demo.recipe.teach --start vjepa2-demo --out runs/teach --targets runs/targets \\
         --teacher ../shared/teacher --photos ../shared/photos \\
         --clips ../shared/train_clips     # again: resumes
-    python -m demo.teach --start vjepa2-demo --out runs/teach --export runs/teach/model
+    python -m demo.recipe.teach --start vjepa2-demo --out runs/teach --export runs/teach/model
 
 A teacher's features say what things are (distillation, as V-JEPA 2.1's small models were made;
-`demo/targets.py`). Trained on them alone, the student forgets which thing it is, and where that
-goes. So photographs move, with other things over them (`demo/lessons.py`), and the losses of
-`demo/correspond.py` continue on them and on rendered scenes. A token of a pair must predict the
-teacher's target for its place in both frames, by a linear readout for each, so that it encodes both
-what was there and what came.
+`demo/recipe/targets.py`). Trained on them alone, the student forgets which thing it is, and where
+that goes. So photographs move, with other things over them (`demo/recipe/lessons.py`), and the
+losses of `demo/recipe/correspond.py` continue on them and on rendered scenes. A token of a pair
+must predict the teacher's target for its place in both frames, by a linear readout for each, so
+that it encodes both what was there and what came.
 
 Positional information is what a student learns before anything else. So it is removed from the
 targets, crops lie anywhere, and what different clips share at the same place of the grid is
@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from demo.correspond import JOINT_SIZES, Correspondence, matches
-from demo.lessons import Lessons
-from demo.targets import CHANNELS, prepare
-from demo.training import PATCH, normalised, train
+from demo.recipe.correspond import JOINT_SIZES, Correspondence, matches
+from demo.recipe.lessons import Lessons
+from demo.recipe.targets import CHANNELS, prepare
+from demo.recipe.training import PATCH, normalised, train
 
 KINDS = ["photos"] * 13 + ["scenes"] * 6 + ["film"]  # each entry equally likely
 MODES = ["frame", "frame", "pair", "pair", "pair", "clip"]

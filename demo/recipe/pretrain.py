@@ -1,8 +1,8 @@
 """Pretrain the demo encoder with the V-JEPA 2 objective on rendered scenes: the first stage of the
 recipe.
 
-    python -m demo.pretrain --out runs/pretrain          # again: resumes from its last checkpoint
-    python -m demo.pretrain --out runs/pretrain --export runs/pretrain/model
+    python -m demo.recipe.pretrain --out runs/pretrain     # again: resumes from its last checkpoint
+    python -m demo.recipe.pretrain --out runs/pretrain --export runs/pretrain/model
 
 The objective (Assran et al. 2025): hide blocks of a clip that span all its frames, encode the
 visible tokens only, and let the predictor predict the features that a slow moving average of the
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import VJEPA2Config, VJEPA2Model
 
-from demo.training import PATCH, Clips, Stage, normalised, train
+from demo.recipe.training import PATCH, Clips, Stage, normalised, train
 from vjepa_utils.model.vjepa2 import VJEPA2, encode_tokens, predict_tokens
 from vjepa_utils.predict import masks
 

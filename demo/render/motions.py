@@ -6,7 +6,7 @@ others are drawn from their ranges and stay constant. So a random frame of a cli
 distribution in every class: it does not reveal the class. Played backwards, a clip is one of class
 `BACKWARDS[name]`.
 
-    python -m demo.motions --out motions --clips 20      # 20 clips of each class, a folder for each
+    python -m demo.render.motions --out motions --clips 20  # 20 clips of each class
 """
 
 import argparse
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from demo.scenes import (
+from demo.render.scenes import (
     HELD_OUT_PHOTOS,
     Layer,
     composite,

@@ -13,8 +13,8 @@ from torch import nn
 from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
-from demo.muon import Muon
-from demo.scenes import PHOTOS, composite, photographs, random_scenes, textures, uniform
+from demo.recipe.muon import Muon
+from demo.render.scenes import PHOTOS, composite, photographs, random_scenes, textures, uniform
 from vjepa_utils.model.devices import fast_dtype
 
 PATCH = 16
