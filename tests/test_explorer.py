@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
-from vjepa_utils.explorer import components, exploration
+from vjepa_utils.explorer import components, exploration, look
 from vjepa_utils.explorer.page import document, framed, script, to_buffers, to_json
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed here")
@@ -24,7 +24,7 @@ def looked():
     """Two encoders on some frames of the kite, with a mask."""
     video = vj.read_video(ROOT / "videos" / "kitesurfing.mp4", every=8)
     encoders = [vj.load_encoder(name, dtype=torch.float32) for name in ("vjepa2-demo", "dino-demo")]
-    return exploration.look(video, encoders, 256, masks=["block"])
+    return look(video, encoders, 256, masks=["block"])
 
 
 @pytest.fixture(scope="module")

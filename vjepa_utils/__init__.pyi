@@ -24,7 +24,7 @@ from .collection.collection import Collection as Collection
 from .collection.extraction import extract as extract
 from .colours import PCAColours as PCAColours
 from .encoder import Encoder as Encoder
-from .explorer.exploration import explore as explore
+from .explorer.explore import explore as explore
 from .features import Features as Features
 from .load import load_encoder as load_encoder
 from .predict import masks as masks

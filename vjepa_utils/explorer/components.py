@@ -25,9 +25,10 @@ class Components:
     """Leading principal components of the features of a clip.
 
     values: int8 (steps, rows, columns, components); times `scale` they are the components.
-    scale, mean, low, high: float32 (components,): units of `values`; coordinates of the mean of all
-        tokens; the percentiles drawn as 0 and 1 where a component is a colour.
+    scale: float32 (components,), units of `values`.
+    mean: float32 (components,), coordinates of the mean of all tokens.
     rest: length of the part of the mean that the components do not span.
+    low, high: float32 (components,), the percentiles drawn as 0 and 1 in a colour.
     explained: float32 (components,), share of the variance that each holds.
     error: {"mean", "p99", "worst"} of the cosine, absolute, over sampled pairs of tokens.
     black: 5th percentile of the true cosine over those pairs.
@@ -49,12 +50,26 @@ class Components:
     def count(self):
         return self.values.shape[-1]
 
-    @property
-    def deflated(self):
-        """Bytes: component after component, as differences from the step before, deflated."""
+    def packed(self):
+        """JSON values and bytes, as the page takes them: `values` are component after component, as
+        differences from the step before, deflated.
+        """
         moved = self.values.copy()
         moved[1:] -= self.values[:-1]  # wraps around, and so does the sum that undoes it
-        return zlib.compress(np.ascontiguousarray(np.moveaxis(moved, -1, 0)).tobytes(), 9)
+        moved = np.ascontiguousarray(np.moveaxis(moved, -1, 0))
+        vectors = {
+            name: [float(f"{number:.6g}") for number in getattr(self, name)]
+            for name in self.VECTORS
+        }
+        return {
+            "components": self.count,
+            "values": zlib.compress(moved.tobytes(), 9),
+            "rest": self.rest,
+            "black": round(self.black, 4),
+            "error": {name: round(value, 5) for name, value in self.error.items()},
+            "pairs": PAIRS,
+            **vectors,
+        }
 
     def fewer(self, count, features):
         """The first `count` components, with their own error."""
@@ -73,13 +88,14 @@ def pack(features, other=None, mean_error=MEAN_ERROR, worst_error=WORST_ERROR):
     """As few components as keep the cosine of sampled pairs close, on average and at worst.
 
     Args:
-        features: Features.  other: None, or what has `features` and `colours` of the same clip on
-            the same grid, whose colours the first three components are matched to.
+        features: Features.
+        other: None, or a View of the same clip on the same grid, whose colours the first three
+            components are matched to.
     Returns:
         Components, and the PCAColours, of all components, that they are of. Where even all
         components are too coarse in int8, all are kept: `error` says so.
     Raises:
-        ValueError: NaN or infinite features.
+        UserError: NaN or infinite features.
     """
     channels = features.values.shape[-1]
     colours = PCAColours(components=max(3, channels)).fit(features)
@@ -109,10 +125,8 @@ def pack(features, other=None, mean_error=MEAN_ERROR, worst_error=WORST_ERROR):
     vectors = scale[:count], mean[:count], low, high, colours.explained_variance_ratio[:count]
     scale, mean, low, high, explained = (np.asarray(vector, np.float32) for vector in vectors)
     rest, black = float(outside[count - 1] ** 0.5), float(np.percentile(true, BLACK))
-    found = Components(
-        values, scale, mean, rest, low, high, explained, _summary(error[:, count - 1]), black
-    )
-    return found, colours
+    error = _summary(error[:, count - 1])
+    return Components(values, scale, mean, rest, low, high, explained, error, black), colours
 
 
 def _pairs(features):
@@ -125,8 +139,8 @@ def _pairs(features):
 def _errors(a, b, outside, true):
     """Absolute error of the cosine from the first 1, 2, … components: (pairs, components)."""
     a, b, outside = (np.asarray(x, np.float32) for x in (a, b, outside))
-    both, left, right = (np.cumsum(x, 1) + outside for x in (a * b, a * a, b * b))
-    return np.abs(both / np.maximum(np.sqrt(left) * np.sqrt(right), 1e-12) - true[:, None])
+    product, left, right = (np.cumsum(x, 1) + outside for x in (a * b, a * a, b * b))
+    return np.abs(product / np.maximum(np.sqrt(left) * np.sqrt(right), 1e-12) - true[:, None])
 
 
 def _summary(error):

@@ -12,8 +12,9 @@ import numpy as np
 import traitlets
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.explorer.exploration import look, prediction, predicts
+from vjepa_utils.explorer.explore import look, predicts
 from vjepa_utils.explorer.page import script, to_buffers
+from vjepa_utils.explorer.prediction import packed_prediction
 
 if TYPE_CHECKING:
     from vjepa_utils.annotations import File
@@ -166,7 +167,7 @@ class Explorer(anywidget.AnyWidget):
             what = "Everything" if hidden.all() else "Nothing"
             raise UserError(f"{what} is hidden around this step: hide some patches, not all.")
         self.recovery = encoder.recover(video, hidden, size=view.features.picture_size)
-        found = prediction("painted", self.recovery, view)
+        found = packed_prediction("painted", self.recovery, view)
         found["seconds"] = time.perf_counter() - began
         found, buffers = to_buffers(found)
         self.send({"kind": "prediction", "prediction": found}, buffers)
