@@ -64,22 +64,21 @@ def draw(arguments):
             ),
         }
         if recovers:
-            hidden = {"block": vj.masks.block(encoder.grid(video, None, "clip"))}
-            drawn[f"{name}-recovery"] = vj.recovery.recovery_strip(
-                video, encoder.recover(video, hidden)
-            )
+            held = encoder.hold(video)
+            recovery = held.recover(vj.masks.block(held.grid))
+            drawn[f"{name}-recovery"] = vj.recovery.recovery_strip(video, {"block": recovery})
     if recovers:
         scenes = [scene.frames for scene in unseen_scenes(8, 12, 160, 160)]
         grid = encoder.grid(scenes[0], (160, 160), "clip")
         hidden = {share: vj.masks.block(grid, share) for share in (0.25, 0.4, 0.6, 0.8)} | {
             "future": vj.masks.future(grid, 1)
         }
-        found = [
-            encoder.recover(scene, hidden, size=(160, 160))
-            for scene in tqdm(scenes, desc="recovering scenes")
-        ]
-        about = f"centred block, then future, of {len(scenes)} unseen rendered scenes"
-        drawn["recovery-curves"] = vj.recovery.recovery_curves(found, about)
+        recoveries = []
+        for scene in tqdm(scenes, desc="recovering scenes"):
+            held = encoder.hold(scene, (160, 160))
+            recoveries.append({share: held.recover(mask) for share, mask in hidden.items()})
+        caption = f"centred block, then future, of {len(scenes)} unseen rendered scenes"
+        drawn["recovery-curves"] = vj.recovery.recovery_curves(recoveries, caption)
     if shipped:
         # points need a finer step
         clip = vj.read_video(ROOT / "videos" / "monkey.mp4", arguments.start, 2, arguments.count)

@@ -6,7 +6,8 @@ import torch
 from transformers import AutoModel
 
 from vjepa_utils.encoder import Encoder
-from vjepa_utils.model.vjepa2 import VJEPA2
+from vjepa_utils.model.positions import grid_positions
+from vjepa_utils.model.vjepa2 import VJEPA2, encode_layers
 
 
 class PatchColours(Encoder):
@@ -18,7 +19,7 @@ class PatchColours(Encoder):
         super().__init__(encoder.model, "patch colours", encoder.mean, encoder.std)
         self.cells, self.channels = cells, 3 * self.tubelet_size * cells**2
 
-    def _tokens(self, pixels, layer, square):
+    def _tokens(self, pixels, layers):
         pooled = torch.nn.functional.avg_pool2d(
             pixels.flatten(0, 1), self.patch_size // self.cells
         ).unflatten(0, pixels.shape[:2])
@@ -28,7 +29,23 @@ class PatchColours(Encoder):
             .unflatten(1, (-1, self.tubelet_size))
         )
         # (batch, tokens, channels)
-        return x.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4).flatten(1, 3)
+        return [x.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4).flatten(1, 3)]
+
+
+class StockPositions(Encoder):
+    """An encoder with the positions that transformers itself would give: numbered on the square
+    grid of training, whatever the grid.
+    """
+
+    def __init__(self, encoder):
+        super().__init__(encoder.model, f"{encoder.name}, stock", encoder.mean, encoder.std)
+
+    def _tokens(self, pixels, layers):
+        side, patches = self.training_size // self.patch_size, self.patch_size**2
+        steps = pixels.shape[1] // self.tubelet_size
+        tokens = steps * pixels.shape[3] * pixels.shape[4] // patches
+        positions = grid_positions((tokens, side, side))[:tokens]
+        return encode_layers(self.model, pixels, layers, positions)
 
 
 def random_weights(encoder, seed=0):

@@ -8,8 +8,7 @@ work earns no credit; the share of the peak is their number per second over the 
 ViT-B of V-JEPA 2.1, which transformers lacks, have random weights: speed does not depend on them.
 Medians, with the range in brackets; peak memory is what one call needs beyond the weights.
 
---attention times attention alone on the CPU instead: torch's fused attention in float32 and bf16,
-and the bf16 tiles for CPUs with bf16 units.
+--attention times attention alone on the CPU instead: torch's fused attention in float32 and bf16.
 """
 
 import argparse
@@ -27,7 +26,6 @@ from tqdm import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
 from benchmarks.machine import machine
-from vjepa_utils.model.attention import in_tiles
 from vjepa_utils.model.devices import fast_dtype
 from vjepa_utils.model.vjepa2 import VJEPA2, encode_tokens
 from vjepa_utils.model.vjepa2_1 import VJEPA21, Config
@@ -43,7 +41,7 @@ GPU_BATCH = {"pairs 256×256": 64, "pair 720×1280": 4, "16 frames 256×256": 8,
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PARTS = {  # of the forward pass, by the profiler's names of operations; the first match counts
     "linear layers": ("addmm", "::mm", "linear", "gemm"),
-    "attention": ("attention", "flash", "::bmm", "softmax"),  # fused, or in tiles
+    "attention": ("attention", "flash", "::bmm", "softmax"),  # torch's fused one
     "GELU": ("gelu",),
     "layer norm": ("layer_norm",),
     "rotation": ("::mul", "addcmul", "::cat", "::roll"),
@@ -229,7 +227,6 @@ def attention_alone(name, shape, threads, repeats):
     ways = {
         "fp32 fused": lambda: F.scaled_dot_product_attention(q, k, v),
         "bf16 fused": lambda: F.scaled_dot_product_attention(*rounded),
-        "bf16 tiles": lambda: in_tiles(*rounded),
     }
     torch.set_num_threads(threads)
     times, device = {way: [] for way in ways}, torch.device("cpu")
@@ -369,7 +366,7 @@ def profile_line(case):
 
 def attention_heading():
     left = f"{'model':9}{'shape':19}{'threads':>8}"
-    return left + "".join(f"{way:>16}" for way in ("fp32 fused", "bf16 fused", "bf16 tiles"))
+    return left + "".join(f"{way:>16}" for way in ("fp32 fused", "bf16 fused"))
 
 
 def attention_line(case):

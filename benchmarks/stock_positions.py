@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import vjepa_utils as vj
 from benchmarks import pages
+from benchmarks.baselines import StockPositions
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
@@ -37,8 +38,8 @@ def main():
             (about["steps"], about["rows"], about["columns"]),
         )
         stock, true = (
-            encoder.encode(case["frames"], "clip", size, positions=p).values.flatten(0, 2)
-            for p in ("stock", "true")
+            each.encode(case["frames"], "clip", size).values.flatten(0, 2)
+            for each in (StockPositions(encoder), encoder)
         )
         visible, hidden = case["visible"].unsqueeze(0), case["hidden"].unsqueeze(0)
         context = encode_tokens(

@@ -126,8 +126,6 @@ def test_what_an_image_encoder_cannot_do(stock):
             ValueError, match='is an image encoder .* context must be "frame" or "pair"'
         ):
             encoder.encode(FRAMES, context)
-    with pytest.raises(ValueError, match='positions="stock" is of V-JEPA 2'):
-        encoder.encode(FRAMES, positions="stock")
     with pytest.raises(ValueError, match="has no predictor"):
         encoder.recover(FRAMES, np.ones((3, 16, 24), bool))
 

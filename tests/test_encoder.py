@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
-from vjepa_utils.encoder import BATCH_TOKENS
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.devices import BATCH_TOKENS
+from vjepa_utils.model.vjepa2 import encode_layers
 from vjepa_utils.reading.pixels import resized
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
@@ -234,9 +234,9 @@ def batches(monkeypatch):
         if seen.count == seen.most:
             raise KeyboardInterrupt
         seen.count += 1
-        return encode_tokens(*given, **named)
+        return encode_layers(*given, **named)
 
-    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", counted)
+    monkeypatch.setattr("vjepa_utils.encoder.encode_layers", counted)
     return seen
 
 
@@ -401,10 +401,10 @@ def test_one_batch_is_decoded_ahead_and_no_more(tiny, film, monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.001)
         events.append(("encode", threading.get_ident()))
-        return encode_tokens(*given, **named)
+        return encode_layers(*given, **named)
 
     monkeypatch.setattr(video._source, "read", reading)
-    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", encoding)
+    monkeypatch.setattr("vjepa_utils.encoder.encode_layers", encoding)
     assert tiny.encode(video, size=32).grid[0] == 12
     ahead = np.cumsum([1 if what == "read" else -1 for what, _ in events])
     assert ahead.max() == 2 and {thread for what, thread in events if what == "read"}.isdisjoint(
@@ -525,6 +525,6 @@ def test_the_shipped_encoders_are_of_the_stated_size(name):
             encoder.model, "encoder" if name == "vjepa2-demo" else "base_model"
         ).parameters()
     )
-    card = (ROOT / "demo" / name / "README.md").read_text()
+    card = (ROOT / "vjepa_utils" / "shipped" / name / "README.md").read_text()
     assert f"({parameters / 1e6:.2f} M parameters)" in card and f"{encoder.depth} blocks" in card
     assert encoder.channels == 192 == 64 * encoder.model.config.num_attention_heads

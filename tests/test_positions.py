@@ -7,6 +7,7 @@ import torch
 from transformers import VJEPA2Model
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
 
+from benchmarks.baselines import StockPositions
 from tests.conftest import GOLDEN
 from vjepa_utils.model.positions import grid_positions
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
@@ -64,9 +65,7 @@ def test_equal_to_transformers_told_the_true_grid_at_1280_by_720(tiny, stock, mo
 @torch.inference_mode()
 def test_stock_positions_are_those_of_stock_transformers(tiny, stock, golden):
     frames = golden["portrait"][1]["frames"]
-    wrong = tiny.encode(frames, size=tuple(frames.shape[1:3]), positions="stock").values.flatten(
-        0, 2
-    )
+    wrong = StockPositions(tiny).encode(frames, size=tuple(frames.shape[1:3])).values.flatten(0, 2)
     assert (
         error(wrong, stock(pixels(tiny, frames), skip_predictor=True).last_hidden_state[0]) < 1e-5
     )

@@ -141,7 +141,7 @@ def test_an_odd_last_frame_is_paired_with_itself(tiny):
 def test_batches_of_windows_give_what_single_windows_give(tiny, monkeypatch):
     frames = noise(15)
     together = tiny.surprise(frames, 4, 1, SIZE, mask_token=0)
-    monkeypatch.setitem(vj.predict.surprise.BATCH_TOKENS, "cpu", 40)  # two windows
+    monkeypatch.setitem(vj.model.devices.BATCH_TOKENS, "cpu", 40)  # two windows
     in_twos = tiny.surprise(frames, 4, 1, SIZE, mask_token=0)
     for name, values in every(in_twos).items():
         assert values == pytest.approx(every(together)[name], abs=1e-5, nan_ok=True)
@@ -230,7 +230,7 @@ def test_an_encoder_without_a_predictor():
 
 
 def test_a_window_that_cannot_fit(tiny, monkeypatch):
-    monkeypatch.setattr("vjepa_utils.encoder.free_memory", lambda device: 200_000)
+    monkeypatch.setattr("vjepa_utils.model.devices.free_memory", lambda device: 200_000)
     with pytest.raises(MemoryError, match=r"402 frames .* a window of \d+ frames fits"):
         tiny.surprise(noise(402), 400, 1, SIZE, mask_token=0)
 

@@ -253,9 +253,9 @@ def test_the_shipped_head_belongs_to_the_shipped_encoder(demo):
     assert head.config["fingerprint"] == demo.fingerprint
     with pytest.raises(ValueError, match="track-head was trained on other weights"):
         head.check(demo.channels, demo.name, "another")
-    weights = ROOT / "demo" / "track-head" / "model.safetensors"
+    weights = ROOT / "vjepa_utils" / "shipped" / "track-head" / "model.safetensors"
     assert weights.stat().st_size < 10e6
-    card = (ROOT / "demo" / "track-head" / "README.md").read_text()
+    card = (ROOT / "vjepa_utils" / "shipped" / "track-head" / "README.md").read_text()
     assert f"{sum(p.numel() for p in head.parameters()) / 1e6:.2f} M" in card
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN21, grey_levels
-from vjepa_utils.encoder import BATCH_TOKENS
+from vjepa_utils.model.devices import BATCH_TOKENS
 from vjepa_utils.model.positions import grid_positions, stretched_positions
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 
@@ -101,12 +101,11 @@ def test_stretched_positions_by_hand():
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("teacher")])
-@pytest.mark.parametrize("positions", ["stretched", "unstretched"])
 @pytest.mark.filterwarnings("ignore:.*mask tokens")
-def test_recovery_equals_the_reference(teacher, name, positions):
+def test_recovery_equals_the_reference(teacher, name):
     case, (_, size), hidden = load(name)
-    found = teacher.recover(case["frames"], hidden, 0, size, positions=positions)
-    assert error(found.predicted, case[f"predicted_{positions}"]) < 1e-5
+    found = teacher.recover(case["frames"], hidden, 0, size)
+    assert error(found.predicted, case["predicted_stretched"]) < 1e-5
     # each level separately has mean 0 and variance 1 over its channels
     levels = case["four_levels"].view(-1, 4, 128)
     centred = levels - levels.mean(-1, keepdim=True)
@@ -149,26 +148,17 @@ def test_surprise_is_of_all_four_levels_and_of_no_distilled_encoder(teacher, stu
         student.surprise(frames, 4)
 
 
-def test_positions_of_a_recovery_are_one_of_two(teacher):
-    with pytest.raises(ValueError, match='must be "stretched" or "unstretched", not \'true\''):
-        teacher.recover(FRAMES, np.ones((3, 2, 3), bool), size=32, positions="true")
-
-
 # Single frames
 
 
 @torch.inference_mode()
-def test_a_frame_goes_through_the_image_branch_and_twice_is_one_argument_away(student):
+def test_a_frame_goes_through_the_image_branch(student):
     once = student.encode(FRAMES, "frame", 32)
-    twice = student.encode(FRAMES, "frame twice", 32)
-    assert once.grid == twice.grid == student.grid(FRAMES, 32, "frame") == (5, 2, 3)
-    assert once.frames.tolist() == twice.frames.tolist() == [[i, i] for i in range(5)]
+    assert once.grid == student.grid(FRAMES, 32, "frame") == (5, 2, 3)
+    assert once.frames.tolist() == [[i, i] for i in range(5)]
     x = student.pixels(FRAMES, (32, 48))
     image = encode_tokens(student.model, x.unsqueeze(1))  # (5, 1, 3, height, width)
-    video = encode_tokens(student.model, torch.stack([x, x], 1))
     assert error(once.values.flatten(1, 2), image) < 1e-5
-    assert error(twice.values.flatten(1, 2), video) < 1e-5
-    assert error(once.values, twice.values) > 0.1
 
 
 def test_contexts_of_one_frame(student):
@@ -177,7 +167,9 @@ def test_contexts_of_one_frame(student):
     """
     alone, pair = (student.encode(FRAMES[4:], context, 32).values for context in ("clip", "pair"))
     assert torch.equal(alone, student.encode(FRAMES[4:], "frame", 32).values)
-    assert error(pair, student.encode(FRAMES[4:], "frame twice", 32).values) < 1e-5
+    with torch.no_grad():
+        x = student.pixels(FRAMES[[4, 4]], (32, 48))[None]
+        assert error(pair.flatten(1, 2), encode_tokens(student.model, x)) < 1e-5
     assert error(student.encode(FRAMES, "pair", 32).values[2:], pair) < 1e-5
     assert student.encode(FRAMES, "clip", 32).grid == (3, 2, 3)
 
@@ -213,11 +205,9 @@ def test_levels_of_the_released_depths(student, depth, levels):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(positions="stock"), "no meaning for student: transformers has no V-JEPA 2.1"),
-        (dict(positions="hub"), 'positions must be "true" or "stock"'),
         (dict(layer="level 5"), 'layer must be .*"level 4", "levels", not'),
         (dict(layer=13), "layer must be None or a whole number from 1 to 12"),
-        (dict(context="twice"), 'context must be "pair", "frame", "frame twice", "clip" or an'),
+        (dict(context="twice"), 'context must be "pair", "frame", "clip" or an'),
     ],
 )
 def test_arguments_out_of_range(student, arguments, words):
@@ -237,28 +227,13 @@ def test_bfloat16_stays_near_float32_and_has_the_same_fingerprint(encoders, monk
 
 
 @pytest.mark.parametrize("layer", [None, "levels"])
-@pytest.mark.parametrize("context", ["pair", "frame", "frame twice"])
+@pytest.mark.parametrize("context", ["pair", "frame"])
 def test_a_file_holds_what_memory_would(student, tmp_path, monkeypatch, context, layer):
     monkeypatch.setitem(BATCH_TOKENS, "cpu", 12)
     kept = student.encode(FRAMES, context, 32, layer)
     streamed = student.encode(FRAMES, context, 32, layer, out=tmp_path / "film.safetensors")
     assert torch.equal(streamed.values, kept.values)
     assert torch.equal(streamed.frames, kept.frames)
-
-
-def test_a_stopped_run_of_single_frames_is_not_continued_as_another(student, tmp_path, monkeypatch):
-    out, encode = tmp_path / "film.safetensors", encode_tokens
-
-    def stopped(*given, **named):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        student.encode(FRAMES, "frame", 32, out=out)
-    monkeypatch.setattr("vjepa_utils.encoder.encode_tokens", encode)
-    with pytest.raises(ValueError, match="with different once"):
-        student.encode(FRAMES, "frame twice", 32, out=out)
-    assert student.encode(FRAMES, "frame", 32, out=out).grid == (5, 2, 3)
 
 
 def test_a_clip_that_cannot_fit_is_refused(student, monkeypatch):

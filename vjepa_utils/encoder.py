@@ -1,37 +1,36 @@
-"""The encoder: clips to features on their true grid."""
+"""The encoder: clips to features on their true grid.
+
+`Encoder.encode` is the way: plan which frames attend to each other, read a batch of frames while
+the last one is encoded, tokens of each group of frames, append.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
-from vjepa_utils.model.devices import free_memory
-from vjepa_utils.model.vjepa2 import encode_tokens
-from vjepa_utils.plan import Plan
-from vjepa_utils.reading.cuts import cuts_between
-from vjepa_utils.reading.pixels import resized
-from vjepa_utils.stream import FeatureFile, FeatureList
+from vjepa_utils.features import FeatureList
+from vjepa_utils.model.devices import batch_tokens, check_fits
+from vjepa_utils.model.vjepa2 import encode_layers
+from vjepa_utils.plan import Blend, Plan, picture_size
+from vjepa_utils.reading.pixels import batches, read_ahead, resized
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
-    from vjepa_utils.annotations import Clip, Context, File, Grid, Size
-    from vjepa_utils.features import Features
-    from vjepa_utils.predict.recovery import Recovery
-    from vjepa_utils.predict.surprise import Surprise
-    from vjepa_utils.video import Video
+    from collections.abc import Sequence
 
-# Enough to keep the device busy; bounds memory.
-BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
-# Even. Decoded frames of the clip's own size are held no longer than until they are resized.
-FRAMES_AT_ONCE = 4
+    import numpy as np
+
+    from vjepa_utils.features import Features
+    from vjepa_utils.predict.recovery import Held, Recovery
+    from vjepa_utils.predict.surprise import Surprise
+    from vjepa_utils.video import Clip, Context, File, Grid, Size, Video
 
 
 class Encoder:
@@ -43,6 +42,7 @@ class Encoder:
     """
 
     contexts = {None: 2, "pair": 2, "frame": 1}  # frames that attend to each other; "clip": all
+    takes_single_frames = False  # a frame that is a context by itself is a pair with itself
 
     def __init__(self, model, name, mean, std):
         self.model, self.name = model, name
@@ -69,10 +69,11 @@ class Encoder:
         video: Clip,
         context: Context = None,
         size: Size = None,
-        layer: int | None = None,
-        positions: str = "true",
+        layer: int | str | None = None,
+        layers: Sequence | str | None = None,
+        overlap: int = 0,
         out: File | None = None,
-    ) -> Features:
+    ) -> Features | dict[int | str | None, Features]:
         """Features of a clip. Streams: one batch of frames is encoded while the next is read, and
         no more is held.
 
@@ -87,150 +88,110 @@ class Encoder:
                 the patch. Never a crop.
             layer: k in 1…depth for the output of block k, before the final norm; None for the final
                 norm's.
-            positions: "true", or "stock" for those that transformers itself would use, to see what
-                they do.
+            layers: several of these, such as [2, 4, None], or "all", from one forward pass.
+            overlap: frames, an even number, that windows of an even `context` share; their
+                features are averaged with weights that fall towards the ends of a window.
             out: None, or a file that the features go to instead of memory, such as
                 "film.safetensors"; `Features.load` reads it. An interrupted run leaves OUT.partial,
                 which the same call resumes; a complete file is only loaded.
         Returns:
             Features, values (steps, rows, columns, channels); with `out`, they are memory-mapped.
-            `cuts` names the pairs of frames that share a tubelet although a cut lies between.
+            `cuts` names the pairs of frames that share a tubelet although a cut lies between. With
+            `layers`, {layer: Features}.
         Raises:
-            ValueError: an argument is out of range; OUT.partial is of another run.
+            UserError: an argument is out of range; features that are not finite; OUT.partial is of
+                another run.
             MemoryError: the frames of one context cannot fit.
             OSError: `out` cannot be written.
         """
-        video = as_video(video)
-        self._check_layer(layer)
-        square, plan = self._square(positions), self.plan(video, context, size)
-        self.check_memory(plan.tokens, plan.context, plan.tokens // plan.steps)
-        batch = max(1, BATCH_TOKENS[self.device.type] // plan.tokens)  # contexts
-        about = dict(
-            patch_size=self.patch_size,
-            picture_size=plan.size,
-            source_size=(video.height, video.width),
-            encoder=self.name,
-        )
-        if out is None:
-            store = FeatureList(about)
-        else:
-            if video.path and Path(out).resolve() == video.path.resolve():
-                raise UserError(f"out names the clip itself, {out}: give another file.")
-            run = self._run(video, plan, layer, positions)
-            shape = *plan.grid, self._width(layer)
-            store = FeatureFile(out, run, about, shape, batch * plan.steps)
-        start = len(video) if store.steps == plan.grid[0] else plan.first_frame(store.steps)
-        with tqdm(
-            total=len(video),
-            initial=start,
-            desc=f"encoding with {self.name}",
-            unit="frame",
-            delay=2,
-            leave=False,
-        ) as progress:
-            batches = self._batches(video, start, batch * plan.context, plan)
-            read = start
-            for pixels, cuts in _read_ahead(batches):
-                read += len(pixels)
-                store.note(cuts)
-                # from pinned memory, which only CUDA has, the copy does not wait
-                pixels = self._normalised(pixels.to(self.device, non_blocking=pixels.is_pinned()))
-                for group in plan.groups(len(pixels)):  # (groups, length) positions in `pixels`
-                    x = self._tokens(pixels[group], layer, square)  # (groups, tokens, channels)
-                    store.append(x.float().cpu().view(-1, *plan.picture_grid, x.shape[-1]))
-                progress.update(len(pixels))
-        return store.finish(plan.covered(video.indices[:read]))
+        video, wanted = as_video(video), self._layers(layer, layers, out)
+        plan = self.plan(video, context, size, overlap)
+        self.check_memory(plan, "context={}")
+        sinks = [self._sink(video, plan, k, out) for k in wanted]
+        start, again = plan.resume(sinks[0].steps)
+        read = start
+        bar = dict(desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False)
+        with tqdm(total=len(video), initial=start, **bar) as progress:
+            for steps, cuts, read in self._stream(video, plan, wanted, start, again):
+                for sink, values in zip(sinks, steps, strict=True):
+                    sink.note(cuts)
+                    sink.append(values)
+                progress.update(read - progress.n)
+        frames, times = (plan.covered(each[:read]) for each in (video.indices, video.times))
+        features = {k: s.finish(frames, times) for k, s in zip(wanted, sinks, strict=True)}
+        return features if layers is not None else features[layer]
 
-    def plan(self, video: Video, context: Context = None, size: Size = None) -> Plan:
-        """The `Plan` that `encode` would follow; arguments as for it."""
-        return Plan(
-            len(video),
-            self._context_length(context, len(video)),
-            self._picture_size(video.height, video.width, size),
-            self.patch_size,
-        )
-
-    def _check_layer(self, layer):
-        if layer is not None and not (is_whole(layer, 1) and layer <= self.depth):
-            raise UserError(
-                f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, "
-                f"not {layer!r}."
-            )
-
-    def _width(self, layer):
-        """Channels of a layer's output."""
-        return self.channels
-
-    def _square(self, positions):
-        """Side of the square grid that stock transformers counts on; None for true positions."""
-        if positions not in ("true", "stock"):
-            raise UserError(f'positions must be "true" or "stock", not {positions!r}.')
-        if positions == "true":
-            return None
-        if self.training_size is None:
-            raise UserError(
-                f'positions="stock" is of V-JEPA 2; transformers gives {self.name}, an image '
-                "encoder, true positions."
-            )
-        return self.training_size // self.patch_size
-
-    def _run(self, video, plan, layer, positions):
-        """Identifies a computation: files of equal runs hold the same features, bit for bit."""
-        return dict(
-            clip=video.identity,
-            encoder=self.name,
-            weights=self.fingerprint,
-            device=self.device.type,
-            dtype=self.dtype,
-            mean=self.mean.tolist(),
-            std=self.std.tolist(),
-            size=plan.size,
-            context=plan.context,
-            layer=layer,
-            positions=positions,
-        )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the encoder's weights, computed once. The same in float32 and bfloat16: they
-        are rounded to the latter. The predictor is left out.
+    def _stream(self, video, plan, layers, start, again):
+        """From frame `start` on: the next steps of each layer, (steps, rows, columns, channels),
+        the cuts in them, and how many frames were read by then.
         """
-        digest = hashlib.sha256()
-        for name, parameter in self.model.named_parameters():
-            if not name.startswith("predictor."):
-                digest.update(
-                    parameter.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
-                )
-        return digest.hexdigest()
+        blends, read, shared = [Blend(plan, again) for _ in layers], start, 0
+        pinned = self.device.type == "cuda"  # from pinned memory a copy does not wait
+        for pixels, cuts in read_ahead(batches(video[start:], plan, self._at_once(plan), pinned)):
+            read, shared = read + len(pixels) - shared, plan.overlap
+            pixels = self.normalised(pixels.to(self.device, non_blocking=pinned))
+            for group in plan.groups(len(pixels)):  # (groups, length) positions in `pixels`
+                tokens = zip(blends, self._tokens(pixels[group], layers), strict=True)
+                yield [blend.join(self._on_grid(x, plan)) for blend, x in tokens], cuts, read
+                cuts = []
+        if plan.overlap:
+            yield [blend.rest() for blend in blends], [], read
 
-    @torch.no_grad()
+    def plan(
+        self, video: Video, context: Context = None, size: Size = None, overlap: int = 0
+    ) -> Plan:
+        """The `Plan` that `encode` would follow; arguments as for it."""
+        length = self._context_length(context, len(video))
+        least = max(16 * self.patch_size, self.training_size or 0)
+        picture = picture_size(video.height, video.width, size, self.patch_size, least)
+        if overlap and not (is_whole(context) and is_whole(overlap, 2) and overlap % 2 == 0):
+            raise UserError(
+                "overlap must be an even number of frames that windows of an even context share, "
+                f"such as context=16, overlap=8, not {overlap!r} with context {context!r}."
+            )
+        if overlap and overlap >= length:
+            raise UserError(f"overlap must be less than the context, {length}, not {overlap}.")
+        once = self.takes_single_frames
+        return Plan(len(video), length, picture, self.patch_size, once, overlap)
+
+    def hold(self, video: Clip, size: Size = None) -> Held:
+        """A clip encoded once, jointly, to ask often what the predictor recovers of hidden parts.
+
+        Args:
+            video: as for `encode`.
+            size: as for `encode`.
+        Returns:
+            Held: `held.recover(hidden)` is a `Recovery`, as often as you like.
+        Raises:
+            UserError: there is no predictor of the encoder's own features.
+            MemoryError: the frames cannot fit.
+        """
+        from vjepa_utils.predict.recovery import Held  # not on the way from clips to features
+
+        return Held(self, as_video(video), size)
+
     def recover(
         self,
         video: Clip,
-        hidden: np.ndarray | torch.Tensor | dict,
+        hidden: np.ndarray | torch.Tensor,
         mask_token: int | None = None,
         size: Size = None,
-    ) -> Recovery | dict[str, Recovery]:
+    ) -> Recovery:
         """Predict the features of hidden tokens from the visible ones; all frames are encoded
         jointly (context "clip").
 
         Args:
-            video, size: as for `encode`. Where the picture is resized, pixels beside a hidden patch
-                hold a trace of it.
-            hidden: bool array or tensor of the grid, True where hidden (see `masks`), or {name:
-                such an array}: these share one encoding of the whole clip.
+            video: as for `encode`.
+            hidden: bool (steps, rows, columns), True where hidden (see `masks`).
             mask_token: which of the checkpoint's mask tokens stands for a hidden one. None: the
                 only one that is not zero; if there is not just one, 0 with a warning.
-        Returns:
-            Recovery, or {name: Recovery}.
+            size: as for `encode`. Where the picture is resized, pixels beside a hidden patch hold a
+                trace of it.
         Raises:
-            ValueError: an argument is out of range, or there is no predictor.  MemoryError: the
-                frames cannot fit.
+            UserError: an argument is out of range, or there is no predictor.
+            MemoryError: the frames cannot fit.
         """
-        # A study, on a higher line of docs/architecture.md: imported only when it is called.
-        from vjepa_utils.predict.recovery import recover
-
-        return recover(self, video, hidden, mask_token, size)
+        return self.hold(video, size).recover(hidden, mask_token)
 
     @torch.no_grad()
     def surprise(
@@ -246,47 +207,161 @@ class Encoder:
         it from the steps before alone (Garrido et al. 2025, arXiv 2502.11831).
 
         Args:
-            video, size, mask_token: as for `recover`.
+            video: as for `encode`.
             context: how many frames the encoder is given, an even number; the window slides over
                 the clip by one step (two frames), and positions count from its start.
             horizon: how many of the steps after them are predicted, jointly.
+            size: as for `encode`.
             target: what the features to predict are computed from. "window": the visible and the
                 predicted frames jointly, as in training. "step": each predicted step alone.
+            mask_token: as for `recover`.
         Returns:
             Surprise, a row for each step of the clip and each distance ahead, with baselines. The
             row of a step that is predicted from step t depends on frames of steps t − context/2 + 1
-            … t + horizon and on no others ("step": of the future on its own alone).
+            … t + horizon and on no others ("step": of the future, on that step alone).
         Raises:
-            ValueError: an argument is out of range, the clip is shorter than one window of context
-                + 2 · horizon frames, or there is no predictor.  MemoryError: a window cannot fit.
+            UserError: an argument is out of range, the clip is shorter than one window of context
+                + 2 · horizon frames, or there is no predictor.
+            MemoryError: a window cannot fit.
         """
-        # A study, on a higher line of docs/architecture.md: imported only when it is called.
-        from vjepa_utils.predict.surprise import surprise
+        from vjepa_utils.predict.surprise import surprise  # not on the way from clips to features
 
-        return surprise(self, video, context, horizon, size, target, mask_token)
+        return surprise(self, as_video(video), context, horizon, size, target, mask_token)
 
-    def _batches(self, video, start, count, plan):
-        """Pixels of `count` frames at a time, 0 to 255, (n, 3, height, width), and file numbers of
-        the pairs of frames, encoded as one tubelet, between which there is a cut.
+    def pixels(self, frames: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+        """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
+        pixels = torch.empty(len(frames), 3, *size)
+        for slot, frame in zip(pixels, frames, strict=True):  # large pictures in float32 are large
+            slot.copy_(resized(frame, size))
+        return self.normalised(pixels)
+
+    def describe(self, video: Video, plan: Plan) -> dict:
+        """The fields of `Features` that are known before anything is encoded."""
+        return dict(
+            patch_size=self.patch_size,
+            picture_size=plan.size,
+            source_size=(video.height, video.width),
+            encoder=self.name,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the encoder's weights, computed once. The same in float32 and bfloat16: they
+        are rounded to the latter. The predictor is left out.
         """
-        for first in range(start, len(video), count):
-            end, done, cuts = min(first + count, len(video)), 0, []
-            pinned = self.device.type == "cuda"
-            pixels = torch.empty(end - first, 3, *plan.size, pin_memory=pinned)
-            for piece in video[:end].pieces(FRAMES_AT_ONCE, first):
-                for slot, frame in zip(pixels[done:], piece.frames, strict=False):
-                    slot.copy_(resized(frame, plan.size))
-                if plan.context > 1:
-                    pairs = np.arange(len(piece) // 2 * 2).reshape(-1, 2)
-                    cuts += cuts_between(piece.frames, pairs, piece.indices)
-                done += len(piece)
-            if done:
-                yield pixels[:done], cuts
-            if done < len(pixels):  # a damaged file ends here
-                return
+        digest = hashlib.sha256()
+        for name, parameter in self.model.named_parameters():
+            if not name.startswith("predictor."):
+                digest.update(
+                    parameter.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
+                )
+        return digest.hexdigest()
 
-    def _tokens(self, pixels, layer, square):
-        return encode_tokens(self.model, pixels, layer=layer, square=square)
+    def check_memory(self, plan: Plan, remedy: str) -> None:
+        """MemoryError, before any work, if the activations of a context exceed the free memory.
+
+        remedy: what to set instead, with {} for the number of frames that fits.
+        """
+        # The peak is in the MLP: the residual, its norm, the hidden layer and its output; and the
+        # pixels in float32.
+        config = self.model.config
+        wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
+        channels = (3 * self.channels + wide) * self.dtype.itemsize
+        pixels = 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
+        needed = plan.tokens * (channels + pixels)
+        what = f"{plan.context} frames encoded jointly are {plan.tokens} tokens and"
+
+        def advice(share):
+            fits = int(share * plan.steps) * 2
+            return remedy.format(fits) + " fits" if fits >= 2 else "take a smaller size"
+
+        check_fits(needed, self.device, what, advice)
+
+    def _layers(self, layer, layers, out):
+        """The layers to read of one pass, checked."""
+        if layers is None:
+            wanted = [layer]
+        elif layer is not None or out is not None:
+            raise UserError("layers cannot be combined with layer or out: encode them one by one.")
+        else:
+            wanted = [*range(1, self.depth + 1)] if layers == "all" else list(layers)
+        if not wanted or len(set(wanted)) < len(wanted):
+            raise UserError(f'layers must be "all" or a list of different layers, not {layers!r}.')
+        for k in wanted:
+            self._check_layer(k)
+        return wanted
+
+    def _check_layer(self, layer):
+        if layer is not None and not (is_whole(layer, 1) and layer <= self.depth):
+            raise UserError(
+                f"layer must be None or a whole number from 1 to {self.depth} for {self.name}, "
+                f"not {layer!r}."
+            )
+
+    def _width(self, layer):
+        """Channels of a layer's output."""
+        return self.channels
+
+    def _sink(self, video, plan, layer, out):
+        """Where features go: to memory, or to a file that allows resuming."""
+        if out is None:
+            return FeatureList(self.describe(video, plan))
+        from vjepa_utils.stream import FeatureFile  # not on the way from clips to features
+
+        if video.path and Path(out).resolve() == video.path.resolve():
+            raise UserError(f"out names the clip itself, {out}: give another file.")
+        shape = *plan.grid, self._width(layer)
+        batch = self._at_once(plan) * plan.steps
+        run = self._run(video, plan, layer)
+        return FeatureFile(out, run, self.describe(video, plan), shape, batch)
+
+    def _run(self, video, plan, layer):
+        """Identifies a computation: files of equal runs hold the same features, up to rounding."""
+        return dict(
+            clip=video.identity,
+            encoder=self.name,
+            weights=self.fingerprint,
+            config=repr(self.model.config),
+            device=self.device.type,
+            dtype=self.dtype,
+            mean=self.mean.tolist(),
+            std=self.std.tolist(),
+            size=plan.size,
+            context=plan.context,
+            once=plan.once,
+            overlap=plan.overlap,
+            layer=layer,
+        )
+
+    def _at_once(self, plan):
+        """How many contexts are encoded at once."""
+        return max(1, batch_tokens(self.device) // plan.tokens)
+
+    def normalised(self, pixels):
+        """Pixels (n, 3, height, width) from 0 to 255, on any device, as the model takes them; in
+        place.
+        """
+        mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
+        return pixels.div_(255).sub_(mean).div_(std)
+
+    def _tokens(self, pixels, layers):
+        """(groups, frames, 3, height, width) to a tensor (groups, tokens, channels) a layer."""
+        return encode_layers(self.model, pixels, layers)
+
+    def _on_grid(self, tokens, plan):
+        """(groups, tokens, channels) to float32 (groups, steps, rows, columns, channels), on the
+        CPU.
+        """
+        values = tokens.float().cpu().unflatten(1, (-1, *plan.picture_grid))
+        if not torch.isfinite(values).all():
+            sound = all(torch.isfinite(p).all() for p in self.model.parameters())
+            reason = (
+                f"{self.dtype} overflows, load it with dtype=torch.float32"
+                if sound
+                else "its weights are not finite, fetch them again"
+            )
+            raise UserError(f"{self.name} gives features that are not finite: {reason}.")
+        return values
 
     def _context_length(self, context, frames):
         """How many frames of the clip attend to each other."""
@@ -297,69 +372,3 @@ class Encoder:
             return int(context)
         names = ", ".join(f'"{name}"' for name in named if name)
         raise UserError(f"context must be {names} or an even number of frames, not {context!r}.")
-
-    def _picture_size(self, height, width, size):
-        patch = self.patch_size
-        if isinstance(size, (tuple, list)):
-            if len(size) != 2 or not all(
-                is_whole(v) and v >= patch and v % patch == 0 for v in size
-            ):
-                raise UserError(
-                    f"size must be (height, width) in multiples of the patch, {patch} pixels, "
-                    f"not {size!r}."
-                )
-            return tuple(int(v) for v in size)
-        if size is None:
-            size = max(16 * patch, self.training_size or 0)
-        if not is_whole(size) or size < patch:
-            raise UserError(
-                f"size must be a number of pixels of at least the patch, {patch}, or (height, "
-                f"width), not {size!r}."
-            )
-        return tuple(
-            max(1, int(side * size / min(height, width) / patch + 0.5)) * patch
-            for side in (height, width)
-        )
-
-    def pixels(self, frames: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-        """uint8 (n, H, W, 3) to normalised pixels (n, 3, height, width) in float32."""
-        pixels = torch.empty(len(frames), 3, *size)
-        # One at a time: large pictures in float32 are large.
-        for slot, frame in zip(pixels, frames, strict=True):
-            slot.copy_(resized(frame, size))
-        return self._normalised(pixels)
-
-    def _normalised(self, pixels):
-        """Pixels (n, 3, height, width) from 0 to 255, on any device, as the model takes them; in
-        place.
-        """
-        mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
-        return pixels.div_(255).sub_(mean).div_(std)
-
-    def check_memory(self, tokens, length, tokens_per_step, remedy="context={}"):
-        """MemoryError, before any work, if the activations of a context exceed the free memory."""
-        free = free_memory(self.device)
-        # The peak is in the MLP: the residual, its norm, the hidden layer and its output; and the
-        # pixels in float32.
-        config = self.model.config
-        wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
-        channels = (3 * self.channels + wide) * self.dtype.itemsize
-        pixels = 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
-        per_token = channels + pixels
-        if tokens * per_token > free:
-            fits = int(free / per_token / tokens_per_step) * 2
-            needs = (
-                f"{length} frames encoded jointly are {tokens} tokens and need about "
-                f"{tokens * per_token / 2**30:.1f} GiB"
-            )
-            advice = f"{remedy.format(fits)} fits" if 2 <= fits < length else "take a smaller size"
-            raise MemoryError(f"{needs}, where {free / 2**30:.1f} GiB are free: {advice}.")
-
-
-def _read_ahead(batches):
-    """The items of a generator, each prepared by another thread while the last one is used."""
-    with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(next, batches, None)
-        while (batch := following.result()) is not None:
-            following = reader.submit(next, batches, None)
-            yield batch

@@ -1,4 +1,4 @@
-"""A name to an encoder."""
+"""A name to an encoder; in what image encoders and V-JEPA 2.1 differ from V-JEPA 2."""
 
 from __future__ import annotations
 
@@ -6,14 +6,72 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.encoder import Encoder
-from vjepa_utils.image import ImageEncoder
 from vjepa_utils.model.devices import best_device, fast_dtype
-from vjepa_utils.model.vjepa2_1 import VJEPA21Encoder
+from vjepa_utils.model.vjepa2_1 import LEVELS
 from vjepa_utils.weights.checkpoints import find, label, load_model, pixel_statistics
 
 if TYPE_CHECKING:
     from vjepa_utils.annotations import File
+
+
+class ImageEncoder(Encoder):
+    """DINOv2 or DINOv3: frames are encoded independently. Class and register tokens are dropped.
+
+    `encode` takes context "frame" (the default), one step a frame, or "pair", the mean of the
+    features of two frames. transformers interpolates DINOv2's position embeddings to the true grid,
+    and gives DINOv3's rotary ones on it.
+    """
+
+    contexts = {None: 1, "frame": 1, "pair": 2}
+    takes_single_frames = True
+
+    def _context_length(self, context, frames):
+        if isinstance(context, (str, type(None))) and context in self.contexts:
+            return self.contexts[context]
+        raise UserError(
+            f"{self.name} is an image encoder and encodes frames independently: context must be "
+            f'"frame" or "pair", the mean of two frames, not {context!r}.'
+        )
+
+    def _tokens(self, pixels, layers):
+        patches = (pixels.shape[3] // self.patch_size) * (pixels.shape[4] // self.patch_size)
+        out = self.model(pixels.flatten(0, 1).to(self.dtype), output_hidden_states=layers != [None])
+        states = [out.last_hidden_state if k is None else out.hidden_states[k] for k in layers]
+        # (groups · frames, 1 + registers + patches, channels) to (groups, patches, channels)
+        return [x[:, -patches:].unflatten(0, pixels.shape[:2]).mean(1) for x in states]
+
+
+class VJEPA21Encoder(Encoder):
+    """A V-JEPA 2.1 encoder: as for V-JEPA 2, except for single frames and layers.
+
+    - `encode(context="frame")`, and "clip" for a clip of one frame, go through the image branch:
+      each frame once, as in training. An odd last frame of the other contexts is paired with
+      itself.
+    - `encode(layer=None)` is the norm of the last level, which is the feature. "level 1" to
+      "level 4" are the norms of the four levels, after the blocks that `levels` names; "levels" all
+      four, channels of level 1 first. layer=k is the output of block k before any norm. In the
+      distilled ViT-B and ViT-L the first three norms were never trained.
+
+    levels: {name: number of its block, from 1}.
+    """
+
+    takes_single_frames = True
+
+    @property
+    def levels(self):
+        return dict(zip(LEVELS, self.model.config.levels, strict=True))
+
+    def _check_layer(self, layer):
+        if not isinstance(layer, str):
+            super()._check_layer(layer)
+        elif layer not in (*LEVELS, "levels"):
+            names = ", ".join(f'"{name}"' for name in (*LEVELS, "levels"))
+            raise UserError(f"layer must be a whole number or one of {names}, not {layer!r}.")
+
+    def _width(self, layer):
+        return self.channels * (len(LEVELS) if layer == "levels" else 1)
 
 
 def load_encoder(

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from vjepa_utils.checks import UserError, is_whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vjepa_utils.annotations import Grid
+    from vjepa_utils.video import Grid, Size
 
 
 @dataclass(frozen=True)
 class Plan:
     """How the frames of a clip become tokens; all arithmetic of steps.
 
-    frames: how many the clip has.  context: how many are encoded jointly; the last ones may be
-    fewer, and an odd last frame is paired with itself.  size: (height, width) that is encoded, in
-    pixels.  patch_size: side of a patch.  once: a frame that is a context by itself is encoded
-    once, through an image branch, and not twice as a pair.
+    frames: how many the clip has.
+    context: how many are encoded jointly; the last ones may be fewer, and an odd last frame is
+        paired with itself.
+    size: (height, width) that is encoded, in pixels.
+    patch_size: side of a patch in pixels.
+    once: a frame that is a context by itself is encoded once and not twice as a pair.
+    overlap: frames that a context shares with the next, an even number.
     """
 
     frames: int
@@ -29,12 +34,13 @@ class Plan:
     size: tuple
     patch_size: int
     once: bool = False
+    overlap: int = 0
 
     @property
     def grid(self) -> Grid:
         """(steps, rows, columns)."""
         full, rest = divmod(self.frames, self.context)
-        return full * self.steps_of(self.context) + self.steps_of(rest), *self.picture_grid
+        return full * self.steps + -(-rest // 2), *self.picture_grid
 
     @property
     def picture_grid(self) -> tuple[int, int]:
@@ -44,7 +50,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """Of a full context."""
-        return self.steps_of(self.context)
+        return -(-self.context // 2)
 
     @property
     def tokens(self) -> int:
@@ -52,33 +58,102 @@ class Plan:
         rows, columns = self.picture_grid
         return self.steps * rows * columns
 
-    @staticmethod
-    def steps_of(frames: int) -> int:
-        return -(-frames // 2)
+    @property
+    def hop(self) -> int:
+        """Frames from the start of a context to that of the next."""
+        return self.context - self.overlap
 
-    def first_frame(self, step: int) -> int:
-        """Position of the first frame of a step that begins a context; the clip's end after all."""
-        return min(step // self.steps * self.context, self.frames)
+    def resume(self, step: int) -> tuple[int, int]:
+        """Position of the frame to start at so that this step is the next that is finished, and how
+        many steps before it are then encoded again because contexts overlap.
+        """
+        if step == self.grid[0]:
+            return self.frames, 0
+        steps = -(-self.hop // 2)
+        again = min(step // steps, -(-self.overlap // self.hop))
+        return (step // steps - again) * self.hop, again * steps
 
     def groups(self, count: int) -> Iterator[np.ndarray]:
         """Positions of `count` frames in contexts: one or two arrays (groups, even length), or
         (groups, 1) with `once`.
         """
-        full = count // self.context * self.context
-        for positions, length in (
-            (np.arange(full), self.context),
-            (np.arange(full, count), count - full),
-        ):
-            if len(positions):
-                group = positions.reshape(-1, length)
+        starts = np.arange(0, max(count - self.overlap, 1), self.hop)
+        full = starts[starts + self.context <= count]
+        for first, length in ((full, self.context), (starts[len(full) :], count - starts[-1])):
+            if len(first):
+                group = first[:, None] + np.arange(length)
                 odd = length % 2 and not (self.once and self.context == 1)
                 yield np.concatenate([group, group[:, -1:]], 1) if odd else group
 
-    def covered(self, indices: np.ndarray) -> torch.Tensor:
-        """File numbers of the frames that each step covers: int64 tensor (steps, 2).
-
-        indices: those of all frames of the clip.
+    def covered(self, of_frames: np.ndarray) -> torch.Tensor:
+        """Of the two frames that each step covers, a value of each frame of the clip, such as its
+        number in the file: (frames,) to a tensor (steps, 2).
         """
-        plan = replace(self, once=False)  # a frame that was seen once is named twice too
-        pairs = [indices[group].reshape(-1, 2) for group in plan.groups(len(indices))]
-        return torch.from_numpy(np.concatenate(pairs).astype(np.int64))
+        # a frame that was seen once is named twice too
+        plan = replace(self, once=False, overlap=0)
+        pairs = [of_frames[group].reshape(-1, 2) for group in plan.groups(len(of_frames))]
+        return torch.from_numpy(np.concatenate(pairs))
+
+
+def picture_size(height: int, width: int, size: Size, patch: int, least: int) -> tuple[int, int]:
+    """The size (height, width) that a picture is encoded at, in pixels; `size` as for
+    `Encoder.encode`, `least` the short side where it is None.
+    """
+    if isinstance(size, (tuple, list)):
+        if len(size) != 2 or not all(is_whole(v, patch) and v % patch == 0 for v in size):
+            raise UserError(
+                f"size must be (height, width) in multiples of the patch, {patch} pixels, not "
+                f"{size!r}."
+            )
+        return tuple(int(v) for v in size)
+    size = least if size is None else size
+    if not is_whole(size, patch):
+        raise UserError(
+            f"size must be a number of pixels of at least the patch, {patch}, or (height, width), "
+            f"not {size!r}."
+        )
+    return tuple(
+        max(1, int(side * size / min(height, width) / patch + 0.5)) * patch
+        for side in (height, width)
+    )
+
+
+class Blend:
+    """Joins contexts that overlap to the steps of a clip: means with weights that fall towards both
+    ends of a context, so that no seam shows.
+
+    plan: a `Plan`.
+    again: how many of the first steps are left out, which are there already.
+    """
+
+    def __init__(self, plan: Plan, again: int = 0):
+        self.shared, self.again = plan.overlap // 2, again
+        self.total, self.weights = None, None  # of the steps that the next context shares
+
+    def join(self, contexts: torch.Tensor) -> torch.Tensor:
+        """Steps that no further context changes, (steps, rows, columns, channels), of the next
+        contexts, (contexts, steps, rows, columns, channels).
+        """
+        if not self.shared:
+            return contexts.flatten(0, 1)
+        finished = []
+        for context in contexts:
+            at = torch.arange(len(context))
+            weights = torch.minimum(at + 1, len(context) - at).float().view(-1, 1, 1, 1)
+            total = context * weights
+            if self.total is not None:
+                total[: self.shared] += self.total
+                weights[: self.shared] += self.weights
+            done = len(context) - self.shared
+            finished.append(total[:done] / weights[:done])
+            self.total, self.weights = total[done:], weights[done:]
+        return self._new(torch.cat(finished))
+
+    def rest(self) -> torch.Tensor | None:
+        """The steps that are left after the last context."""
+        return None if self.total is None else self._new(self.total / self.weights)
+
+    def _new(self, steps):
+        again = min(self.again, len(steps))
+        self.again -= again
+        return steps[again:]

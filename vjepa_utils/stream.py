@@ -5,34 +5,11 @@ import math
 import os
 from pathlib import Path
 
-import torch
-
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable
 
 CUT_ROOM = 24  # bytes of the header for each step: at most one cut lies in a step
-
-
-class FeatureList:
-    """Features in memory. about: the fields of `Features` but values, frames and cuts."""
-
-    steps = 0  # that already exist
-
-    def __init__(self, about):
-        self.about, self.values, self.cuts = about, [], []
-
-    def note(self, cuts):
-        """File numbers of pairs of frames with a cut between, in steps that `append` will bring."""
-        self.cuts += cuts
-
-    def append(self, values):
-        """The next steps, (steps, rows, columns, channels)."""
-        self.values.append(values)
-
-    def finish(self, frames):
-        """The `Features`. frames: as those of `Features`."""
-        return Features(torch.cat(self.values), frames, **self.about, cuts=tuple(self.cuts))
 
 
 class FeatureFile:
@@ -93,7 +70,7 @@ class FeatureFile:
         self._write(values.contiguous().numpy(), "ab")
         self.steps += len(values)
 
-    def finish(self, frames):
+    def finish(self, frames, times):
         """Give the file its name; returns its Features, memory-mapped. frames: as those of
         `Features`.
         """
@@ -101,6 +78,7 @@ class FeatureFile:
             # a damaged clip ends early: fewer steps than were announced
             self._write(self._header(self.steps), "r+b")
             self._write(frames.contiguous().numpy(), "ab")
+            self._write(times.contiguous().numpy(), "ab")
             os.replace(self.partial, self.path)
         return Features.load(self.path)
 
@@ -116,6 +94,11 @@ class FeatureFile:
                 "dtype": "I64",
                 "shape": [steps, 2],
                 "data_offsets": [end, end + 16 * steps],
+            },
+            "times": {
+                "dtype": "F64",
+                "shape": [steps, 2],
+                "data_offsets": [end + 16 * steps, end + 32 * steps],
             },
         }
         text = json.dumps(tensors).encode()

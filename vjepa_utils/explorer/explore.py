@@ -125,5 +125,5 @@ def _predictions(encoder, video, size, masks, view):
         if math.prod(usual) < math.prod(asked):
             size, asked = None, usual
         masks = {name: hiding.named(name, asked) for name in masks}
-    recoveries = encoder.recover(video, masks, size=size)
-    return [packed_prediction(name, recovery, view) for name, recovery in recoveries.items()]
+    held = encoder.hold(video, size)
+    return [packed_prediction(name, held.recover(mask), view) for name, mask in masks.items()]

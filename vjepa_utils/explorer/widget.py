@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,8 @@ class Explorer(anywidget.AnyWidget):
     mask = traitlets.Any(None).tag(sync=True, to_json=_sent, from_json=_received)
 
     def __init__(self, exploration, encoders, size=None, layers=(None,), masks=None):
-        self.exploration, self.recovery, self._targets = exploration, None, {}
+        self.exploration, self.recovery = exploration, None
+        self._held = None, None  # the window that it holds, and what is held
         super().__init__()
         self._masks = None if isinstance(masks, dict) else masks  # arrays fit one grid only
         self._encoders, self._size, self._layers = list(encoders), size, layers
@@ -149,7 +149,7 @@ class Explorer(anywidget.AnyWidget):
         masks = self._masks if any(map(predicts, encoders)) else None
         found = look(self.exploration.video, encoders, size, layers, masks, context)
         same = found.grid == self.exploration.grid
-        self.exploration, self._encoders, self._targets = found, encoders, {}
+        self.exploration, self._encoders, self._held = found, encoders, (None, None)
         self._size, self._layers = size, layers
         self.step = min(self.step, found.grid[0] - 1)
         self.mask = self.mask if same else None
@@ -161,12 +161,12 @@ class Explorer(anywidget.AnyWidget):
         if self.mask is None:
             return
         began = time.perf_counter()
-        encoder, view, video, near = self._around()
+        held, view, near = self._around()
         hidden = near(self.mask)
         if hidden.all() or not hidden.any():
             what = "Everything" if hidden.all() else "Nothing"
             raise UserError(f"{what} is hidden around this step: hide some patches, not all.")
-        self.recovery = encoder.recover(video, hidden, size=view.features.picture_size)
+        self.recovery = held.recover(hidden)
         found = packed_prediction("painted", self.recovery, view)
         found["seconds"] = time.perf_counter() - began
         found, buffers = to_buffers(found)
@@ -174,14 +174,10 @@ class Explorer(anywidget.AnyWidget):
 
     def _prepare(self):
         """Encode the target before anything is hidden, so that the first answer is fast too."""
-        encoder, view, video, _ = self._around()
-        layer = getattr(encoder.model, "predictor_layer", None)
-        encoder.encode(video, "clip", view.features.picture_size, layer)
+        self._around()
 
     def _around(self):
-        """What `recover` takes, of the frames around the step, which are encoded jointly.
-
-        Returns the encoder, remembering its target; its View; the clip of these frames; and a
+        """The frames around the step, encoded jointly: what is held of them; its View; and a
         function that cuts a mask of the explorer's grid to their pairs, (pairs, rows, columns).
         """
         found = self.exploration
@@ -203,28 +199,11 @@ class Explorer(anywidget.AnyWidget):
         def near(mask):
             return np.stack([mask[first : first + count][some].any(0) for some in touches])
 
-        part = slice(start, last + 1)
-        encoder = _Remembering(encoder, self._targets, (part.start, part.stop))
-        return encoder, view, found.video[part], near
-
-
-class _Remembering:
-    """An encoder that keeps what it encoded: a region is painted many times over one target."""
-
-    def __init__(self, encoder, kept, part):
-        self._encoder, self._kept, self._part = encoder, kept, part
-
-    def __getattr__(self, name):
-        return getattr(self._encoder, name)
-
-    def encode(self, video, context, size, layer=None):
-        key = self._encoder.name, self._part, context, size, str(layer)
-        if key not in self._kept:
-            self._kept[key] = self._encoder.encode(video, context, size, layer)
-        return replace(self._kept[key])  # `recover` normalises the values of what it is given
-
-    def recover(self, *what, **how):
-        return type(self._encoder).recover(self, *what, **how)
+        window = encoder.name, start, last
+        if self._held[0] != window:
+            size = view.features.picture_size
+            self._held = window, encoder.hold(found.video[start : last + 1], size)
+        return self._held[1], view, near
 
 
 def _number(word):

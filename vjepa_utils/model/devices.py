@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Tokens of a batch: enough to keep the device busy; bounds memory.
+BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}
+
+
+def batch_tokens(device: torch.device) -> int:
+    """Tokens to encode at a time; on a device not known here as on a CPU."""
+    return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cpu"])
 
 
 def best_device() -> str:
@@ -30,6 +42,22 @@ def free_memory(device: torch.device) -> int:
         return psutil.virtual_memory().available
     reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + reusable
+
+
+def check_fits(
+    needed: float, device: torch.device, what: str, remedy: Callable[[float], str]
+) -> None:
+    """MemoryError if a torch.device has fewer free bytes than needed.
+
+    what: who needs them, such as "16 frames are 4096 tokens and".
+    remedy: of the share of the needed bytes that is free, what to do instead.
+    """
+    free = free_memory(device)
+    if needed > free:
+        raise MemoryError(
+            f"{what} need about {needed / 2**30:.1f} GiB, where {free / 2**30:.1f} GiB are free: "
+            f"{remedy(free / needed)}."
+        )
 
 
 def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:

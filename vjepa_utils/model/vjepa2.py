@@ -9,6 +9,8 @@ are dropped before the first layer, the rotation costs no shuffling, and blocks 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,6 +18,9 @@ from torch import nn
 from vjepa_utils.checks import UserError
 from vjepa_utils.model.attention import attend
 from vjepa_utils.model.positions import even_channels_first, grid_positions, rotary_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class RotaryAttention(nn.Module):
@@ -139,7 +144,7 @@ class VJEPA2(nn.Module):
         """What `encode_tokens` gives for a layer: [(block, the norm after it), …]."""
         if layer is None:
             return [(len(self.encoder.layer), self.encoder.layernorm)]
-        return [(layer, nn.Identity())]
+        return [(layer, lambda x: x)]
 
     def predictor_input(self, context, hidden, mask_token, image=False):
         """Embedded tokens: the visible ones, `context`, then mask tokens for `hidden` others:
@@ -176,17 +181,17 @@ class VJEPA2(nn.Module):
 
     def _queries_and_keys(self, weights, order):
         """Those weights that have channels of queries or keys, in another order of these."""
-        found = {}
+        reordered = {}
         for name, module in self.named_modules():
             if isinstance(module, RotaryAttention):
                 prefixes = f"{name}.query.", f"{name}.key."
                 channels = order(module.heads, module.head_size)
-                found |= {
+                reordered |= {
                     key: value[channels.to(value.device)]
                     for key, value in weights.items()
                     if key.startswith(prefixes)
                 }
-        return found
+        return reordered
 
 
 def _gather(tokens, index):
@@ -208,8 +213,8 @@ def encode_tokens(
     model: VJEPA2,
     pixels: torch.Tensor,
     visible: torch.Tensor | None = None,
-    layer: int | None = None,
-    square: int | None = None,
+    layer: int | str | None = None,
+    positions: torch.Tensor | None = None,
     levels: tuple[int, ...] = (),
 ) -> torch.Tensor:
     """The encoder, with the true grid; hidden tokens are dropped before its first layer.
@@ -221,31 +226,56 @@ def encode_tokens(
         visible: None for all tokens, or (batch or 1, n) token numbers in step, row, column order.
         layer: None for the output of the final norm; k in 1…depth for that of block k, before the
             norm; more in V-JEPA 2.1, see `VJEPA21`.
-        square: None, or the side of the square grid to number positions by, as stock transformers
-            does on any grid.
+        positions: None for those of `model.positions`, or others, (tokens of the grid, 3).
         levels: numbers of blocks, from 1 on, that are read instead of the last, each through the
             final norm, in one forward pass; their tokens are joined, level after level.
     Returns:
         (batch, tokens or n, channels); with levels (batch, levels × tokens, channels).
     """
+    if levels:
+        outputs = [[(number, model.encoder.layernorm)] for number in levels]
+        return torch.cat(run_blocks(model, pixels, outputs, visible, positions), 1)
+    return run_blocks(model, pixels, [model.outputs(layer)], visible, positions)[0]
+
+
+def encode_layers(
+    model: VJEPA2,
+    pixels: torch.Tensor,
+    layers: Sequence[int | str | None],
+    positions: torch.Tensor | None = None,
+) -> list[torch.Tensor]:
+    """`encode_tokens` of several layers in one forward pass: a tensor (batch, tokens, channels) for
+    each.
+    """
+    return run_blocks(model, pixels, [model.outputs(layer) for layer in layers], None, positions)
+
+
+def run_blocks(model, pixels, outputs, visible, positions):
+    """The forward pass: for each of `outputs`, a list of (block, the norm after it), what these
+    give, joined over channels.
+    """
     encoder = model.encoder
-    outputs = [(number, encoder.layernorm) for number in levels] or model.outputs(layer)
     # a 3D convolution whose stride is its kernel: a linear map
     weight, bias = model.patch_embedding(pixels.shape[1])
     x, grid = _tubelets(pixels.to(weight.dtype), *weight.shape[2:])
-    # (tokens, 3)
-    positions = model.positions(grid if square is None else (x.shape[1], square, square), x.device)[
-        : x.shape[1]
-    ]
+    positions = model.positions(grid, x.device) if positions is None else positions.to(x.device)
     if visible is not None:
         x, positions = _gather(x, visible), positions[visible]
     x = F.linear(x, weight.flatten(1), bias)  # (batch, tokens, channels)
     head_size = encoder.layer[0].attention.head_size
-    tables, found = rotary_tables(positions, head_size, x.dtype, model.interleaved), []
-    for number, block in enumerate(encoder.layer[: max(after for after, _ in outputs)], 1):
+    tables = rotary_tables(positions, head_size, x.dtype, model.interleaved)
+    last, read = max(after for output in outputs for after, _ in output), {}
+    for number, block in enumerate(encoder.layer[:last], 1):
         x = block(x, tables)
-        found += [norm(x) for after, norm in outputs if after == number]
-    return found[0] if len(found) == 1 else torch.cat(found, 1 if levels else -1)
+        for i, output in enumerate(outputs):
+            for j, (after, norm) in enumerate(output):
+                if after == number:
+                    tokens = norm(x)  # the next block overwrites x
+                    read[i, j] = tokens.clone() if tokens is x and number < last else tokens
+    return [
+        torch.cat([read[i, j] for j in range(len(output))], -1) if len(output) > 1 else read[i, 0]
+        for i, output in enumerate(outputs)
+    ]
 
 
 def predict_tokens(
@@ -256,16 +286,18 @@ def predict_tokens(
     grid: tuple[int, int, int],
     mask_token: int = 0,
     image: bool = False,
-    positions: str | None = None,
+    positions: torch.Tensor | None = None,
     of: str = "hidden",
 ) -> torch.Tensor:
     """The predictor, with the true grid: features of the hidden tokens from those of the visible
     ones.
 
     Args:
+        model: a `VJEPA2`.
         context: (batch, n visible, channels), `encode_tokens` of the visible tokens only, at
             `model.predictor_layer`.
-        visible, hidden: (batch or 1, n) token numbers.
+        visible: (batch or 1, n visible) token numbers.
+        hidden: (batch or 1, n hidden) token numbers.
         grid: (steps, rows, columns).
         mask_token: which of the checkpoint's mask tokens stands for a hidden token.
         image: V-JEPA 2.1 only: the tokens are of the image branch.

@@ -18,25 +18,15 @@ the features of their teacher, ViT-G.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.encoder import Encoder
 from vjepa_utils.model.positions import stretched_positions
 from vjepa_utils.model.vjepa2 import VJEPA2
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from vjepa_utils.annotations import Clip, Context, Size
-    from vjepa_utils.plan import Plan
-    from vjepa_utils.predict.recovery import Recovery
-    from vjepa_utils.video import Video
 
 LEVELS = ("level 1", "level 2", "level 3", "level 4")  # from early to late blocks
 
@@ -155,77 +145,3 @@ class VJEPA21(VJEPA2):
         embeddings = self.predictor.embeddings
         modality = embeddings.image_modality if image else embeddings.video_modality
         return super().predictor_input(context, hidden, mask_token) + modality
-
-
-class VJEPA21Encoder(Encoder):
-    """A V-JEPA 2.1 encoder: as for V-JEPA 2, except for single frames and layers.
-
-    - `encode(context="frame")`, and "clip" for a clip of one frame, go through the image branch:
-      each frame once, as in training. `encode(context="frame twice")` gives what
-      the video branch makes of the same frame twice. An odd last frame of the other contexts is
-      paired with itself.
-    - `encode(layer=None)` is the norm of the last level, which is the feature. "level 1" to
-      "level 4" are the norms of the four levels, after the blocks that `levels` names; "levels" all
-      four, channels of level 1 first. layer=k is the output of block k before any norm. In the
-      distilled ViT-B and ViT-L the first three norms were never trained.
-    - positions="stock" is an error: there is no other implementation.
-
-    levels: {name: number of its block, from 1}.
-    """
-
-    contexts = Encoder.contexts | {"frame twice": 1}
-
-    @property
-    def levels(self):
-        return dict(zip(LEVELS, self.model.config.levels, strict=True))
-
-    def plan(self, video: Video, context: Context = None, size: Size = None) -> Plan:
-        plan = super().plan(video, context, size)
-        return replace(plan, once=plan.context == 1 and context != "frame twice")
-
-    @torch.no_grad()
-    def recover(
-        self,
-        video: Clip,
-        hidden: np.ndarray | torch.Tensor | dict,
-        mask_token: int | None = None,
-        size: Size = None,
-        positions: str = "stretched",
-    ) -> Recovery | dict[str, Recovery]:
-        """As `Encoder.recover`, for ViT-g and ViT-G, of all four levels: see `Recovery`. A clip of
-        one frame goes through the image branch.
-
-        Args:
-            positions: of the predictor. "stretched", as in training, or "unstretched", as in the
-                code of upstream's hub: the same on a grid of 16×16, and else a little off.
-        Raises:
-            ValueError: also for the distilled ViT-B and ViT-L, which predict the features of their
-                teacher.
-        """
-        # A study, on a higher line of docs/architecture.md: imported only when it is called.
-        from vjepa_utils.predict.recovery import recover
-
-        if positions not in ("stretched", "unstretched"):
-            raise UserError(f'positions must be "stretched" or "unstretched", not {positions!r}.')
-        return recover(self, video, hidden, mask_token, size, positions == "stretched")
-
-    def _check_layer(self, layer):
-        if isinstance(layer, str):
-            if layer not in (*LEVELS, "levels"):
-                names = ", ".join(f'"{name}"' for name in (*LEVELS, "levels"))
-                raise UserError(f"layer must be a whole number or one of {names}, not {layer!r}.")
-        else:
-            super()._check_layer(layer)
-
-    def _width(self, layer):
-        return self.channels * (len(LEVELS) if layer == "levels" else 1)
-
-    def _square(self, positions):
-        if positions == "stock":
-            raise UserError(
-                f'positions="stock" has no meaning for {self.name}: transformers has no V-JEPA 2.1.'
-            )
-        return super()._square(positions)
-
-    def _run(self, video, plan, layer, positions):
-        return super()._run(video, plan, layer, positions) | dict(once=plan.once)

@@ -7,18 +7,21 @@ is the encoder's features of the whole clip, layer-normalised, as in training (A
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
-from vjepa_utils.model.positions import grid_positions
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict.predictor import mask_token_of, normalised, predictor_of
-from vjepa_utils.video import as_video
+from vjepa_utils.reading.pixels import batches
+
+if TYPE_CHECKING:
+    from vjepa_utils.encoder import Encoder
+    from vjepa_utils.video import Size, Video
 
 AT_ONCE = 512  # hidden tokens whose distances to all visible ones are held in memory
 
@@ -146,58 +149,75 @@ class Recovery:
         )
 
 
-def recover(encoder, video, hidden, mask_token=None, size=None, stretched=True):
-    """What `Encoder.recover` does; stretched: of `VJEPA21Encoder.recover`."""
-    model, predictor = encoder.model, predictor_of(encoder)
-    mask_token = mask_token_of(predictor.embeddings.mask_tokens, mask_token, encoder.name)
-    video = as_video(video)
-    frames, plan = video.frames, encoder.plan(video, "clip", size)
-    grid = plan.grid
-    masks = hidden if isinstance(hidden, dict) else {"": hidden}
-    masks = {name: _checked(mask, grid) for name, mask in masks.items()}
-    encoder.check_memory(np.prod(grid), len(video), grid[1] * grid[2], remedy="count={}")
-    whole = encoder.encode(video, "clip", size, model.predictor_layer)
-    whole.values = normalised(whole.values, encoder.channels)
-    (all_frames,) = plan.groups(len(frames))
-    # (1, frames, 3, height, width)
-    pixels = encoder.pixels(frames, plan.size)[all_frames].to(encoder.device)
-    positions = None if stretched else grid_positions(grid)
-    found = {}
-    for name, mask in tqdm(
-        masks.items(), desc=f"recovering with {encoder.name}", unit="mask", delay=2, leave=False
-    ):
-        # (1, n)
-        visible, masked = (
-            torch.from_numpy(np.flatnonzero(m)).unsqueeze(0).to(encoder.device)
-            for m in (~mask, mask)
+class Held:
+    """A clip encoded once, all frames jointly, to be asked often: `Encoder.hold` makes it.
+
+    video: the `Video`.
+    grid: (steps, rows, columns).
+    whole: Features of the whole clip, layer-normalised; `target` are their values.
+    """
+
+    def __init__(self, encoder: Encoder, video: Video, size: Size = None):
+        self._encoder, self.video = encoder, video
+        self._predictor, model = predictor_of(encoder), encoder.model
+        plan = encoder.plan(video, "clip", size)
+        encoder.check_memory(plan, "count={}")
+        pixels, cuts = next(batches(video, plan, len(video)))
+        if len(pixels) < len(video):  # the file is damaged there: the clip ends before
+            self.video = video = video[: len(pixels)]
+            plan = encoder.plan(video, "clip", size)
+        self.grid, (all_frames,) = plan.grid, plan.groups(len(video))
+        # (1, frames, 3, height, width)
+        self._pixels = encoder.normalised(pixels.to(encoder.device))[all_frames]
+        with torch.no_grad():
+            x = encode_tokens(model, self._pixels, layer=model.predictor_layer)
+        self.whole = Features(
+            normalised(x.float().cpu().view(*self.grid, -1), encoder.channels),
+            plan.covered(video.indices),
+            **encoder.describe(video, plan),
+            cuts=tuple(cuts),
+            times=plan.covered(video.times),
         )
-        # (1, n visible, channels)
-        context = encode_tokens(model, pixels, visible, model.predictor_layer)
-        # (1, n hidden, channels)
+
+    @property
+    def target(self) -> torch.Tensor:
+        """What there is to recover: float32 (steps, rows, columns, channels)."""
+        return self.whole.values
+
+    @torch.no_grad()
+    def recover(self, hidden: np.ndarray | torch.Tensor, mask_token: int | None = None) -> Recovery:
+        """Predict the features of hidden tokens; arguments and errors as for `Encoder.recover`."""
+        encoder, model = self._encoder, self._encoder.model
+        rows = self._predictor.embeddings.mask_tokens
+        mask_token = mask_token_of(rows, mask_token, encoder.name)
+        hidden = _checked(hidden, self.grid)
+        visible, masked = (  # (1, n)
+            torch.from_numpy(np.flatnonzero(where)).unsqueeze(0).to(encoder.device)
+            for where in (~hidden, hidden)
+        )
+        # (1, n visible, channels), and (1, n hidden, channels)
+        context = encode_tokens(model, self._pixels, visible, model.predictor_layer)
         predicted = predict_tokens(
-            model, context, visible, masked, grid, mask_token, plan.once, positions
+            model, context, visible, masked, self.grid, mask_token, self._pixels.shape[1] == 1
         )
-        found[name] = Recovery(
-            whole,
-            mask,
-            normalised(context[0].float().cpu(), encoder.channels),
-            predicted[0].float().cpu(),
-            mask_token,
-        )
-    return found if isinstance(hidden, dict) else found[""]
+        context = normalised(context[0].float().cpu(), encoder.channels)
+        return Recovery(self.whole, hidden, context, predicted[0].float().cpu(), mask_token)
 
 
-def _checked(mask, grid):
-    mask = mask.detach().cpu().numpy() if torch.is_tensor(mask) else np.asarray(mask)
-    if mask.dtype != bool or mask.shape != grid:
-        needed = f'bool of the shape {grid}, the grid that Encoder.grid(video, size, "clip") gives'
-        raise UserError(f"hidden must be {needed}, not {mask.dtype} of the shape {mask.shape}.")
-    if mask.all() or not mask.any():
+def _checked(hidden, grid):
+    hidden = hidden.detach().cpu().numpy() if torch.is_tensor(hidden) else np.asarray(hidden)
+    if hidden.dtype != bool or hidden.shape != grid:
         raise UserError(
-            f"hidden hides {'every token' if mask.all() else 'nothing'}: hide some tokens and "
+            f"hidden must be bool of the shape {grid}, the grid that "
+            f'Encoder.grid(video, size, "clip") gives, not {hidden.dtype} of the shape '
+            f"{hidden.shape}."
+        )
+    if hidden.all() or not hidden.any():
+        raise UserError(
+            f"hidden hides {'every token' if hidden.all() else 'nothing'}: hide some tokens and "
             "leave some visible."
         )
-    return mask.copy()
+    return hidden.copy()
 
 
 def _errors(guess, truth):

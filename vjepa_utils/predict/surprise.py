@@ -19,15 +19,14 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
-from vjepa_utils.encoder import BATCH_TOKENS
 from vjepa_utils.files import replacing
+from vjepa_utils.model.devices import batch_tokens
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict.predictor import mask_token_of, normalised, predictor_of
-from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
-    from vjepa_utils.annotations import Clip, File, Size
     from vjepa_utils.encoder import Encoder
+    from vjepa_utils.video import File, Size, Video
 
 TARGETS = {  # what the target was computed from, in the words of the figures
     "window": "the window with its future",
@@ -163,7 +162,7 @@ class Surprise:
 
 def surprise(
     encoder: Encoder,
-    video: Clip,
+    video: Video,
     context: int = 8,
     horizon: int = 1,
     size: Size = None,
@@ -174,14 +173,13 @@ def surprise(
     _check(context, horizon, target)
     rows = predictor_of(encoder).embeddings.mask_tokens
     mask_token = mask_token_of(rows, mask_token, encoder.name)
-    video = as_video(video)
     frames = context + 2 * horizon  # of a window
-    _check_length(video, frames, context, horizon)
+    _check_length(len(video), frames, context, horizon)
     plan = encoder.plan(video, frames, size)  # of one window
     place = plan.picture_grid
-    encoder.check_memory(plan.tokens, frames, place[0] * place[1], "a window of {} frames")
-    batch = max(1, BATCH_TOKENS[encoder.device.type] // plan.tokens)  # windows
-    found = []
+    encoder.check_memory(plan, "a window of {} frames")
+    batch = max(1, batch_tokens(encoder.device) // plan.tokens)  # windows
+    windows = []
     with tqdm(
         total=-(-len(video) // 2) - frames // 2 + 1,
         desc=f"predicting with {encoder.name}",
@@ -189,19 +187,16 @@ def surprise(
         delay=2,
         leave=False,
     ) as progress:
-        covered = video[:0]
-        for pixels, read in _windows(encoder, video, frames, plan.size, batch):
-            covered = video[:read]
-            if len(pixels):
-                pixels = pixels.to(encoder.device)
-                found.append(_errors(encoder, pixels, context // 2, place, target, mask_token))
-                progress.update(len(pixels))
-    video = covered  # a damaged file turned out shorter
-    _check_length(video, frames, context, horizon)
-    steps = -(-len(video) // 2)
+        for pixels in _windows(encoder, video, frames, plan.size, batch):
+            pixels = pixels.to(encoder.device)
+            windows.append(_errors(encoder, pixels, context // 2, place, target, mask_token))
+            progress.update(len(pixels))
+    if not windows:  # a damaged file turned out shorter
+        _check_length(0, frames, context, horizon)
+    steps = sum(len(each["prediction"]["l1"]) for each in windows) - 1 + frames // 2
     tables = {
         name: {
-            error: _by_step(torch.cat([each[name][error] for each in found]), steps, context // 2)
+            error: _by_step(torch.cat([each[name][error] for each in windows]), steps, context // 2)
             for error in ("cosine", "l1")
         }
         for name in ("prediction", *BASELINES)
@@ -229,31 +224,29 @@ def _check(context, horizon, target):
         raise UserError(f'target must be "window" or "step", not {target!r}.')
 
 
-def _check_length(video, frames, context, horizon):
-    if len(video) < frames - 1:  # an odd last frame is paired with itself
+def _check_length(length, frames, context, horizon):
+    if length < frames - 1:  # an odd last frame is paired with itself
         raise UserError(
-            f"The clip has {len(video)} frames, fewer than a window of {frames}, {context} visible "
+            f"The clip has {length} frames, fewer than a window of {frames}, {context} visible "
             f"and {2 * horizon} predicted: take more frames, or a smaller context."
         )
 
 
 def _windows(encoder, video, frames, size, batch):
     """Normalised pixels of all windows, two frames apart: tensors (at most `batch`, frames, 3,
-    height, width), and how many frames were read for them so far.
+    height, width).
 
     No more is held than one batch needs; an odd last frame is paired with itself.
     """
-    held, read = torch.empty(0, 3, *size), 0
+    held = torch.empty(0, 3, *size)
     for piece in video.pieces(2 * batch):
-        read += len(piece)
         held = torch.cat([held, encoder.pixels(piece.frames, size)])
         if len(piece) % 2:  # the last one
             held = torch.cat([held, held[-1:]])
-        windows = held[:0]
         if len(held) >= frames:
             windows = held.unfold(0, frames, 2).movedim(-1, 1)
-        yield windows, read
-        held = held[2 * len(windows) :]
+            yield windows
+            held = held[2 * len(windows) :]
 
 
 def _errors(encoder, pixels, seen, place, target, mask_token):

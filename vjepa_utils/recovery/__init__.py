@@ -1,7 +1,7 @@
 """What does the predictor recover when part of the clip is hidden?"""
 
 from vjepa_utils.predict import masks as masks
+from vjepa_utils.predict.recovery import Held as Held
 from vjepa_utils.predict.recovery import Recovery as Recovery
-from vjepa_utils.predict.recovery import recover as recover
 from vjepa_utils.recovery.figures import recovery_curves as recovery_curves
 from vjepa_utils.recovery.figures import recovery_strip as recovery_strip
