@@ -235,6 +235,8 @@ def test_save_and_load(tmp_path, random, foreground):
     with pytest.raises(ValueError, match="is no features file"):
         vj.Features.load(tmp_path / "basis.safetensors")
     assert {f.name for f in tmp_path.iterdir()} == {"basis.safetensors", "features.safetensors"}
+    (tmp_path / "plain").touch()
+    assert {f.stat().st_mode for f in tmp_path.iterdir()} == {(tmp_path / "plain").stat().st_mode}
 
 
 def test_times_go_with_their_steps(tmp_path):

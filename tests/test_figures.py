@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageSequence
 
 import vjepa_utils as vj
+from tests.conftest import write_video
 from vjepa_utils.actions.heads import Classification
 from vjepa_utils.drawing import HEAT, captioned
 
@@ -25,7 +26,10 @@ HEIGHT, WIDTH = 64, 96
 class Identity:
     """A basis in which the first three channels are the colours."""
 
-    foreground, explained_variance_ratio = False, np.array([0.5, 0.2, 0.1])
+    foreground, place = False, None
+
+    def share_of(self, features):
+        return 0.8
 
     def colours(self, features):
         return features.values[..., :3].numpy()
@@ -169,6 +173,43 @@ def test_colourings_and_heat_maps_below_each_other(video, features):
     assert heading(figure) == "kites · a trial"
 
 
+def test_a_caption_says_what_is_shown_and_how_fast(video, features, tmp_path):
+    """The share is that of the tokens shown, not of those fitted; the rate that of the frames."""
+    torch.manual_seed(0)
+    features.values = torch.randn(*GRID, 8)
+    other = vj.Features(**vars(features) | {"values": torch.randn(1, 5, 5, 8)})
+    fitted = vj.PCAColours().fit(other)
+    tokens = features.values.flatten(0, 2).double().numpy()
+    tokens -= tokens.mean(0)
+    share = ((tokens @ fitted._axes.T) ** 2).sum() / (tokens**2).sum()
+    assert abs(share - fitted.explained_variance_ratio.sum()) > 0.05
+    features.times = torch.tensor([[0, 2], [4, 6], [8, 10]]).double() / 15
+    words = "kites · frames at 7.5 a second · an-encoder · 4×6 patches · 3 components hold "
+    words += f"{100 * share:.0f} % of the variance"
+    assert heading(vj.figures.pca_strip(video, features, fitted)).startswith(words)
+    assert heading(vj.figures.overlay(video, features, fitted)).startswith(words)
+    place = vj.PCAColours(remove="place").fit(features)
+    assert heading(vj.figures.overlay(video, features, place)).endswith(
+        "of the variance beside that of places"
+    )
+    film = write_video(tmp_path / "film.mp4", np.zeros((9, 32, 32, 3), np.uint8))
+    assert heading(vj.figures.frame_strip(vj.read_video(film, every=4))).startswith(
+        "film.mp4 · frames at 7.5 a second"
+    )
+
+
+def test_frames_of_another_clip_are_refused(video, features):
+    features.source_size = HEIGHT // 2, WIDTH
+    sentence = "This clip has 96×64 pixels, and the one that was encoded 96×32: draw the frames of"
+    for draw in (vj.figures.pca_strip, vj.figures.pair_panel, vj.figures.overlay):
+        with pytest.raises(ValueError, match=sentence):
+            draw(video, features, Identity())
+    with pytest.raises(ValueError, match=sentence):
+        vj.figures.animate(video, features, Identity(), "film.mp4")
+    with pytest.raises(ValueError, match=sentence):
+        vj.figures.change_strip(video, features)
+
+
 def test_patches_lie_on_what_they_show(video, features):
     figure = vj.figures.overlay(video, features, Identity(), step=2, opacity=0.5)
     ((axis,),) = pictures(figure)
@@ -270,7 +311,7 @@ def test_no_figure_is_wider_than_a_page(size, steps, features, tmp_path):
     clip = np.random.default_rng(0).integers(0, 256, (2 * steps, *size, 3), np.uint8)
     features.values = torch.rand(steps, 4, 4, 3)
     features.frames = torch.arange(2 * steps).view(-1, 2)
-    features.encoder = "an-encoder-with-a-long-name " * 5
+    features.encoder, features.source_size = "an-encoder-with-a-long-name " * 5, size
     for figure in (
         vj.figures.pca_strip(clip, features, Identity()),
         vj.figures.pair_panel(clip, features, Identity()),

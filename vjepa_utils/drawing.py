@@ -14,11 +14,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.files import replacing
+from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vjepa_utils.annotations import File
+    import torch
+
+    from vjepa_utils.annotations import Clip, File
     from vjepa_utils.colours import PCAColours
     from vjepa_utils.features import Features
     from vjepa_utils.video import Video
@@ -33,7 +36,8 @@ HEAT = colormaps["inferno"].with_extremes(bad=[GREY / 255] * 3)
 class Heat(NamedTuple):
     """Values to draw as heat maps beside a colour bar: black `low`, yellow `high`, grey NaN.
 
-    values: float (pictures, rows, columns).  name: of the quantity, written at the bar.
+    values: float (pictures, rows, columns).
+    name: of the quantity, written at the bar.
     """
 
     values: np.ndarray
@@ -59,6 +63,8 @@ def picture_rows(
     Args:
         rows: [(label, pictures)], each a picture for every title: frames uint8 (n, height, width,
             3), patches float (n, rows, columns, 3) from 0 to 1, or a `Heat`.
+        titles: of the columns.
+        heading: of the figure.
         height: of a picture in inches, at most; all shrink where the width runs out.
     """
     size = rows[0][1][0].shape[:2]
@@ -95,14 +101,14 @@ def gallery(
     return with_heading(figure, heading)
 
 
-def show(axis, picture, size=None, **how):
+def show(axis, picture, size=None, **options):
     """A picture without ticks, over the place of one of `size` (height, width), by default its own:
     a patch stays a patch, a frame is made smaller smoothly."""
     height, width = size or picture.shape[:2]
     place = (-0.5, width - 0.5, height - 0.5, -0.5)
     smooth = "antialiased" if picture.dtype == np.uint8 else "nearest"
     axis.set(xticks=[], yticks=[], frame_on=False)
-    return axis.imshow(picture, interpolation=smooth, extent=place, **how)
+    return axis.imshow(picture, interpolation=smooth, extent=place, **options)
 
 
 def heat_maps(axes, heat, size=None, colours=HEAT):
@@ -142,6 +148,17 @@ def columns(video: Video, most: int | None) -> int:
     return most or max(1, int(WIDTH / max(1.1, 1.25 * video.width / video.height)))
 
 
+def clip_of(video: Clip, size: tuple[int, int]) -> Video:
+    """A clip to draw; UserError unless its (height, width) is that of the clip that was encoded."""
+    video = as_video(video)
+    if (video.height, video.width) != tuple(size):
+        raise UserError(
+            f"This clip has {video.width}×{video.height} pixels, and the one that was encoded "
+            f"{size[1]}×{size[0]}: draw the frames of that one."
+        )
+    return video
+
+
 def frames_numbered(video: Video, numbers: Iterable[int]) -> np.ndarray:
     """Frames by their numbers in the file, decoding no others: uint8 (n, H, W, 3)."""
     return video[video.positions([int(n) for n in numbers])].frames
@@ -165,17 +182,30 @@ def first_of(features):
     return "first frame" if (features.frames[:, 0] != features.frames[:, 1]).any() else "frame"
 
 
-def clip_name(video: Video) -> str:
-    return video.path.name if video.path else "clip"
+def times_of(video: Video, numbers: np.ndarray) -> np.ndarray:
+    """Seconds of frames of the file; NaN for arrays and folders of images, which have no clock."""
+    clock = video.path is not None and not video.path.is_dir()
+    return video.times[video.positions(numbers)] if clock else np.full(len(numbers), np.nan)
+
+
+def clip_caption(video: Video, times: np.ndarray | torch.Tensor) -> str:
+    """Name of a clip and the rate of the frames that were taken of it, by their times in seconds,
+    NaN where not known.
+    """
+    name = video.path.name if video.path else "clip"
+    moments = np.unique(times)
+    apart = np.diff(moments[np.isfinite(moments)])
+    return f"{name} · frames at {1 / np.median(apart):.3g} a second" if len(apart) else name
 
 
 def basis_caption(features: Features, colours: PCAColours) -> str:
-    share = 100 * colours.explained_variance_ratio[:3].sum()
+    """Encoder, grid, and the share of the variance of these very features that is in colour."""
     rows, columns = features.grid[1:]
-    what = "foreground variance" if colours.foreground else "variance"
+    kind = "foreground variance" if colours.foreground else "variance"
+    removed = "" if colours.place is None else " beside that of places"
     return (
-        f"{features.encoder} · {rows}×{columns} patches · 3 components hold {share:.0f} % of "
-        f"the {what}"
+        f"{features.encoder} · {rows}×{columns} patches · 3 components hold "
+        f"{100 * colours.share_of(features):.0f} % of the {kind}{removed}"
     )
 
 
@@ -205,10 +235,7 @@ def write_film(pictures: Iterable[np.ndarray], path: File, rate: float) -> None:
 
 def captioned(pictures, captions):
     """Pictures uint8 (height, width, 3) of one size below lines of text, the same room for all;
-    even sides.
-
-    Args:
-        captions: the text of each picture, broken into lines where it is wider than that.
+    even sides. A caption is broken into lines where it is wider than its picture.
     """
     font, bar = ImageFont.truetype(findfont("DejaVu Sans"), 13), None
     for picture, caption in zip(pictures, captions, strict=True):

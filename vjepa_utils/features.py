@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from vjepa_utils.annotations import File
 
+TENSORS = "values", "frames", "times"
+
 
 @dataclass(repr=False)
 class Features:
@@ -25,7 +27,8 @@ class Features:
     values: float32 tensor on the CPU, (steps, rows, columns, channels).
     frames: int64 tensor (steps, 2), file numbers of the frames that each step covers.
     patch_size: side of a patch in pixels of the encoded picture.
-    picture_size: (height, width) that was encoded.  source_size: (height, width) of the clip.
+    picture_size: (height, width) that was encoded.
+    source_size: (height, width) of the clip.
     encoder: name of the checkpoint.
     cuts: ((frame, frame), …), file numbers of the two frames of each step that joins two scenes.
     times: float64 tensor (steps, 2), seconds in the file of `frames`; NaN where they are not known.
@@ -47,9 +50,12 @@ class Features:
     def __repr__(self):
         steps, rows, columns, channels = self.values.shape
         text = f"{steps} steps × {rows}×{columns} × {channels} channels, {self.encoder}"
-        text += f", frames {self.frames.min()} to {self.frames.max()}" if steps else ""
-        joined = ", ".join(f"{a}+{b}" for a, b in self.cuts)
-        return f"Features({text}{joined and f'; a cut lies between frames {joined}'})"
+        if steps:
+            text += f", frames {self.frames.min()} to {self.frames.max()}"
+        if self.cuts:
+            pairs = ", ".join(f"{a}+{b}" for a, b in self.cuts)
+            text += f"; a cut lies between frames {pairs}"
+        return f"Features({text})"
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -68,8 +74,10 @@ class Features:
         return replace(self, values=self.values[steps], frames=frames, times=times, cuts=cuts)
 
     def cover(self, mask: torch.Tensor | np.ndarray) -> torch.Tensor:
-        """Share of each patch that a mask covers: (H, W) bool or 0/1, of the clip's size, to (rows,
-        columns) float32, 0 to 1.
+        """Share of each patch that a mask covers: float32 (rows, columns), 0 to 1.
+
+        Args:
+            mask: bool or 0/1, (height, width) of the clip.
         """
         mask = torch.as_tensor(mask).float()
         if tuple(mask.shape) != tuple(self.source_size):
@@ -81,8 +89,7 @@ class Features:
 
     def token_at(self, point: tuple[float, float]) -> tuple[int, int]:
         """(row, column) of the patch under a point (x, y) in pixels of the clip."""
-        x, y = (float(v) for v in point)
-        height, width = self.source_size
+        (x, y), (height, width) = (float(v) for v in point), self.source_size
         check_inside((x, y), height, width)
         _, rows, columns = self.grid
         return min(int(y / height * rows), rows - 1), min(int(x / width * columns), columns - 1)
@@ -100,26 +107,25 @@ class Features:
 
     def save(self, path: File) -> None:
         """Write a safetensors file; nothing is left behind when that fails."""
-        about = {
-            name: getattr(self, name)
-            for name in ("patch_size", "picture_size", "source_size", "encoder", "cuts")
-        }
-        tensors = {name: getattr(self, name).contiguous() for name in ("values", "frames", "times")}
+        tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
+        others = {field.name: getattr(self, field.name) for field in fields(self)}
+        metadata = {name: value for name, value in others.items() if name not in TENSORS}
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {"features": json.dumps(about)})
+            save_file(tensors, temporary, {"features": json.dumps(metadata)})
 
     @classmethod
     def load(cls, path: File) -> Features:
         """Read what `save`, `encode(out=…)` or `extract` wrote; else ValueError. Memory-mapped,
         but for files of float16.
         """
-        tensors, about = read_safetensors(path, "features")
+        tensors, metadata = read_safetensors(path, "features")
         for name in ("picture_size", "source_size"):
-            about[name] = tuple(about[name])
-        about["cuts"] = tuple(map(tuple, about.get("cuts", ())))
-        values = tensors["values"]
-        about["times"] = tensors.get("times")  # older files have none
-        return cls(values.float() if cls is Features else values, tensors["frames"], **about)
+            metadata[name] = tuple(metadata[name])
+        # older files have no cuts, and no times
+        metadata["cuts"] = tuple(map(tuple, metadata.get("cuts", ())))
+        values, times = tensors["values"], tensors.get("times")
+        values = values.float() if cls is Features else values
+        return cls(values, tensors["frames"], times=times, **metadata)
 
 
 class FeatureList:

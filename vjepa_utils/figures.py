@@ -6,6 +6,7 @@ A patch is drawn as a patch, frames carry their true numbers, and every figure n
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,8 @@ from vjepa_utils.drawing import (
     basis_caption,
     captioned,
     checked_step,
-    clip_name,
+    clip_caption,
+    clip_of,
     columns,
     covered_frames,
     evenly,
@@ -30,9 +32,11 @@ from vjepa_utils.drawing import (
     gallery,
     picture_rows,
     show,
+    times_of,
     write_film,
 )
 from vjepa_utils.files import replacing
+from vjepa_utils.predict.masks import pixels
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
@@ -48,7 +52,8 @@ def frame_strip(video: Clip, most: int = 8) -> Figure:
     video = as_video(video)
     chosen = evenly(len(video), most)
     titles = [f"frame {video.indices[i]}, {video.times[i]:.2f} s" for i in chosen]
-    heading = f"{clip_name(video)} · {len(video)} frames of {video.width}×{video.height} pixels"
+    caption = clip_caption(video, times_of(video, video.indices))
+    heading = f"{caption} · {len(video)} frames of {video.width}×{video.height} pixels"
     return gallery(frames_numbered(video, video.indices[chosen]), titles, heading, height=1.7)
 
 
@@ -56,15 +61,17 @@ def pair_panel(video: Clip, features: Features, colours: PCAColours, step: int =
     """Frame i, frame j, both blended, and the colours of the pair: what one tubelet step sees.
 
     Args:
-        video: the clip that was encoded.  features: of it.  colours: a fitted `PCAColours`.  step:
-            which pair.
+        video: the clip that was encoded.
+        features: of it.
+        colours: a fitted `PCAColours`.
+        step: which pair.
     """
-    video = as_video(video)
+    video = clip_of(video, features.source_size)
     first, second = frames_numbered(video, features.frames[checked_step(step, features)])
     blended = ((first.astype(int) + second) // 2).astype(np.uint8)
     i, j = (int(n) for n in features.frames[step])
     titles = [f"frame {i}", f"frame {j}", "both blended", "their features"]
-    heading = f"{clip_name(video)} · {basis_caption(features, colours)}"
+    heading = f"{clip_caption(video, features.times)} · {basis_caption(features, colours)}"
     pictures = [first, second, blended, colours.colours(features)[step]]
     return gallery(pictures, titles, heading, height=2.5)
 
@@ -87,25 +94,28 @@ def compare_strips(
     """Several colourings of the same steps below the first frame of each.
 
     Args:
-        rows: {label: colours}, each (steps, rows, columns, 3), from 0 to 1, or a `Heat`.  most:
-            steps; None takes as many as can be read.  about: ends the heading; None names the
-            encoder.
+        video: the clip that was encoded.
+        features: of it.
+        rows: {label: colours}, each (steps, rows, columns, 3), from 0 to 1, or a `Heat`.
+        most: steps; None takes as many as can be read.
+        about: ends the heading; None names the encoder.
     """
-    video = as_video(video)
+    video = clip_of(video, features.source_size)
     chosen = evenly(len(features.frames), columns(video, most))
     strips = [(first_of(features), frames_numbered(video, features.frames[chosen, 0]))]
     strips += [(label, painted[chosen]) for label, painted in rows.items()]
     titles = [covered_frames(features.frames[s]) for s in chosen]
-    return picture_rows(strips, titles, f"{clip_name(video)} · {about or features.encoder}")
+    heading = f"{clip_caption(video, features.times)} · {about or features.encoder}"
+    return picture_rows(strips, titles, heading)
 
 
 def overlay(
     video: Clip, features: Features, colours: PCAColours, step: int = 0, opacity: float = 0.55
 ) -> Figure:
-    """The colours of one step laid over its first frame."""
-    video = as_video(video)
+    """The colours of one step laid over its first frame, opacity 0 to 1."""
+    video = clip_of(video, features.source_size)
     frame = frames_numbered(video, features.frames[[checked_step(step, features)], 0])[0]
-    heading = f"{clip_name(video)} · {basis_caption(features, colours)}"
+    heading = f"{clip_caption(video, features.times)} · {basis_caption(features, colours)}"
     figure = gallery([frame], [covered_frames(features.frames[step])], heading, height=4.5)
     patches = colours.colours(features)[step]
     show(figure.axes[0], patches, frame.shape[:2], alpha=opacity)
@@ -116,13 +126,12 @@ def changes(features: Features) -> np.ndarray:
     """1 - cosine of each token with that of the step before: float32 (steps - 1, rows, columns)."""
     if len(features.values) < 2:
         raise UserError("Differences over time need at least two steps; encode more frames.")
-    x = torch.nn.functional.normalize(features.values, dim=-1)
-    return (1 - (x[1:] * x[:-1]).sum(-1)).numpy()
+    steps = pairwise(torch.nn.functional.normalize(step, dim=-1) for step in features.values)
+    return np.stack([(1 - (now * before).sum(-1)).numpy() for before, now in steps])
 
 
 def change_strip(video: Clip, features: Features, most: int | None = None) -> Figure:
     """Frames above the change of their features since the step before (`changes`), on one scale."""
-    video = as_video(video)
     moved = changes(features)
     top = max(float(np.percentile(moved, 99)), 1e-6)
     since = features[1:]
@@ -151,16 +160,13 @@ def animate(
     rate: float | None = None,
 ) -> None:
     """Write an .mp4 or .gif with the frames that the features cover beside the colours of their
-    step.
-
-    Args:
-        rate: frames a second; None takes that of the clip's times.
+    step, `rate` frames a second; None takes that of the clip's times.
     """
-    video = as_video(video)
+    video = clip_of(video, features.source_size)
     step_of = {int(number): step for step, pair in enumerate(features.frames) for number in pair}
     numbers = sorted(step_of)
-    about = basis_caption(features, colours)
-    captions = [f"{clip_name(video)}, frame {number} · {about}" for number in numbers]
+    caption = f"{clip_caption(video, features.times)} · {basis_caption(features, colours)}"
+    captions = [f"frame {number} · {caption}" for number in numbers]
     pictures = _side_by_side(video, [(n, step_of[n]) for n in numbers], colours.colours(features))
     write_film(captioned(pictures, captions), path, rate or frame_rate(video))
 
@@ -172,5 +178,6 @@ def _side_by_side(video, shown, painted):
     side = max(2, 2 * round(min(360 / rows, 1920 / columns) / 2))
     for number, step in tqdm(shown, desc="drawing", delay=2, leave=False):
         frame = Image.fromarray(frames_numbered(video, [number])[0])
-        patches = (painted[step] * 255).round().astype(np.uint8).repeat(side, 0).repeat(side, 1)
-        yield np.concatenate([frame.resize((columns * side, rows * side)), patches], 1)
+        patches = pixels(painted[step : step + 1] * 255, rows * side, columns * side)[0]
+        frame = frame.resize((columns * side, rows * side))
+        yield np.concatenate([frame, patches.round().astype(np.uint8)], 1)

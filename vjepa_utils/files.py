@@ -49,7 +49,10 @@ def replacing(path: File) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors would let nobody else read the file
         yield temporary
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:  # a full disk, a file system that takes no files
         raise OSError(

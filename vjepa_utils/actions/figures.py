@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
+from sklearn.metrics import confusion_matrix
 
 from vjepa_utils.drawing import (
     WIDTH,
     Heat,
-    clip_name,
+    clip_caption,
     evenly,
     frames_numbered,
     heat_maps,
     new_figure,
     show,
+    times_of,
     with_heading,
 )
 from vjepa_utils.video import as_video
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
     from vjepa_utils.annotations import Clip
 
 
-def action_bars(video: Clip, found: Classification, most: int = 6) -> Figure:
+def action_bars(video: Clip, classification: Classification, most: int = 6) -> Figure:
     """Frames that a `Classification` was made from, above bars of its likeliest classes."""
     video = as_video(video)
-    numbers = np.unique(found.frames)
-    numbers = numbers[evenly(len(numbers), most)]
-    count = len(found.labels)
+    used = np.unique(classification.frames)
+    numbers = used[evenly(len(used), most)]
+    count = len(classification.labels)
     tall, below = min(WIDTH / len(numbers) * video.height / video.width, 3), 0.3 * count + 0.1
     figure = new_figure(tall + below)
     rows = figure.add_gridspec(2, 1, height_ratios=[tall, below])
@@ -43,38 +45,34 @@ def action_bars(video: Clip, found: Classification, most: int = 6) -> Figure:
         axis.set_title(f"frame {number}", fontsize=8, pad=3)
     axis = figure.add_subplot(rows[1])
     places = np.arange(count)[::-1]
-    bars = axis.barh(
-        places, found.probabilities, 0.7, color=["#c1272d", *["#bbbbbb"] * (count - 1)]
-    )
-    axis.bar_label(bars, [f"{share:.1%}" for share in found.probabilities], padding=3, fontsize=8)
-    axis.set_yticks(places, [textwrap.shorten(name, 60) for name in found.labels], fontsize=9)
+    shares = classification.probabilities
+    bars = axis.barh(places, shares, 0.7, color=["#c1272d", *["#bbbbbb"] * (count - 1)])
+    axis.bar_label(bars, [f"{share:.1%}" for share in shares], padding=3, fontsize=8)
+    names = [textwrap.shorten(name, 60) for name in classification.labels]
+    axis.set_yticks(places, names, fontsize=9)
     axis.set(xlim=(0, 1.08), xticks=[])
     axis.spines[["top", "right", "bottom"]].set_visible(False)
     axis.tick_params(left=False)
-    about = filter(None, [clip_name(video), found.name, _used(found), found.remark])
-    return with_heading(figure, " · ".join(about))
-
-
-def _used(found):
-    segments, views = len(found.frames), len(found.logits)
-    return (
-        f"{found.frames.size} frames"
-        + f" in {segments} segments" * (segments > 1)
-        + f", {views} views" * (views > 1)
-    )
+    heading = f"{clip_caption(video, times_of(video, used))} · {classification.name} · "
+    heading += f"{classification.frames.size} frames"
+    if len(classification.frames) > 1:
+        heading += f" in {len(classification.frames)} segments"
+    if len(classification.logits) > 1:
+        heading += f", {len(classification.logits)} views"
+    if classification.remark:
+        heading += f" · {classification.remark}"
+    return with_heading(figure, heading)
 
 
 def confusion(truth: list[str], predicted: list[str], heading: str) -> Figure:
     """Confusion matrix: how often each true class (row) is predicted as each (column), in per cent.
 
     Args:
-        truth, predicted: lists of class names.  heading: names the encoder and what was measured.
+        truth, predicted: lists of class names.
+        heading: names the encoder and what was measured.
     """
     classes = list(dict.fromkeys([*truth, *predicted]))  # as they first come
-    counts = np.zeros((len(classes), len(classes)), int)
-    np.add.at(
-        counts, tuple([classes.index(name) for name in names] for names in (truth, predicted)), 1
-    )
+    counts = confusion_matrix(truth, predicted, labels=classes)
     share = 100 * counts / counts.sum(1, keepdims=True).clip(1)
     figure = new_figure(min(WIDTH, 1.4 + 0.42 * len(classes)))
     small = min(8, 200 / len(classes))  # points

@@ -10,7 +10,8 @@ from vjepa_utils.colours import PCAColours
 from vjepa_utils.comparison.one_grid import similarity, step_of
 from vjepa_utils.drawing import (
     Heat,
-    clip_name,
+    clip_caption,
+    clip_of,
     columns,
     covered_frames,
     evenly,
@@ -19,7 +20,6 @@ from vjepa_utils.drawing import (
     picture_rows,
 )
 from vjepa_utils.figures import compare_strips
-from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,23 +37,23 @@ def encoders_strip(video: Clip, features: dict[str, Features], most: int | None 
     correlations (r).
 
     Args:
+        video: the clip that was encoded.
         features: {name: Features} on one grid, as `comparison.on_one_grid` gives them.
+        most: steps; None takes as many as can be read.
     """
-    first, rows, about = None, {}, []
+    base, first, rows, shares = next(iter(features.values())), None, {}, []
     for name, each in features.items():
         colours = PCAColours().fit(each)
-        share = f"{name}: {100 * colours.explained_variance_ratio[:3].sum():.0f} % of the variance"
+        share = f"{name}: {100 * colours.share_of(each):.0f} % of the variance"
         if first is None:
-            first = colours, each
+            first = colours
         else:
-            colours = colours.match(each, *first)
+            colours = colours.match(each, first, base)
             share += f", r {' '.join(f'{r:.2f}' for r in colours.matched)}"
         rows[name.split("/")[-1]] = colours.colours(each)
-        about.append(share)
-    grid = "{}×{} patches".format(*first[1].grid[1:])
-    return compare_strips(
-        video, first[1], rows, most, " · ".join([grid, "each in its own basis", *about])
-    )
+        shares.append(share)
+    caption = ["{}×{} patches".format(*base.grid[1:]), "each in its own basis", *shares]
+    return compare_strips(video, base, rows, most, " · ".join(caption))
 
 
 def similarity_strip(
@@ -69,16 +69,20 @@ def similarity_strip(
     5th percentile to 1.
 
     Args:
-        features: {name: Features} on one grid.  point: (x, y) in pixels of the clip.  frame: its
-            file frame number.
+        video: the clip that was encoded.
+        features: {name: Features} on one grid.
+        point: (x, y) in pixels of the clip.
+        frame: its file frame number.
+        most: steps; None takes as many as can be read.
     """
-    video, base = as_video(video), next(iter(features.values()))
-    asked, most = step_of(base, frame), columns(video, most)
-    chosen = np.union1d(evenly(len(base.frames), most), asked)
+    base = next(iter(features.values()))
+    video = clip_of(video, base.source_size)
+    step, most = step_of(base, frame), columns(video, most)
+    chosen = np.union1d(evenly(len(base.frames), most), step)
     if len(chosen) > most:  # in place of its nearest neighbour
-        others = chosen[chosen != asked]
-        chosen = np.setdiff1d(chosen, others[np.abs(others - asked).argmin()])
-    place = int(np.flatnonzero(chosen == asked)[0])
+        others = chosen[chosen != step]
+        chosen = np.setdiff1d(chosen, others[np.abs(others - step).argmin()])
+    place = int(np.flatnonzero(chosen == step)[0])
     shown = base.frames[chosen, 0].tolist()
     titles = [covered_frames(base.frames[s]) for s in chosen]
     if shown[place] != frame:
@@ -88,9 +92,11 @@ def similarity_strip(
         similar = similarity(each, point, frame)
         low = min(float(np.percentile(similar, 5)), 1 - 1e-6)
         rows.append((name.split("/")[-1], Heat(similar, low, 1, "cosine")[chosen]))
-    where = f"the token at ({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
-    names = " and ".join(features)
-    figure = picture_rows(rows, titles, f"{clip_name(video)} · {names} · cosine with {where}")
+    heading = (
+        f"{clip_caption(video, base.times)} · {' and '.join(features)} · cosine with the token at "
+        f"({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
+    )
+    figure = picture_rows(rows, titles, heading)
     for colour, width in (("white", 3), ("black", 1.2)):
         x, y = (value - 0.5 for value in point)  # pixel centres are whole numbers here
         ring = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": width}

@@ -23,7 +23,8 @@ def on_one_grid(
     """Features of a clip from every encoder, all with the same steps, rows and columns.
 
     Args:
-        encoders: list of `Encoder`s with different names.  video: as for `encode`.
+        encoders: list of `Encoder`s with different names.
+        video: as for `encode`.
         size: of the picture for the first encoder, as for `Encoder.encode`; each of the others gets
             the size that makes as many rows and columns of its own patches.
         context: "pair" (an image encoder averages the features of the two frames) or "frame".
@@ -50,14 +51,17 @@ def similarity(features: Features, point: tuple[float, float], frame: int) -> np
     columns), -1 to 1.
 
     Args:
-        point: (x, y) in pixels of the clip.  frame: a file frame number that the features cover.
+        features: of the clip.
+        point: (x, y) in pixels of the clip.
+        frame: a file frame number that the features cover.
     Raises:
         ValueError: a point outside the picture, or a frame that is not covered.
     """
     row, column = features.token_at(point)
     step = step_of(features, frame)
-    x = torch.nn.functional.normalize(features.values, dim=-1)
-    return (x @ x[step, row, column]).numpy()
+    token = torch.nn.functional.normalize(features.values[step, row, column], dim=-1)
+    steps = (torch.nn.functional.normalize(x, dim=-1) for x in features.values)
+    return torch.stack([x @ token for x in steps]).numpy()
 
 
 def step_of(features: Features, frame: int) -> int:
@@ -65,8 +69,10 @@ def step_of(features: Features, frame: int) -> int:
     covered = (features.frames == frame).any(1).nonzero()
     if not len(covered):
         numbers = features.frames.flatten().unique().tolist()
-        some = ", ".join(
-            map(str, numbers if len(numbers) < 7 else [*numbers[:3], "…", *numbers[-2:]])
+        if len(numbers) > 6:
+            numbers[3:-2] = ["…"]
+        raise UserError(
+            f"Frame {frame} is not among the frames that were encoded: "
+            f"{', '.join(map(str, numbers))}."
         )
-        raise UserError(f"Frame {frame} is not among the frames that were encoded: {some}.")
     return int(covered[0])

@@ -146,12 +146,12 @@ def region(grid: Grid, mask: np.ndarray | torch.Tensor) -> np.ndarray:
 
 
 def pixels(hidden: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The pixels of a picture (height, width) that hidden patches cover: bool (steps, height,
-    width).
+    """Patches as the pixels that they cover: (steps, rows, columns, …), such as what is hidden, to
+    (steps, height, width, …).
     """
     rows, columns = (
         np.arange(side) * count // side
-        for side, count in zip((height, width), hidden.shape[1:], strict=True)
+        for side, count in zip((height, width), hidden.shape[1:3], strict=True)
     )
     return hidden[:, rows[:, None], columns]
 

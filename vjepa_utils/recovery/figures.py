@@ -11,7 +11,8 @@ from vjepa_utils.drawing import (
     GREY,
     Heat,
     basis_caption,
-    clip_name,
+    clip_caption,
+    clip_of,
     columns,
     covered_frames,
     evenly,
@@ -21,7 +22,6 @@ from vjepa_utils.drawing import (
     with_heading,
 )
 from vjepa_utils.predict.masks import pixels
-from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,28 +47,30 @@ def recovery_strip(
     All colours are in one basis, fitted on the layer-normalised features of the whole clip.
 
     Args:
-        video: the clip that was encoded.  recovery: what `Encoder.recover` gave, a `Recovery` or
-            {name of the mask: Recovery}.  most: steps; None takes as many as can be read.
+        video: the clip that was encoded.
+        recovery: what `Encoder.recover` gave, a `Recovery` or {name of the mask: Recovery}.
+        most: steps; None takes as many as can be read.
     """
-    video, every = as_video(video), recovery if isinstance(recovery, dict) else {"hidden": recovery}
-    whole = next(iter(every.values())).whole
+    recoveries = recovery if isinstance(recovery, dict) else {"hidden": recovery}
+    whole = next(iter(recoveries.values())).whole
+    video = clip_of(video, whole.source_size)
     chosen = evenly(len(whole.frames), columns(video, most))
     colours = PCAColours().fit(whole)
     frames = frames_numbered(video, whole.frames[chosen, 0])
     veiled = (0.85 * GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)
-    rows, about = [], [clip_name(video), basis_caption(whole, colours)]
-    for name, found in every.items():
-        where = pixels(found.hidden[chosen], video.height, video.width)[..., None]
-        share = f"{name} {100 * found.hidden.mean():.0f} %"
-        rows.append((share, np.where(where, veiled, frames)))
+    rows, captions = [], [clip_caption(video, whole.times), basis_caption(whole, colours)]
+    for name, each in recoveries.items():
+        hidden = pixels(each.hidden[chosen], video.height, video.width)[..., None]
+        share = f"{name} {100 * each.hidden.mean():.0f} %"
+        rows.append((share, np.where(hidden, veiled, frames)))
         if len(rows) == 1:
             rows.append(("whole clip", colours.colours(whole)[chosen]))
-        rows.append(("filled in", colours.colours(found.filled)[chosen]))
-        rows.append(("prediction", Heat(found.on_grid(found.cosine), 0, 1, "cosine")[chosen]))
-        means = [f"{what} {mean:.2f}" for what, mean in found.means().items() if mean == mean]
-        about.append(f"{share}: mean cosine of {', '.join(means)}")
+        rows.append(("filled in", colours.colours(each.filled)[chosen]))
+        rows.append(("prediction", Heat(each.on_grid(each.cosine), 0, 1, "cosine")[chosen]))
+        means = [f"{guess} {mean:.2f}" for guess, mean in each.means().items() if mean == mean]
+        captions.append(f"{share}: mean cosine of {', '.join(means)}")
     titles = [covered_frames(whole.frames[s]) for s in chosen]
-    return picture_rows(rows, titles, " · ".join(about), 2.2 if len(every) == 1 else 1.6)
+    return picture_rows(rows, titles, " · ".join(captions), 2.2 if len(recoveries) == 1 else 1.6)
 
 
 def recovery_curves(recoveries: list[dict], about: str) -> Figure:
@@ -76,20 +78,20 @@ def recovery_curves(recoveries: list[dict], about: str) -> Figure:
     over the list.
 
     Args:
-        recoveries: one for each seed or clip, what `Encoder.recover` gave for {share: mask, …,
-            "future": a `masks.future`}.
+        recoveries: for each seed or clip {share: Recovery, …, "future": Recovery of a
+            `masks.future`}.
         about: what they are, for the heading.
     """
-    futures = [found["future"] for found in recoveries]
+    futures = [each["future"] for each in recoveries]
     steps = np.arange(len(futures[0].hidden))[:, None, None]
     last = int(steps[~futures[0].hidden.any((1, 2))].max())  # visible step
     by_share = {
-        100 * share: [found[share].means() for found in recoveries]
+        100 * share: [each[share].means() for each in recoveries]
         for share in recoveries[0]
         if share != "future"
     }
     by_step = {
-        ahead: [found.means(where=steps == last + ahead) for found in futures]
+        ahead: [each.means(where=steps == last + ahead) for each in futures]
         for ahead in range(1, len(steps) - last)
     }
     figure = new_figure(3.8)
@@ -100,28 +102,15 @@ def recovery_curves(recoveries: list[dict], about: str) -> Figure:
             # (points, recoveries)
             values = np.array([[means[name] for means in each] for each in table.values()])
             x = np.array([*table]) + (place - 1.5) * apart
-            axis.errorbar(
-                x,
-                values.mean(1),
-                values.std(1),
-                fmt=marker,
-                color=colour,
-                label=name,
-                markersize=5,
-                elinewidth=1,
-            )
+            style = dict(fmt=marker, color=colour, label=name, markersize=5, elinewidth=1)
+            axis.errorbar(x, values.mean(1), values.std(1), **style)
         axis.set_xticks([*table])
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3)
     axes[0].set(xlabel="tokens hidden, %", ylabel="mean cosine with the target")
     axes[1].set(xlabel=f"steps into the future, {last + 1} visible")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(CURVES),
-        frameon=False,
-        fontsize=8,
-    )
+    place = dict(loc="outside lower center", ncols=len(CURVES), frameon=False, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), **place)
     heading = (
         f"{futures[0].whole.encoder} · {about} · baselines copy features that saw the whole clip"
     )

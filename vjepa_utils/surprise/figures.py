@@ -16,15 +16,17 @@ from vjepa_utils.drawing import (
     HEAT,
     SCREEN,
     WIDTH,
-    clip_name,
+    clip_caption,
     columns,
     covered_frames,
     evenly,
     frame_rate,
     frames_numbered,
     show,
+    times_of,
     write_film,
 )
+from vjepa_utils.predict.masks import pixels
 from vjepa_utils.predict.surprise import TARGETS, Surprise
 from vjepa_utils.video import as_video
 
@@ -50,10 +52,12 @@ def surprise_strip(
     are evenly spaced over the steps that were predicted. Of a step its first frame is shown.
 
     Args:
-        video: the clip.  surprise: of it, what `Encoder.surprise` gave.
-        error: "cosine" (1 − cosine) or "l1".  ahead: predicted from so many steps before.
-        most: frames side by side; None takes as many as can be read.  moments: how many to mark, at
-            most.
+        video: the clip.
+        surprise: of it, what `Encoder.surprise` gave.
+        error: "cosine" (1 − cosine) or "l1".
+        ahead: predicted from so many steps before.
+        most: frames side by side; None takes as many as can be read.
+        moments: how many to mark, at most.
     """
     video = as_video(video)
     most = columns(video, most)
@@ -95,7 +99,9 @@ def animate_surprise(
     the curves of `surprise_strip`, in which a line marks the frame.
 
     Args:
-        rate: frames a second; None takes that of the clip's times.  The others as there.
+        video, surprise, error, ahead, moments: as for `surprise_strip`.
+        path: of the film.
+        rate: frames a second; None takes that of the clip's times.
     """
     video = as_video(video)
     film = _film(video, surprise, error, ahead, moments)
@@ -139,10 +145,8 @@ def _heat(surprise, error, ahead):
 
 def _laid_over(frame, heat, top):
     """Heat (rows, columns), black where NaN, over a frame in grey: uint8 (height, width, 3)."""
-    height, width = frame.shape[:2]
-    rows = np.arange(height) * heat.shape[0] // height
-    columns = np.arange(width) * heat.shape[1] // width
-    hot = HEAT(np.clip(np.nan_to_num(heat) / top, 0, 1))[rows[:, None], columns, :3] * 255
+    hot = HEAT(np.clip(np.nan_to_num(heat) / top, 0, 1))[..., :3] * 255
+    hot = pixels(hot[None], *frame.shape[:2])[0]
     return (OPACITY * hot + (1 - OPACITY) * frame.mean(-1, keepdims=True)).round().astype(np.uint8)
 
 
@@ -156,35 +160,22 @@ def _curves(axes, surprise, error, ahead, marked):
     for step in marked:
         at = frames[step, 0], prediction[step]
         above.plot(*at, "o", color=COLOURS["prediction"], markersize=7, fillstyle="none")
-        above.annotate(
-            f"({_rank(step, marked)})",
-            at,
-            (0, 6),
-            textcoords="offset points",
-            fontsize=8,
-            ha="center",
-        )
+        number = dict(textcoords="offset points", fontsize=8, ha="center")
+        above.annotate(f"({_rank(step, marked)})", at, (0, 6), **number)
     above.margins(y=0.25)
-    below.plot(
-        frames[:, 0],
-        prediction,
-        color=COLOURS["prediction"],
-        linewidth=1,
-        linestyle=":",
-        label="prediction",
-    )
+    dotted = dict(linewidth=1, linestyle=":", label="prediction")
+    below.plot(frames[:, 0], prediction, color=COLOURS["prediction"], **dotted)
     for name in ("last step", "mean"):
         below.plot(frames[:, 0], curves[name], color=COLOURS[name], label=name, **line)
-    pixels, own = surprise.over_time("l1", ahead)["pixels"], below.twinx()
-    own.plot(frames[:, 0], pixels, color=COLOURS["pixels"], linestyle="--", linewidth=1)
-    own.set_ylabel("pixels, L1", fontsize=8, color=COLOURS["pixels"])
+    moved, right = surprise.over_time("l1", ahead)["pixels"], below.twinx()
+    right.plot(frames[:, 0], moved, color=COLOURS["pixels"], linestyle="--", linewidth=1)
+    right.set_ylabel("pixels, L1", fontsize=8, color=COLOURS["pixels"])
     above.set_ylabel(f"surprise\n{NAMES[error]}", fontsize=8)
     below.set_ylabel(f"baselines\n{NAMES[error]}", fontsize=8)
     below.set_xlabel("frame", fontsize=8)
-    below.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=7, frameon=False, borderpad=0
-    )
-    for axis in (above, below, own):
+    place = dict(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
+    below.legend(ncols=3, fontsize=7, frameon=False, **place)
+    for axis in (above, below, right):
         axis.set_xlim(frames[0, 0], frames[-1, 1])
         axis.tick_params(labelsize=7)
         axis.spines[["top"]].set_visible(False)
@@ -198,8 +189,9 @@ def _rank(step, marked):
 
 
 def _heading(video, surprise, ahead):
-    steps = f"{ahead} step{'s' * (ahead > 1)} ahead"
+    caption = clip_caption(video, times_of(video, np.unique(surprise.frames)))
+    steps = "1 step" if ahead == 1 else f"{ahead} steps"
     return (
-        f"{clip_name(video)} · {surprise.encoder} · predicted from {surprise.context} frames, "
-        f"{steps} · target from {TARGETS[surprise.target]}"
+        f"{caption} · {surprise.encoder} · predicted from {surprise.context} frames, {steps} ahead "
+        f"· target from {TARGETS[surprise.target]}"
     )

@@ -10,14 +10,15 @@ from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
 from vjepa_utils.drawing import (
-    clip_name,
+    clip_caption,
+    clip_of,
     evenly,
     frame_rate,
     frames_numbered,
     gallery,
+    times_of,
     write_film,
 )
-from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,10 +32,12 @@ def track_strip(video: Clip, tracks: Tracks, most: int = 6, tail: int = 8) -> Fi
     is hidden, a tail of where it was.
 
     Args:
-        video: the clip.  tracks: of it, what `track` gave.  most: frames.  tail: its length in
-            frames of the clip.
+        video: the clip that was tracked.
+        tracks: of it, what `track` gave.
+        most: frames.
+        tail: its length in frames of the clip.
     """
-    video = as_video(video)
+    video = clip_of(video, tracks.size)
     chosen = evenly(len(tracks.frames), most)
     drawn = [
         _draw_tracks(frame, tracks, i, tail)
@@ -42,8 +45,8 @@ def track_strip(video: Clip, tracks: Tracks, most: int = 6, tail: int = 8) -> Fi
     ]
     titles = [f"frame {tracks.frames[i]}" for i in chosen]
     heading = (
-        f"{clip_name(video)} · {len(tracks.xy)} points tracked independently · {tracks.encoder} "
-        "· dot: visible, ring: hidden"
+        f"{clip_caption(video, times_of(video, tracks.frames))} · {len(tracks.xy)} points tracked "
+        f"independently · {tracks.encoder} · dot: visible, ring: hidden"
     )
     return gallery(drawn, titles, heading, height=2.4)
 
@@ -52,12 +55,9 @@ def animate_tracks(
     video: Clip, tracks: Tracks, path: File, tail: int = 8, rate: float | None = None
 ) -> None:
     """Write an .mp4 or .gif of the clip with its tracks, drawn as in `track_strip`, at most 1280
-    pixels wide or high.
-
-    Args:
-        rate: frames a second; None takes that of the clip's times.
+    pixels wide or high, `rate` frames a second; None takes that of the clip's times.
     """
-    video = as_video(video)
+    video = clip_of(video, tracks.size)
     numbers = enumerate(tqdm(tracks.frames, desc="drawing", delay=2, leave=False))
     drawn = (_draw_tracks(frames_numbered(video, [n])[0], tracks, i, tail) for i, n in numbers)
     write_film(drawn, path, rate or frame_rate(video))
