@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import vjepa_utils as vj
-from tests.browser import browser
+from tests.browser import browser, drawn, pages, state, until
 from tests.conftest import ROOT
 from vjepa_utils.explorer import look
 
@@ -44,43 +44,8 @@ def file(kite, tmp_path_factory):
 
 @pytest.fixture
 def opened(chromium, file):
-    """Open the page at an address and a size; afterwards its console must have stayed empty."""
-    contexts, said = [], []
-
-    def open_page(address="", width=1280, height=900, **how):
-        contexts.append(chromium.new_context(viewport={"width": width, "height": height}, **how))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on(
-            "request", lambda request: said.append(request.url) if "http" in request.url[:5] else 0
-        )
-        page.goto(file.as_uri() + address)
-        page.wait_for_selector("html[data-ready]", timeout=30_000)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not said
-
-
-def until(page, expression, seconds=30):
-    """Wait for an expression to hold; the page's own policy forbids playwright's way, eval."""
-    for _ in range(20 * seconds):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"not so after {seconds} s: {expression}")
-
-
-def drawn_twice(page):
-    """Wait for two animation frames: what was done before is drawn."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
-def state(page):
-    return page.evaluate("window.explorer.state")
+    with pages(chromium) as open_page:
+        yield lambda *how, **settings: open_page(file, *how, **settings)
 
 
 def on_the_kite(kite, step):
@@ -143,10 +108,10 @@ def test_scrub_play_pin_and_colours(opened, kite):
     page = opened()
     page.locator("input[aria-label=step]").fill("2")
     until(page, "document.querySelector('.steplabel').textContent.includes('step 2 of 0–2')")
-    drawn = "document.querySelector('.picture canvas.map').toDataURL()"
-    before = page.evaluate(drawn)
+    picture = "document.querySelector('.picture canvas.map').toDataURL()"
+    before = page.evaluate(picture)
     page.select_option("select.red", "4")
-    until(page, f"{drawn} !== {before!r}")
+    until(page, f"{picture} !== {before!r}")
     page.keyboard.press("Escape")
     page.locator("body").click(position={"x": 5, "y": 5})
     page.keyboard.press("Space")
@@ -189,7 +154,7 @@ def test_brushes_are_linked(opened, kite):
     page.mouse.down()
     page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
     page.mouse.up()
-    drawn_twice(page)
+    drawn(page)
     alphas = """c => { const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
       return Array.from({length: d.length / 4}, (_, i) => d[4 * i + 3] > 0 ? 0 : 1); }"""
     shown = np.array(page.locator(".picture canvas.veil").first.evaluate(alphas))

@@ -1,0 +1,732 @@
+"""What the explorer draws, read back from the browser against numpy: a page of synthetic features,
+every token its own colour, two views, and a prediction with baselines that are known.
+"""
+
+import io
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+import vjepa_utils as vj
+from tests.browser import browser, drawn, pages, state, until
+from vjepa_utils.explorer import Exploration
+from vjepa_utils.explorer.components import pack
+from vjepa_utils.explorer.exploration import View
+from vjepa_utils.explorer.page import script, to_json
+
+STEPS, ROWS, COLUMNS = 3, 4, 6
+WIDTH, HEIGHT = 240, 160  # of the clip: a patch is 40 × 40 of its pixels
+FRAMES = [(2, 5), (8, 11), (14, 17)]  # of each step; a frame's grey level is 10 times its number
+PINS = [{"step": 0, "x": 100, "y": 60}, {"step": 2, "x": 220, "y": 140}]  # x and y are no mirror
+TOKENS = [1 * COLUMNS + 2, 2 * ROWS * COLUMNS + 3 * COLUMNS + 5]  # under the pins
+COLOURS = ["#35d0e6", "#ff6fae"]  # of the first two pins
+START = {"step": 0, "mode": "colours", "rgb": [0, 1, 2], "overlay": 0.8, "pins": [], "active": 0}
+START |= {"view": 0, "axes": [0, 1], "mask": 0, "brush": None}
+START |= {flag: False for flag in ("above", "live", "nearest", "unit", "allSteps")}
+GREY = 205, 205, 205
+
+
+# ------------------------------------------------------------------ a page whose truth is known
+
+
+@pytest.fixture(scope="module")
+def exploration():
+    levels = 10 * np.arange(18, dtype=np.uint8)
+    frames = np.broadcast_to(levels[:, None, None, None], (18, HEIGHT, WIDTH, 3))
+    video = vj.video.as_video(np.ascontiguousarray(frames))[2::3]
+    views = []
+    for seed in (1, 2):
+        values = torch.randn(STEPS, ROWS, COLUMNS, 12, generator=torch.manual_seed(seed))
+        values = values * torch.linspace(3, 0.2, 12) + 1
+        size, name = (16 * ROWS, 16 * COLUMNS), f"encoder {seed}"
+        features = vj.Features(values, torch.tensor(FRAMES), 16, size, (HEIGHT, WIDTH), name)
+        views.append(View(features, None, *pack(features)))
+    return Exploration(video, views, "pair", [prediction()])
+
+
+def prediction():
+    """A packed prediction of the first two steps on a grid of its own, with random numbers."""
+    random, grid = np.random.default_rng(0), (2, 3, 5)
+    hidden = np.zeros(grid, bool)
+    hidden[:, 1, 1:4] = hidden[1, 0, 4] = True
+    cosine = random.integers(-90, 127, (4, hidden.sum()), dtype=np.int8)
+    cosine[3, :2] = -128  # "same place" has no value there
+    packed = {"hidden": hidden, "cosine": cosine}
+    packed |= {name: random.integers(0, 256, (*grid, 3), np.uint8) for name in ("whole", "filled")}
+    return {
+        **{name: zlib.compress(array.tobytes()) for name, array in packed.items()},
+        "name": "made up",
+        "encoder": "encoder 1",
+        "grid": list(grid),
+        "picture": [48, 80],
+        "frames": [list(pair) for pair in FRAMES[:2]],
+        "means": [["prediction", 0.71], ["mean", 0.52], ["nearest", 0.33], ["same place", None]],
+        "share": float(hidden.mean()),
+        "beaten": 0.25,
+    }
+
+
+def unpacked(name, dtype, shape):
+    return np.frombuffer(zlib.decompress(prediction()[name]), dtype).reshape(shape)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def file(exploration, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    exploration.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(chromium, file):
+    with pages(chromium) as open_page:
+        yield open_page(file)
+
+
+@pytest.fixture(autouse=True)
+def at_rest(request):
+    """Each test finds the page as it opened."""
+    if "page" in request.fixturenames:
+        page = request.getfixturevalue("page")
+        page.mouse.move(2, 2)
+        page.evaluate("(explorer.point(null), explorer.setTool('point'), 0)")
+        show(page)
+
+
+def show(page, **parts):
+    """A new explorer, but for these parts of its state; drawn."""
+    page.evaluate(f"explorer.change({json.dumps(START | parts)})")
+    drawn(page)
+
+
+# ------------------------------------------------------------------ numpy twins
+
+
+def cosines(view, token):
+    """Cosine of one token with all, from the packed components: (steps, rows, columns)."""
+    packed = view.components
+    x = packed.values.reshape(-1, packed.count) * packed.scale + packed.mean
+    x = np.concatenate([x, np.full((len(x), 1), packed.rest)], 1)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return (x @ x[token]).reshape(STEPS, ROWS, COLUMNS)
+
+
+def changes(view):
+    """1 - cosine with the step before; NaN in the first."""
+    tokens = np.arange(STEPS * ROWS * COLUMNS)
+    with_all = np.stack([cosines(view, token).ravel() for token in tokens])
+    step = ROWS * COLUMNS
+    change = np.full(len(tokens), np.nan)
+    change[step:] = 1 - with_all[tokens[step:], tokens[:-step]]
+    return change.reshape(STEPS, ROWS, COLUMNS)
+
+
+def shares(values, low, high):
+    return np.clip((values - low) / (high - low), 0, 1)
+
+
+def inferno(values, low, high):
+    heat = colormaps["inferno"](shares(np.nan_to_num(values), low, high))[..., :3] * 255
+    return np.where(np.isnan(values)[..., None], GREY, heat)
+
+
+def coloured(view, rgb=(0, 1, 2)):
+    packed, rgb = view.components, list(rgb)
+    values = packed.values[..., rgb] * packed.scale[rgb]
+    return 255 * shares(values, packed.low[rgb], packed.high[rgb])
+
+
+def nearest(view, low):
+    maps = np.stack([cosines(view, token) for token in TOKENS])
+    rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS])
+    return rgb[maps.argmax(0)] * shares(maps.max(0), low, 1)[..., None]
+
+
+# ------------------------------------------------------------------ reading back
+
+PIXELS = """(c) => { const d = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+  return [d.height, d.width, [...d.data]]; }"""
+
+
+def pixels(locator):
+    """RGBA of a canvas: (height, width, 4)."""
+    height, width, data = locator.evaluate(PIXELS)
+    return np.reshape(data, (height, width, 4)).astype(int)
+
+
+def stage(page, panel, canvas="map"):
+    return pixels(page.locator(".picture").nth(panel).locator(f"canvas.{canvas}"))
+
+
+def strip(page, row):
+    """The steps of a row of the strip, without the gaps: (steps, rows, columns, 4)."""
+    painted = pixels(page.locator(".thumbs canvas.map").nth(row))
+    painted = np.pad(painted, ((0, 0), (0, 1), (0, 0)))
+    return painted.reshape(len(painted), STEPS, -1, 4).swapaxes(0, 1)[:, :, :-1]
+
+
+def check_maps(page, expected, panel=0, row=None):
+    """A panel's map in every step, and its row of the strip; expected: (steps, …, 3)."""
+    assert np.ptp(expected, axis=(1, 2)).max() > 50  # it could tell one picture from another
+    for step in range(STEPS):
+        page.evaluate(f"explorer.setStep({step})")
+        drawn(page)
+        assert np.abs(stage(page, panel)[..., :3] - expected[step]).max() < 3
+    assert np.abs(strip(page, panel if row is None else row)[..., :3] - expected).max() < 3
+    page.evaluate("explorer.setStep(0)")
+
+
+# ------------------------------------------------------------------ the maps
+
+
+@pytest.mark.parametrize("rgb", [(0, 1, 2), (4, 0, 2)])
+def test_colours_are_drawn(page, exploration, rgb):
+    show(page, rgb=rgb)
+    for panel, view in enumerate(exploration.views):
+        check_maps(page, coloured(view, rgb), panel)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_similarity_is_drawn_and_its_bar_says_the_range(page, exploration, unit):
+    show(page, mode="similarity", pins=PINS, active=1, unit=unit)
+    for panel, view in enumerate(exploration.views):
+        low = 0 if unit else view.components.black
+        check_maps(page, inferno(cosines(view, TOKENS[1]), low, 1), panel)
+        bar = page.locator(".bar").nth(panel).inner_text()
+        assert bar.split() == [f"{low:.2f}".replace("-", "−"), "1.00", "cosine"]
+
+
+def test_black_is_the_5th_percentile_of_the_cosine(exploration):
+    for view in exploration.views:
+        every = np.stack([cosines(view, token) for token in range(STEPS * ROWS * COLUMNS)])
+        assert view.components.black == pytest.approx(np.percentile(every, 5), abs=0.02)
+
+
+def test_each_token_is_drawn_in_the_colour_of_its_nearest_pin(page, exploration):
+    show(page, mode="similarity", pins=PINS, nearest=True)
+    for panel, view in enumerate(exploration.views):
+        check_maps(page, nearest(view, view.components.black), panel)
+
+
+def test_similarity_follows_the_pointer_where_asked(page, exploration):
+    for live, token in ((True, 2 * COLUMNS + 4), (False, TOKENS[0])):
+        show(page, mode="similarity", pins=PINS, live=live)
+        page.evaluate("explorer.point({x: 180, y: 100})")
+        drawn(page)
+        view = exploration.views[1]
+        expected = inferno(cosines(view, token)[0], view.components.black, 1)
+        assert np.abs(stage(page, 1)[..., :3] - expected).max() < 3
+
+
+def test_change_is_drawn_and_its_bar_says_the_range(page, exploration):
+    show(page, mode="change")
+    for panel, view in enumerate(exploration.views):
+        change = changes(view)
+        top = np.sort(change[1:].ravel())[round(0.99 * (change[1:].size - 1))]
+        check_maps(page, inferno(change, 0, top), panel)
+        assert page.locator(".bar").nth(panel).inner_text().split()[:2] == ["0.00", f"{top:.2f}"]
+
+
+def test_prediction_is_drawn(page):
+    grid = (2, 3, 5)
+    hidden = unpacked("hidden", bool, grid)
+    cosine = np.full(grid, np.nan)
+    cosine[hidden] = unpacked("cosine", np.int8, (4, -1))[0] / 127
+    absent = np.full((1, 3, 5, 3), GREY)
+    show(page, mode="prediction")
+    for row, name in enumerate(("whole", "filled")):
+        truth = np.concatenate([unpacked(name, np.uint8, (*grid, 3)), absent])
+        check_maps(page, truth, row + 1, row)
+    check_maps(page, np.concatenate([inferno(cosine, 0, 1), absent]), 3, 2)
+    drawn(page)
+    veil = stage(page, 0, "veil")
+    assert (veil[..., 3] == np.where(hidden[0], 235, 0)).all()  # grey where hidden
+    outline = page.locator(".picture").nth(2).locator("path.region").get_attribute("d")
+    assert outline.count("h1") + outline.count("v1") == 8  # around 1 × 3 patches
+    said = re.findall(r"[\d.]+", page.locator(".card.numbers").inner_text().split("%")[0])
+    assert said[:3] == ["0.710", "0.520", "0.330"]
+    widths = page.locator(".guess .track i").evaluate_all("all => all.map((i) => i.style.width)")
+    assert widths == ["71%", "52%", "33%", "0%"]
+
+
+# ------------------------------------------------------------------ what a person sees
+
+
+def seen(page, panel=0):
+    """A screenshot of a picture: (height, width, 3)."""
+    box = page.locator(".picture").nth(panel)
+    return np.asarray(Image.open(io.BytesIO(box.screenshot())).convert("RGB")).astype(int)
+
+
+def patches(picture, inset):
+    """The pixel at a place within each patch, (0.5, 0.5) its middle: (rows, columns, 3)."""
+    height, width, _ = picture.shape
+    rows = ((np.arange(ROWS) + inset[0]) / ROWS * height).astype(int)
+    columns = ((np.arange(COLUMNS) + inset[1]) / COLUMNS * width).astype(int)
+    return picture[rows][:, columns]
+
+
+@pytest.mark.parametrize("overlay", [0, 0.5, 1])
+def test_overlay_lies_over_the_frame_of_the_step_with_sharp_edges(page, exploration, overlay):
+    for step in (0, 2):
+        show(page, overlay=overlay, step=step)
+        level = 10 * FRAMES[step][0]
+        expected = level * (1 - overlay) + overlay * coloured(exploration.views[1])[step]
+        for inset in [(0.5, 0.5), (0.06, 0.5), (0.5, 0.94)]:
+            assert np.abs(patches(seen(page, 1), inset) - expected).max() < 5
+
+
+def test_the_frame_above_gives_its_brightness(page, exploration):
+    show(page, above=True, step=2)
+    middles = patches(seen(page), (0.5, 0.5))
+    assert np.abs(middles @ [0.3, 0.59, 0.11] - 10 * FRAMES[2][0]).max() < 6
+    assert np.ptp(middles, axis=-1).max() > 30  # and not its grey
+
+
+def test_the_veil_is_seen_where_nothing_is_selected(page, exploration):
+    show(page, brush={"step": 1, "rect": [1, 2, 2, 4]}, step=1, overlay=1)
+    selected = np.zeros((ROWS, COLUMNS), bool)
+    selected[1:3, 2:5] = True
+    colours, dark = coloured(exploration.views[0]), np.array([12, 14, 20])
+    veiled = np.where(selected[..., None], colours[1], colours[1] + (dark - colours[1]) * 190 / 255)
+    assert np.abs(patches(seen(page), (0.5, 0.5)) - veiled).max() < 5
+    in_strip = strip(page, 0)[..., :3]
+    assert np.abs(in_strip[1] - np.where(selected[..., None], 1, 0.22) * colours[1]).max() < 3
+    assert np.abs(in_strip[[0, 2]] - 0.22 * colours[[0, 2]]).max() < 3
+    show(page, brush={"step": 1, "rect": [1, 2, 2, 4]})
+    assert page.locator(".picture rect.brush").count() == 0  # it is in another step
+
+
+def test_pictures_and_times_are_those_of_the_first_frame_of_each_step(exploration):
+    for step, (first, _) in zip(exploration.page()["steps"], FRAMES, strict=True):
+        picture = np.asarray(Image.open(io.BytesIO(step["picture"])).convert("RGB"))
+        assert picture.shape == (HEIGHT, WIDTH, 3) and abs(picture.mean() - 10 * first) < 3
+        times = exploration.video.times[exploration.video.positions([first])]
+        assert step["time"] == pytest.approx(times[0], abs=1e-3)
+
+
+# ------------------------------------------------------------------ marks, numbers, curve, scatter
+
+
+def best(view, token, step):
+    """(row, column) of the most similar patch of a step."""
+    return np.unravel_index(cosines(view, token)[step].argmax(), (ROWS, COLUMNS))
+
+
+def test_rings_and_squares_are_where_each_pin_is_found(page, exploration):
+    for step in range(STEPS):
+        show(page, mode="similarity", pins=PINS, active=1, step=step)
+        for panel, view in enumerate(exploration.views):
+            marks = (
+                page.locator(".picture")
+                .nth(panel)
+                .locator(".ring")
+                .evaluate_all(
+                    """all => all.map((e) => [e.tagName, e.getAttribute("stroke"), Number(
+                e.getAttribute("cy") ?? e.getAttribute("y")), Number(e.getAttribute("cx")
+                ?? e.getAttribute("x")), e.classList.contains("thin")])"""
+                )
+            )
+            expected = []
+            for pin, token, colour in zip(PINS, TOKENS, COLOURS, strict=True):
+                row, column = best(view, token, step)
+                if pin["step"] == step:
+                    expected.append(["rect", colour, row, column, False])
+                else:
+                    thin = pin is PINS[0]
+                    expected.append(["ellipse", colour, row + 0.5, column + 0.5, thin])
+            assert marks == expected
+            rings = page.locator(".row").nth(panel + 1).locator("ellipse.ring")
+            in_strip = rings.evaluate_all(
+                """all => all.map((e) => [e.getAttribute("stroke"),
+                Number(e.getAttribute("cy")), Number(e.getAttribute("cx"))])"""
+            )
+            places = [
+                [colour, best(view, token, s)[0] + 0.5, s * 7 + best(view, token, s)[1] + 0.5]
+                for token, colour in zip(TOKENS, COLOURS, strict=True)
+                for s in range(STEPS)
+            ]
+            assert sorted(in_strip) == sorted(places)
+    here = page.locator(".row rect.here").evaluate_all("all => all.map(r => r.getAttribute('x'))")
+    assert here == [str(2 * (COLUMNS + 1))] * 3
+
+
+def numbers_in(text):
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text.replace("−", "-"))]
+
+
+def test_readout_gives_the_numbers_of_each_pin_and_place(page, exploration):
+    show(page, mode="similarity", pins=PINS, step=1)
+    page.evaluate("explorer.point({x: 30, y: 130})")
+    drawn(page)
+    said = page.locator(".readout").inner_text()
+    assert "step 1, row 3, column 0" in said and "pixel 30, 130" in said
+    assert "frames 8+11" in said and f"{exploration.video.times[2]:.2f} s" in said
+    for view in exploration.views:
+        (line,) = re.findall(rf"{view.features.encoder}(.*?)(?:encoder|cosine)", said, re.S)
+        expected = [cosines(view, token)[1, 3, 0] for token in TOKENS]
+        assert numbers_in(line) == pytest.approx(expected, abs=6e-4)
+    show(page, rgb=(2, 0, 4), step=1)
+    said = page.locator(".readout").inner_text()
+    packed = exploration.views[0].components
+    (line,) = re.findall(r"encoder 1(.*?)encoder", said, re.S)
+    expected = (packed.values[1, 3, 0] * packed.scale)[[2, 0, 4]]
+    assert numbers_in(line) == pytest.approx(expected, abs=6e-3)
+    show(page, mode="change", step=1)
+    said = page.locator(".readout").inner_text()
+    expected = [changes(view)[1, 3, 0] for view in exploration.views]
+    assert numbers_in(said)[1:] == pytest.approx(expected, abs=6e-4)
+
+
+def test_readout_gives_the_prediction_beside_its_baselines(page):
+    show(page, mode="prediction", step=1)
+    hidden = unpacked("hidden", bool, (2, 3, 5))
+    place = hidden[:1].sum() + hidden[1, 0].sum() + 1  # the second of three in the middle row
+    page.evaluate("explorer.point({x: 120, y: 80})")  # row 1, column 2 of 3 × 5
+    drawn(page)
+    guesses = unpacked("cosine", np.int8, (4, -1))[:, place] / 127
+    said = page.locator(".readout").inner_text()
+    shown = dict(re.findall(r"(prediction|mean|nearest|same place)\s+([−\d.]+)", said))
+    assert [float(v.replace("−", "-")) for v in shown.values()] == pytest.approx(guesses, abs=6e-4)
+    assert list(shown) == ["prediction", "mean", "nearest", "same place"]
+    page.evaluate("explorer.point({x: 10, y: 150})")
+    drawn(page)
+    assert "visible here" in page.locator(".readout").inner_text()
+
+
+def test_the_curve_is_the_cosine_of_the_best_match_over_the_frames(page, exploration):
+    show(page, mode="similarity", pins=PINS, step=1)
+    svg = page.locator(".curve svg").first
+    lines = svg.locator("polyline.best").evaluate_all(
+        """all => all.map((p) => [p.style.stroke, p.getAttribute("points").split(" ")
+        .map((xy) => xy.split(",").map(Number))])"""
+    )
+    labels = svg.locator("text").evaluate_all(
+        """all => all.map((t) => [t.textContent, Number(t.getAttribute("x")),
+        Number(t.getAttribute("y")), t.getAttribute("text-anchor")])"""
+    )
+    below = {float(text): x for text, x, _, anchor in labels if anchor == "middle"}
+    assert list(below) == [first for first, _ in FRAMES]
+    left = [(float(t.replace("−", "-")), y - 3.5) for t, _, y, anchor in labels if anchor == "end"]
+    (low, bottom), (high, top) = left[0], left[-1]
+    views = [view for view in exploration.views for _ in PINS]
+    for (stroke, points), view, token, colour in zip(
+        lines, views, TOKENS * 2, COLOURS * 2, strict=True
+    ):
+        rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        assert tuple(map(int, re.findall(r"\d+", stroke))) == rgb
+        x, y = np.transpose(points)
+        assert x == pytest.approx(list(below.values()), abs=0.06)
+        cosine = low + (bottom - y) / (bottom - top) * (high - low)
+        expected = cosines(view, token).reshape(STEPS, -1).max(1)
+        assert cosine == pytest.approx(expected, abs=0.006)
+    now = svg.locator("line.now").get_attribute("x1")
+    assert float(now) == pytest.approx(below[FRAMES[1][0]], abs=0.06)
+    x = below[FRAMES[2][0]] / 420 * svg.bounding_box()["width"]
+    svg.click(position={"x": x, "y": 40})
+    assert state(page)["step"] == 2
+
+
+def test_the_scatter_shows_the_tokens_of_the_step_in_their_colours(page, exploration):
+    show(page, axes=(3, 1), view=1, step=1, rgb=(1, 4, 0))
+    view, canvas = exploration.views[1], page.locator(".scattermap")
+    packed, painted = view.components, pixels(canvas)
+    height, width, _ = painted.shape
+
+    def place(component, room, margin):
+        values = packed.values[..., component].astype(float)
+        pad = max(1, 0.04 * np.ptp(values))
+        low, high = values.min() - pad, values.max() + pad
+        return margin + (values[1].ravel() - low) / (high - low) * room
+
+    x = place(3, width - 22, 22)
+    y = height - 22 - place(1, height - 22, 0)
+    alone = [
+        i for i in range(len(x)) if np.sort(np.maximum(np.abs(x - x[i]), np.abs(y - y[i])))[1] > 5
+    ]
+    assert len(alone) > 10
+    found = painted[y[alone].astype(int), x[alone].astype(int), :3]
+    assert np.abs(found - coloured(view, (1, 4, 0))[1].reshape(-1, 3)[alone]).max() < 9
+    show(page, axes=(3, 1), view=1, brush={"axes": [3, 1], "box": [-1.0, 2.0, -1.5, 1.0]})
+    chosen = (packed.values * packed.scale)[..., [3, 1]]
+    inside = ((chosen >= [-1, -1.5]) & (chosen <= [2, 1])).all(-1)
+    assert ((stage(page, 0, "veil")[..., 3] == 0) == inside[0]).all() and 0 < inside[0].sum() < 24
+
+
+# ------------------------------------------------------------------ the mouse and the keys
+
+
+def test_a_click_chooses_the_patch_that_it_is_on(page):
+    picture = page.locator(".picture").nth(1)
+    box = picture.bounding_box()
+    picture.click(position={"x": 0.9 * box["width"], "y": 0.3 * box["height"]})
+    (pin,) = state(page)["pins"]
+    assert pin["step"] == 0
+    assert pin["x"] == pytest.approx(0.9 * WIDTH, abs=2)
+    assert pin["y"] == pytest.approx(0.3 * HEIGHT, abs=2)
+    assert state(page)["mode"] == "similarity"
+
+
+TWO_PINS = {"mode": "similarity", "pins": PINS}
+# Help's text of a key: what is shown before, the key that is pressed, and what it changes
+PRESSED = {
+    "step back, step on": [({"step": 1}, ",", {"step": 0}), ({"step": 1}, ".", {"step": 2})],
+    "the first step, the last": [
+        ({"step": 1}, "Home", {"step": 0}),
+        ({"step": 1}, "End", {"step": 2}),
+    ],
+    "choose the patch under the pointer (Shift: pin another one)": [
+        (TWO_PINS, "Enter", {"pins": [{"step": 0, "x": 60, "y": 100}, PINS[1]]}),
+        (TWO_PINS, "Shift+Enter", {"pins": [*PINS, {"step": 0, "x": 60, "y": 100}], "active": 2}),
+    ],
+    "pin another patch, in a colour of its own": [
+        (TWO_PINS, "p", {"pins": [*PINS, {"step": 0, "x": 60, "y": 100}], "active": 2})
+    ],
+    "the next pin becomes the chosen one": [
+        (TWO_PINS, "n", {"active": 1}),
+        ({**TWO_PINS, "active": 1}, "n", {"active": 0}),
+    ],
+    "remove the chosen pin; Shift+X: all": [
+        (TWO_PINS, "x", {"pins": PINS[1:]}),
+        ({**TWO_PINS, "active": 1}, "x", {"pins": PINS[:1], "active": 0}),
+        (TWO_PINS, "Shift+X", {"pins": []}),
+    ],
+    "colours, similarity, change, prediction": [
+        ({"mode": "change"}, "1", {"mode": "colours"}),
+        ({}, "2", {"mode": "similarity"}),
+        ({}, "3", {"mode": "change"}),
+        ({}, "4", {"mode": "prediction"}),
+    ],
+    "next component as red, green or blue (Shift: the one before)": [
+        ({}, "r", {"rgb": [1, 1, 2]}),
+        ({}, "g", {"rgb": [0, 2, 2]}),
+        ({}, "b", {"rgb": [0, 1, 3]}),
+        ({}, "Shift+B", {"rgb": [0, 1, 1]}),
+    ],
+    "stronger or weaker overlay": [({}, "+", {"overlay": 0.9}), ({}, "-", {"overlay": 0.7})],
+    "draw the frame above the overlay, keeping its colours": [({}, "f", {"above": True})],
+    "similarity follows the pointer, even when a patch is chosen": [({}, "l", {"live": True})],
+    "each token in the colour of the pin that it is most similar to": [
+        ({}, "a", {"nearest": True}),
+        ({"nearest": True}, "a", {"nearest": False}),
+    ],
+    "similarity from 0 to 1; otherwise black is the clip's 5th percentile": [
+        ({}, "u", {"unit": True})
+    ],
+    "scatter: tokens of all steps, or of this one": [({}, "t", {"allSteps": True})],
+    "next encoder or layer in the scatter": [
+        ({}, "v", {"view": 1}),
+        ({"view": 1}, "v", {"view": 0}),
+    ],
+    "next mask": [({"mode": "prediction"}, "k", {"mask": 0})],  # the only one
+    "clear the selection, then the pointer": [
+        ({"brush": {"step": 0, "rect": [0, 0, 1, 1]}}, "Escape", {"brush": None})
+    ],
+    "hide patches (with a kernel): Enter hides or shows one": [({}, "m", {})],
+}
+# Those that change no state are tested one by one
+OTHERS = {
+    "play or stop",
+    "move the pointer from patch to patch",
+    "brush: Enter, arrows, Enter selects a region of the picture",
+    "Enter opens a brush, arrows move it, Shift+arrows size it",
+    "copy the link to this view",
+    "light or dark",
+    "this list",
+}
+
+
+def test_each_key_does_what_help_says(page):
+    lines = page.locator(".help dd").evaluate_all("all => all.map((line) => line.textContent)")
+    assert set(lines) == set(PRESSED) | OTHERS and len(lines) == len(set(lines))
+    for text, cases in PRESSED.items():
+        for before, key, after in cases:
+            show(page, **before)
+            page.evaluate("explorer.point({x: 60, y: 100})")
+            start = state(page)
+            page.keyboard.press(key)
+            assert state(page) == {**start, **after}, (text, key)
+
+
+def test_keys_that_change_no_state(page):
+    pointer = "[explorer.pointer.x, explorer.pointer.y]"
+    page.evaluate("explorer.point({x: 60, y: 100})")
+    for key, place in (
+        ("ArrowRight", [100, 100]),
+        ("ArrowUp", [100, 60]),
+        ("ArrowLeft", [60, 60]),
+        ("ArrowDown", [60, 100]),
+    ):
+        page.keyboard.press(key)
+        assert page.evaluate(pointer) == place
+    page.keyboard.press("s")
+    page.keyboard.press("Enter")
+    for key in ("ArrowRight", "ArrowDown", "Enter", "ArrowDown"):
+        page.keyboard.press(key)
+    assert state(page)["brush"] == {"step": 0, "rect": [2, 1, 3, 2]}
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    assert page.evaluate("[explorer.pointer, explorer.tool]") == [None, "point"]
+    page.keyboard.press("Space")
+    until(page, "explorer.state.step === 1")
+    page.keyboard.press("Space")
+    assert page.evaluate("explorer.playing") is None
+    page.keyboard.press("?")
+    assert page.locator(".help").is_visible()
+    page.keyboard.press("Escape")
+    assert not page.locator(".help").is_visible()
+    dark = "explorer.ink('--dark').trim()"
+    before = page.evaluate(dark)
+    page.keyboard.press("d")
+    assert {before, page.evaluate(dark)} == {"0", "1"}
+    page.keyboard.press("d")
+    canvas = page.locator(".scattermap")
+    canvas.focus()
+    canvas.press("Enter")
+    left, right, bottom, top = state(page)["brush"]["box"]
+    canvas.press("ArrowRight")
+    moved = state(page)["brush"]["box"]
+    assert moved[0] > left and moved[1] > right and moved[2:] == [bottom, top]
+    canvas.press("Shift+ArrowUp")
+    assert state(page)["brush"]["box"][:3] == moved[:3] and state(page)["brush"]["box"][3] > top
+    canvas.evaluate("canvas => canvas.blur()")
+
+
+# ------------------------------------------------------------------ errors
+
+
+def test_an_exception_in_a_handler_is_a_sentence(chromium, file):
+    with chromium.new_page() as page:
+        page.goto(file.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        page.evaluate("void (explorer.setStep = () => { throw new Error('no such step') })")
+        page.get_by_role("button", name="the next step").click()
+        assert "Something went wrong: no such step" in page.locator(".status").inner_text()
+        page.evaluate(
+            "void (explorer.say(''), explorer.parts.push({draw() { throw Error('ink') }}))"
+        )
+        page.evaluate("explorer.draw()")
+        until(page, "document.querySelector('.status').textContent.includes('ink')")
+
+
+# ------------------------------------------------------------------ a notebook without a kernel
+
+MODEL = """
+  const values = {point: null, step: 0, mask: null, _fallback: "none"};
+  const listeners = {}, sent = [], saved = [];
+  const model = {
+    get: (name) => values[name],
+    set: (name, value) => { values[name] = value; saved.push([name, value]); },
+    save_changes: () => {},
+    send: (message) => sent.push(message),
+    on: (name, listener) => { listeners[name] = listener; },
+    off: (name) => { delete listeners[name]; },
+  };
+  window.notebook = {
+    model, values, sent, saved,
+    hear: (message) => listeners["msg:custom"](message, []),
+    chosen(name, value) { values[name] = value; listeners["change:" + name](); },
+    close: () => listeners["comm:close"](),
+  };
+  render({model, el: document.body});
+"""
+LIVE = {"encoders": ["encoder 1"], "size": 64, "layers": [None], "context": "pair"}
+
+
+@pytest.fixture
+def notebook(chromium, exploration, tmp_path):
+    """The widget's side of the browser, with a model that only takes notes."""
+    file = tmp_path / "notebook.html"
+    file.write_text(f"<meta charset=utf-8><script type=module>{script()}\n{MODEL}</script>")
+    with chromium.new_page(viewport={"width": 1280, "height": 900}) as page:
+        page.goto(file.as_uri())
+        until(page, "Boolean(window.notebook)")
+        live = json.dumps(LIVE | {"predicts": True})
+        page.evaluate(
+            f"notebook.hear({{kind: 'page', page: {to_json(exploration.page())}, live: {live}}})"
+        )
+        until(page, "document.body.dataset.ready === '1'")
+        yield page
+
+
+def in_picture(page, x, y, panel=0):
+    """A place in a picture, given in pixels of the clip, on the screen."""
+    box = page.locator(".picture").nth(panel).bounding_box()
+    return box["x"] + x / WIDTH * box["width"], box["y"] + y / HEIGHT * box["height"]
+
+
+def test_python_is_told_the_point_and_the_patches_that_are_painted(notebook):
+    page = notebook
+    assert page.evaluate("notebook.sent") == [{"ask": "page"}]
+    page.mouse.click(*in_picture(page, 220, 50))
+    page.keyboard.press(".")
+    assert page.evaluate("notebook.values.point") == pytest.approx([220, 50], abs=2)
+    assert page.evaluate("notebook.values.step") == 1
+    page.get_by_role("button", name="Hide").click()
+    page.mouse.move(*in_picture(page, 60, 20))
+    page.mouse.down()
+    page.mouse.move(*in_picture(page, 60, 100), steps=4)
+    page.mouse.up()
+    mask = page.evaluate("notebook.values.mask")
+    painted = np.zeros((STEPS, ROWS, COLUMNS), bool)
+    painted.ravel()[mask["hidden"]] = True
+    assert mask["grid"] == [STEPS, ROWS, COLUMNS] and painted[:, 0:3, 1].all()
+    assert painted.sum() == 3 * STEPS
+    drawn(page)
+    assert ((stage(page, 0, "veil")[..., 3] > 0) == painted[1]).all()
+    page.get_by_text("through all steps").click()
+    page.mouse.click(*in_picture(page, 60, 20))  # shows it again, in this step only
+    painted.ravel()[page.evaluate("notebook.values.mask")["hidden"]] ^= True
+    assert np.argwhere(painted).tolist() == [[1, 0, 1]]
+
+
+def test_what_python_sets_is_drawn(notebook):
+    page = notebook
+    page.evaluate("notebook.chosen('point', [30, 130])")
+    page.evaluate("notebook.chosen('step', 2)")
+    page.evaluate("notebook.chosen('mask', {grid: [3, 4, 6], hidden: [50, 71]})")
+    page.evaluate("notebook.model.send({ask: 'nothing'})")
+    page.get_by_role("button", name="Hide").click()
+    drawn(page)
+    assert page.locator(".pin").inner_text().startswith("step 0, row 3, column 0")
+    assert "step 2 of" in page.locator(".steplabel").inner_text()
+    hidden = np.zeros((STEPS, ROWS, COLUMNS), bool)
+    hidden.ravel()[[50, 71]] = True
+    assert ((stage(page, 1, "veil")[..., 3] > 0) == hidden[2]).all()
+
+
+def test_a_kernel_that_is_gone_is_a_sentence(notebook):
+    page = notebook
+    assert page.locator("form.kernel input[name=size]").input_value() == "64"
+    page.locator("form.kernel input[name=size]").fill("128")
+    page.get_by_role("button", name="Encode").click()
+    assert page.evaluate("notebook.sent.pop()") == {
+        "ask": "encode",
+        "encoders": "encoder 1",
+        "size": "128",
+        "layers": "last",
+        "context": "pair",
+    }
+    page.evaluate("notebook.hear({kind: 'say', text: 'no such size', keep: true})")
+    until(page, "document.querySelector('.status').textContent === 'no such size'")
+    gone = "document.querySelector('.status').textContent.includes('kernel does not answer')"
+    page.evaluate("notebook.close()")
+    until(page, gone)
+    page.evaluate("void (notebook.model.send = () => { throw new Error('comm is closed') })")
+    page.evaluate("document.querySelector('.status').textContent = ''")
+    page.get_by_role("button", name="Encode").click()
+    until(page, gone)
+    page.evaluate("notebook.hear({kind: 'page', page: {views: []}})")
+    until(page, "document.querySelector('.status').textContent.includes('Something went wrong')")
