@@ -76,8 +76,8 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
             size_here = tuple(count * encoder.patch_size for count in grid[1:])
         else:
             size_here = size
-        for layer in layers:
-            features = encoder.encode(video, context, size_here, layer)
+        features_of = encoder.encode(video, context, size_here, layers=list(layers))
+        for layer, features in features_of.items():
             if views and features.grid != views[0].features.grid:
                 raise UserError(
                     f"{encoder.name} has {features.grid[0]} steps where {encoders[0].name} has "

@@ -14,6 +14,7 @@ from vjepa_utils.checks import UserError
 from vjepa_utils.explorer.explore import look, predicts
 from vjepa_utils.explorer.page import script, to_buffers
 from vjepa_utils.explorer.prediction import packed_prediction
+from vjepa_utils.load import load_encoder
 
 if TYPE_CHECKING:
     from vjepa_utils.annotations import File
@@ -39,9 +40,11 @@ def _received(message, widget):
 class Explorer(anywidget.AnyWidget):
     """An Exploration in a notebook; `explore` makes it.
 
-    point: (x, y) in pixels of the clip, the chosen patch, or None.  step: that is shown, from 0.
-    mask: bool array (steps, rows, columns), True where hidden, or None. All three may be set.
-    exploration: what is shown.  recovery: the Recovery of the mask around the step, or None.
+    point: (x, y) in pixels of the clip, the chosen patch, or None; may be set.
+    step: that is shown, from 0; may be set.
+    mask: bool array (steps, rows, columns), True where hidden, or None; may be set.
+    exploration: what is shown.
+    recovery: the Recovery of the mask around the step, or None.
     """
 
     _esm = script()
@@ -60,7 +63,6 @@ class Explorer(anywidget.AnyWidget):
         super().__init__()
         self._masks = None if isinstance(masks, dict) else masks  # arrays fit one grid only
         self._encoders, self._size, self._layers = list(encoders), size, layers
-        self._known = {encoder.name: encoder for encoder in encoders}
         self._fallback = f"explorer-{self.model_id}"
         self.on_msg(self._asked)
 
@@ -90,8 +92,9 @@ class Explorer(anywidget.AnyWidget):
     def _check_point(self, proposal):
         video, point = self.exploration.video, proposal.value
         if point and not (0 <= point[0] <= video.width and 0 <= point[1] <= video.height):
-            size = f"{video.width}×{video.height} pixels"
-            raise traitlets.TraitError(f"point must lie in the picture, {size}, not {point}.")
+            raise traitlets.TraitError(
+                f"point must lie in the picture, {video.width}×{video.height} pixels, not {point}."
+            )
         return point
 
     @traitlets.validate("mask")
@@ -100,8 +103,10 @@ class Explorer(anywidget.AnyWidget):
             return None
         mask, grid = np.asarray(proposal.value), self.exploration.grid
         if mask.dtype != bool or mask.shape != grid:
-            found = f"{mask.dtype} of the shape {mask.shape}"
-            raise traitlets.TraitError(f"mask must be bool of the shape {grid}, not {found}.")
+            raise traitlets.TraitError(
+                f"mask must be bool of the shape {grid}, not {mask.dtype} of the shape "
+                f"{mask.shape}."
+            )
         return mask
 
     @traitlets.observe("mask")
@@ -110,16 +115,21 @@ class Explorer(anywidget.AnyWidget):
 
     def _asked(self, widget, message, buffers):
         """A message from the browser."""
-        answers = {"page": self._send_page, "prepare": self._prepare, "recover": self._recover}
+        answers = {"page": self._send_page, "prepare": self._around, "recover": self._recover}
         answers["encode"] = lambda: self._encode(message)
         if message.get("ask") in answers:
             self._guarded(answers[message["ask"]])
 
     def _guarded(self, answer):
+        """What goes wrong is said in the browser; a fault of ours is also raised."""
         try:
             answer()
-        except (ValueError, OSError, MemoryError, traitlets.TraitError) as error:
+        except (UserError, OSError, MemoryError, traitlets.TraitError) as error:
             self.send({"kind": "say", "text": str(error), "keep": True})
+        except Exception as error:
+            text = f"The kernel failed, {type(error).__name__}: {error}"
+            self.send({"kind": "say", "text": text, "keep": True})
+            raise
 
     def _send_page(self):
         page, buffers = to_buffers(self.exploration.page())
@@ -135,24 +145,20 @@ class Explorer(anywidget.AnyWidget):
 
     def _encode(self, message):
         """Other encoders, size, layers or context, as typed; all stays as it is if they fail."""
-        from vjepa_utils.load import load_encoder
-
-        names = str(message["encoders"]).split()
-        layers = tuple(_number(word) for word in str(message["layers"]).split() if word) or (None,)
-        sides = [_number(word) for word in str(message["size"] or "").lower().split("x") if word]
-        size = tuple(sides) if len(sides) > 1 else sides[0] if sides else None
-        context = str(message["context"]).strip() or "pair"
+        layers = tuple(_number(word) for word in message["layers"].split()) or (None,)
+        sides = [_number(word) for word in message["size"].lower().split("x") if word.strip()]
+        size = tuple(sides) if len(sides) > 1 else next(iter(sides), None)
+        context = message["context"].strip() or "pair"
         context = int(context) if context.isdigit() else context
-        for name in names:
-            self._known[name] = self._known.get(name) or load_encoder(name)
-        encoders = [self._known[name] for name in names]
+        known = {encoder.name: encoder for encoder in self._encoders}
+        encoders = [known.get(name) or load_encoder(name) for name in message["encoders"].split()]
         masks = self._masks if any(map(predicts, encoders)) else None
-        found = look(self.exploration.video, encoders, size, layers, masks, context)
-        same = found.grid == self.exploration.grid
-        self.exploration, self._encoders, self._held = found, encoders, (None, None)
+        exploration = look(self.exploration.video, encoders, size, layers, masks, context)
+        mask = self.mask if exploration.grid == self.exploration.grid else None
+        self.exploration, self._encoders, self._held = exploration, encoders, (None, None)
         self._size, self._layers = size, layers
-        self.step = min(self.step, found.grid[0] - 1)
-        self.mask = self.mask if same else None
+        self.step = min(self.step, exploration.grid[0] - 1)
+        self.mask = mask
         self._send_page()
 
     def _recover(self):
@@ -161,49 +167,38 @@ class Explorer(anywidget.AnyWidget):
         if self.mask is None:
             return
         began = time.perf_counter()
-        held, view, near = self._around()
-        hidden = near(self.mask)
+        held, view, steps = self._around()
+        covered, pairs = self.exploration.frames[steps], held.whole.frames.numpy()
+        # a pair is hidden where a step that shares a frame with it is: (pairs, steps)
+        shares = (covered[:, 0] <= pairs[:, 1:]) & (covered[:, 1] >= pairs[:, :1])
+        hidden = np.stack([self.mask[steps][some].any(0) for some in shares])
         if hidden.all() or not hidden.any():
             what = "Everything" if hidden.all() else "Nothing"
             raise UserError(f"{what} is hidden around this step: hide some patches, not all.")
         self.recovery = held.recover(hidden)
-        found = packed_prediction("painted", self.recovery, view)
-        found["seconds"] = time.perf_counter() - began
-        found, buffers = to_buffers(found)
-        self.send({"kind": "prediction", "prediction": found}, buffers)
-
-    def _prepare(self):
-        """Encode the target before anything is hidden, so that the first answer is fast too."""
-        self._around()
+        prediction = packed_prediction("painted", self.recovery, view)
+        prediction["seconds"] = time.perf_counter() - began
+        prediction, buffers = to_buffers(prediction)
+        self.send({"kind": "prediction", "prediction": prediction}, buffers)
 
     def _around(self):
-        """The frames around the step, encoded jointly: what is held of them; its View; and a
-        function that cuts a mask of the explorer's grid to their pairs, (pairs, rows, columns).
+        """What is held of the frames around the step, the View of its encoder, and the slice of
+        steps. Prepared before anything is hidden, so that the first answer is fast too.
         """
-        found = self.exploration
-        encoder = next(filter(predicts, self._encoders), None)
+        exploration, encoder = self.exploration, next(filter(predicts, self._encoders), None)
         if encoder is None:
             raise UserError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
-        view = next(view for view in found.views if view.features.encoder == encoder.name)
-        steps, rows, columns = found.grid
+        view = next(v for v in exploration.views if v.features.encoder == encoder.name)
+        steps, rows, columns = exploration.grid
         count = min(steps, max(1, AT_ONCE // (rows * columns)))
         first = min(max(0, self.step - count // 2), steps - count)
-        covered = found.frames[first : first + count]  # (steps, 2)
-        start, last = found.video.positions([covered[0, 0], covered[-1, 1]])
-        numbers = found.video.indices[start : last + 1].astype(np.int64)
-        numbers = np.append(numbers, numbers[-1:])[: -(-len(numbers) // 2) * 2]  # an odd last twice
-        pairs = numbers.reshape(-1, 2)
-        # (pairs, steps)
-        touches = (covered[:, 0] <= pairs[:, 1:]) & (covered[:, 1] >= pairs[:, :1])
-
-        def near(mask):
-            return np.stack([mask[first : first + count][some].any(0) for some in touches])
-
-        window = encoder.name, start, last
-        if self._held[0] != window:
-            size = view.features.picture_size
-            self._held = window, encoder.hold(found.video[start : last + 1], size)
-        return self._held[1], view, near
+        around = slice(first, first + count)
+        if self._held[0] != around:
+            numbers = exploration.frames[around]
+            start, last = exploration.video.positions([numbers[0, 0], numbers[-1, 1]])
+            video = exploration.video[start : last + 1]
+            self._held = around, encoder.hold(video, view.features.picture_size)
+        return self._held[1], view, around
 
 
 def _number(word):
