@@ -173,7 +173,7 @@ def test_colourings_and_heat_maps_below_each_other(video, features):
     assert heading(figure) == "kites · a trial"
 
 
-def test_a_caption_says_what_is_shown_and_how_fast(video, features, tmp_path):
+def test_a_caption_says_what_is_shown_and_how_fast(features, tmp_path):
     """The share is that of the tokens shown, not of those fitted; the rate that of the frames."""
     torch.manual_seed(0)
     features.values = torch.randn(*GRID, 8)
@@ -183,8 +183,10 @@ def test_a_caption_says_what_is_shown_and_how_fast(video, features, tmp_path):
     tokens -= tokens.mean(0)
     share = ((tokens @ fitted._axes.T) ** 2).sum() / (tokens**2).sum()
     assert abs(share - fitted.explained_variance_ratio.sum()) > 0.05
-    features.times = torch.tensor([[0, 2], [4, 6], [8, 10]]).double() / 15
-    words = "kites · frames at 7.5 a second · an-encoder · 4×6 patches · 3 components hold "
+    film = write_video(tmp_path / "film.mp4", np.zeros((29, HEIGHT, WIDTH, 3), np.uint8))
+    features.frames = torch.tensor([[3, 7], [11, 15], [19, 23]])
+    video = vj.read_video(film)
+    words = "film.mp4 · frames at 7.5 a second · an-encoder · 4×6 patches · 3 components hold "
     words += f"{100 * share:.0f} % of the variance"
     assert heading(vj.figures.pca_strip(video, features, fitted)).startswith(words)
     assert heading(vj.figures.overlay(video, features, fitted)).startswith(words)
@@ -192,7 +194,6 @@ def test_a_caption_says_what_is_shown_and_how_fast(video, features, tmp_path):
     assert heading(vj.figures.overlay(video, features, place)).endswith(
         "of the variance beside that of places"
     )
-    film = write_video(tmp_path / "film.mp4", np.zeros((9, 32, 32, 3), np.uint8))
     assert heading(vj.figures.frame_strip(vj.read_video(film, every=4))).startswith(
         "film.mp4 · frames at 7.5 a second"
     )

@@ -182,20 +182,16 @@ def first_of(features):
     return "first frame" if (features.frames[:, 0] != features.frames[:, 1]).any() else "frame"
 
 
-def times_of(video: Video, numbers: np.ndarray) -> np.ndarray:
-    """Seconds of frames of the file; NaN for arrays and folders of images, which have no clock."""
-    clock = video.path is not None and not video.path.is_dir()
-    return video.times[video.positions(numbers)] if clock else np.full(len(numbers), np.nan)
-
-
-def clip_caption(video: Video, times: np.ndarray | torch.Tensor) -> str:
-    """Name of a clip and the rate of the frames that were taken of it, by their times in seconds,
-    NaN where not known.
+def clip_caption(video: Video, numbers: np.ndarray | torch.Tensor) -> str:
+    """Name of a clip and the rate of its frames of these numbers; arrays and folders of images have
+    no clock.
     """
-    name = video.path.name if video.path else "clip"
-    moments = np.unique(times)
-    apart = np.diff(moments[np.isfinite(moments)])
-    return f"{name} · frames at {1 / np.median(apart):.3g} a second" if len(apart) else name
+    if video.path is None or video.path.is_dir():
+        return video.path.name if video.path else "clip"
+    moments = video.times[video.positions(np.unique(numbers))]
+    if len(moments) < 2:
+        return video.path.name
+    return f"{video.path.name} · frames at {1 / np.median(np.diff(moments)):.3g} a second"
 
 
 def basis_caption(features: Features, colours: PCAColours) -> str:

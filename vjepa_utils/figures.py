@@ -32,7 +32,6 @@ from vjepa_utils.drawing import (
     gallery,
     picture_rows,
     show,
-    times_of,
     write_film,
 )
 from vjepa_utils.files import replacing
@@ -52,7 +51,7 @@ def frame_strip(video: Clip, most: int = 8) -> Figure:
     video = as_video(video)
     chosen = evenly(len(video), most)
     titles = [f"frame {video.indices[i]}, {video.times[i]:.2f} s" for i in chosen]
-    caption = clip_caption(video, times_of(video, video.indices))
+    caption = clip_caption(video, video.indices)
     heading = f"{caption} · {len(video)} frames of {video.width}×{video.height} pixels"
     return gallery(frames_numbered(video, video.indices[chosen]), titles, heading, height=1.7)
 
@@ -71,7 +70,7 @@ def pair_panel(video: Clip, features: Features, colours: PCAColours, step: int =
     blended = ((first.astype(int) + second) // 2).astype(np.uint8)
     i, j = (int(n) for n in features.frames[step])
     titles = [f"frame {i}", f"frame {j}", "both blended", "their features"]
-    heading = f"{clip_caption(video, features.times)} · {basis_caption(features, colours)}"
+    heading = f"{clip_caption(video, features.frames)} · {basis_caption(features, colours)}"
     pictures = [first, second, blended, colours.colours(features)[step]]
     return gallery(pictures, titles, heading, height=2.5)
 
@@ -105,7 +104,7 @@ def compare_strips(
     strips = [(first_of(features), frames_numbered(video, features.frames[chosen, 0]))]
     strips += [(label, painted[chosen]) for label, painted in rows.items()]
     titles = [covered_frames(features.frames[s]) for s in chosen]
-    heading = f"{clip_caption(video, features.times)} · {about or features.encoder}"
+    heading = f"{clip_caption(video, features.frames)} · {about or features.encoder}"
     return picture_rows(strips, titles, heading)
 
 
@@ -115,7 +114,7 @@ def overlay(
     """The colours of one step laid over its first frame, opacity 0 to 1."""
     video = clip_of(video, features.source_size)
     frame = frames_numbered(video, features.frames[[checked_step(step, features)], 0])[0]
-    heading = f"{clip_caption(video, features.times)} · {basis_caption(features, colours)}"
+    heading = f"{clip_caption(video, features.frames)} · {basis_caption(features, colours)}"
     figure = gallery([frame], [covered_frames(features.frames[step])], heading, height=4.5)
     patches = colours.colours(features)[step]
     show(figure.axes[0], patches, frame.shape[:2], alpha=opacity)
@@ -165,7 +164,7 @@ def animate(
     video = clip_of(video, features.source_size)
     step_of = {int(number): step for step, pair in enumerate(features.frames) for number in pair}
     numbers = sorted(step_of)
-    caption = f"{clip_caption(video, features.times)} · {basis_caption(features, colours)}"
+    caption = f"{clip_caption(video, features.frames)} · {basis_caption(features, colours)}"
     captions = [f"frame {number} · {caption}" for number in numbers]
     pictures = _side_by_side(video, [(n, step_of[n]) for n in numbers], colours.colours(features))
     write_film(captioned(pictures, captions), path, rate or frame_rate(video))

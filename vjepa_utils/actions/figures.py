@@ -18,7 +18,6 @@ from vjepa_utils.drawing import (
     heat_maps,
     new_figure,
     show,
-    times_of,
     with_heading,
 )
 from vjepa_utils.video import as_video
@@ -53,7 +52,7 @@ def action_bars(video: Clip, classification: Classification, most: int = 6) -> F
     axis.set(xlim=(0, 1.08), xticks=[])
     axis.spines[["top", "right", "bottom"]].set_visible(False)
     axis.tick_params(left=False)
-    heading = f"{clip_caption(video, times_of(video, used))} · {classification.name} · "
+    heading = f"{clip_caption(video, used)} · {classification.name} · "
     heading += f"{classification.frames.size} frames"
     if len(classification.frames) > 1:
         heading += f" in {len(classification.frames)} segments"

@@ -93,7 +93,7 @@ def similarity_strip(
         low = min(float(np.percentile(similar, 5)), 1 - 1e-6)
         rows.append((name.split("/")[-1], Heat(similar, low, 1, "cosine")[chosen]))
     heading = (
-        f"{clip_caption(video, base.times)} · {' and '.join(features)} · cosine with the token at "
+        f"{clip_caption(video, base.frames)} · {' and '.join(features)} · cosine with the token at "
         f"({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
     )
     figure = picture_rows(rows, titles, heading)

@@ -58,7 +58,7 @@ def recovery_strip(
     colours = PCAColours().fit(whole)
     frames = frames_numbered(video, whole.frames[chosen, 0])
     veiled = (0.85 * GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)
-    rows, captions = [], [clip_caption(video, whole.times), basis_caption(whole, colours)]
+    rows, captions = [], [clip_caption(video, whole.frames), basis_caption(whole, colours)]
     for name, each in recoveries.items():
         hidden = pixels(each.hidden[chosen], video.height, video.width)[..., None]
         share = f"{name} {100 * each.hidden.mean():.0f} %"

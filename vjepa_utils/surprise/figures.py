@@ -23,7 +23,6 @@ from vjepa_utils.drawing import (
     frame_rate,
     frames_numbered,
     show,
-    times_of,
     write_film,
 )
 from vjepa_utils.predict.masks import pixels
@@ -189,7 +188,7 @@ def _rank(step, marked):
 
 
 def _heading(video, surprise, ahead):
-    caption = clip_caption(video, times_of(video, np.unique(surprise.frames)))
+    caption = clip_caption(video, surprise.frames)
     steps = "1 step" if ahead == 1 else f"{ahead} steps"
     return (
         f"{caption} · {surprise.encoder} · predicted from {surprise.context} frames, {steps} ahead "

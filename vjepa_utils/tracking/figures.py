@@ -16,7 +16,6 @@ from vjepa_utils.drawing import (
     frame_rate,
     frames_numbered,
     gallery,
-    times_of,
     write_film,
 )
 
@@ -45,7 +44,7 @@ def track_strip(video: Clip, tracks: Tracks, most: int = 6, tail: int = 8) -> Fi
     ]
     titles = [f"frame {tracks.frames[i]}" for i in chosen]
     heading = (
-        f"{clip_caption(video, times_of(video, tracks.frames))} · {len(tracks.xy)} points tracked "
+        f"{clip_caption(video, tracks.frames)} · {len(tracks.xy)} points tracked "
         f"independently · {tracks.encoder} · dot: visible, ring: hidden"
     )
     return gallery(drawn, titles, heading, height=2.4)
