@@ -20,7 +20,7 @@ from vjepa_utils.files import read_safetensors, replacing
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vjepa_utils.annotations import File
+    from vjepa_utils.video import File
 
 MOST_TOKENS = 200_000  # above, a seeded subsample is fitted
 PERCENTILES = 1, 99  # of each component are drawn as 0 and 1

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from vjepa_utils.annotations import Clip, File
     from vjepa_utils.colours import PCAColours
     from vjepa_utils.features import Features
-    from vjepa_utils.video import Video
+    from vjepa_utils.video import Clip, File, Video
 
 WIDTH = 9.6  # inches, at most: 960 pixels in a notebook, 1248 in a file
 NARROW = 3  # inches, at least: a heading in few lines

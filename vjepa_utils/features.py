@@ -15,7 +15,7 @@ from vjepa_utils.files import read_safetensors, replacing
 if TYPE_CHECKING:
     import numpy as np
 
-    from vjepa_utils.annotations import File
+    from vjepa_utils.video import File
 
 TENSORS = "values", "frames", "times"
 

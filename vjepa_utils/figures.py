@@ -41,9 +41,9 @@ from vjepa_utils.video import as_video
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vjepa_utils.annotations import Clip, File
     from vjepa_utils.colours import PCAColours
     from vjepa_utils.features import Features
+    from vjepa_utils.video import Clip, File
 
 
 def frame_strip(video: Clip, most: int = 8) -> Figure:

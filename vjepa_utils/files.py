@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from safetensors import SafetensorError, safe_open
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from vjepa_utils.annotations import File
+File: TypeAlias = "str | os.PathLike"
 
 
 def shipped(name: str) -> Path:

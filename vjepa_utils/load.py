@@ -13,7 +13,7 @@ from vjepa_utils.model.vjepa2_1 import LEVELS
 from vjepa_utils.weights.checkpoints import find, label, load_model, pixel_statistics
 
 if TYPE_CHECKING:
-    from vjepa_utils.annotations import File
+    from vjepa_utils.video import File
 
 
 class ImageEncoder(Encoder):

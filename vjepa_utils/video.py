@@ -12,7 +12,7 @@ import re
 import warnings
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -22,8 +22,16 @@ from vjepa_utils.reading.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoF
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from vjepa_utils.annotations import Clip, File
+    import torch
 
+    from vjepa_utils.files import File
+
+# Types that signatures share; shapes and ranges stand in the docstrings.
+Clip: TypeAlias = "Video | File | np.ndarray | torch.Tensor"  # what `as_video` takes
+Grid: TypeAlias = tuple[int, int, int]  # steps, rows, columns
+Size: TypeAlias = "int | tuple[int, int] | None"  # short side, or (height, width), in pixels
+Context: TypeAlias = "str | int | None"  # frames that attend to each other
+Seed: TypeAlias = "int | np.random.Generator"
 DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are used
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vjepa_utils.actions.heads import Classification
-    from vjepa_utils.annotations import Clip
+    from vjepa_utils.video import Clip
 
 
 def action_bars(video: Clip, classification: Classification, most: int = 6) -> Figure:

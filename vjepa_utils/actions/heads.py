@@ -31,7 +31,7 @@ from vjepa_utils.weights.checkpoints import CHECKPOINTS, find, label, load_whole
 if TYPE_CHECKING:
     from torch import nn
 
-    from vjepa_utils.annotations import Clip, File
+    from vjepa_utils.video import Clip, File
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from vjepa_utils.files import read_safetensors, replacing, user_cache
 from vjepa_utils.video import as_video, file_identity, read_video
 
 if TYPE_CHECKING:
-    from vjepa_utils.annotations import Clip, Context, File, Size
     from vjepa_utils.encoder import Encoder
+    from vjepa_utils.video import Clip, Context, File, Size
 
 CLIP_FRAMES = 8  # of a clip, evenly spaced
 PLACES = 8  # rows and columns that features are averaged to, at most

@@ -18,7 +18,7 @@ from vjepa_utils.reading.sources import IMAGES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vjepa_utils.annotations import File
+    from vjepa_utils.video import File
 
 # What is taken from a folder; a file that is named, or listed, may have any suffix.
 VIDEOS = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-    from vjepa_utils.annotations import File
+    from vjepa_utils.video import File
 
 
 class Collection:

@@ -24,8 +24,8 @@ from vjepa_utils.load import load_encoder
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vjepa_utils.annotations import Context, File, Size
     from vjepa_utils.encoder import Encoder
+    from vjepa_utils.video import Context, File, Size
 
 # Bytes of resized pictures that are held at once, float32: 680 frames of 256×256 pixels. A longer
 # clip is divided.

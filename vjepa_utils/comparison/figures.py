@@ -24,8 +24,8 @@ from vjepa_utils.figures import compare_strips
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vjepa_utils.annotations import Clip
     from vjepa_utils.features import Features
+    from vjepa_utils.video import Clip
 
 
 def encoders_strip(video: Clip, features: dict[str, Features], most: int | None = None) -> Figure:

@@ -12,9 +12,9 @@ from vjepa_utils.video import as_video
 if TYPE_CHECKING:
     import numpy as np
 
-    from vjepa_utils.annotations import Clip, Size
     from vjepa_utils.encoder import Encoder
     from vjepa_utils.features import Features
+    from vjepa_utils.video import Clip, Size
 
 
 def on_one_grid(

@@ -18,7 +18,7 @@ from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable, replacing
 
 if TYPE_CHECKING:
-    from vjepa_utils.annotations import File
+    from vjepa_utils.video import File
 
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
 SMALL = 350_000  # bytes of the data that a notebook stores: its cell stays below 1 MB

@@ -19,9 +19,9 @@ from vjepa_utils.video import as_video
 if TYPE_CHECKING:
     import numpy as np
 
-    from vjepa_utils.annotations import Clip, Context, Size
     from vjepa_utils.encoder import Encoder
     from vjepa_utils.explorer.widget import Explorer
+    from vjepa_utils.video import Clip, Context, Size
 
 
 def explore(

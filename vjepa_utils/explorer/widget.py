@@ -17,7 +17,7 @@ from vjepa_utils.explorer.prediction import packed_prediction
 from vjepa_utils.load import load_encoder
 
 if TYPE_CHECKING:
-    from vjepa_utils.annotations import File
+    from vjepa_utils.video import File
 
 HERE = Path(__file__).parent
 AT_ONCE = 1400  # tokens encoded jointly around the step that is shown: an answer within a second

@@ -17,7 +17,7 @@ from vjepa_utils.checks import UserError
 if TYPE_CHECKING:
     import torch
 
-    from vjepa_utils.annotations import Grid, Seed
+    from vjepa_utils.video import Grid, Seed
 
 # number of blocks, and the share of the picture that each hides
 MULTIBLOCK = {"short": (8, 0.15), "long": (2, 0.7)}

@@ -26,8 +26,8 @@ from vjepa_utils.predict.masks import pixels
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vjepa_utils.annotations import Clip
     from vjepa_utils.predict.recovery import Recovery
+    from vjepa_utils.video import Clip
 
 
 CURVES = {

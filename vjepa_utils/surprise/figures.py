@@ -30,7 +30,7 @@ from vjepa_utils.predict.surprise import TARGETS, Surprise
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
-    from vjepa_utils.annotations import Clip, File
+    from vjepa_utils.video import Clip, File
 
 NAMES = {"cosine": "1 − cosine", "l1": "L1"}
 COLOURS = {"prediction": "#c1272d", "last step": "#3a8a3a", "mean": "#777777", "pixels": "#0071a7"}

@@ -22,8 +22,8 @@ from vjepa_utils.drawing import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from vjepa_utils.annotations import Clip, File
     from vjepa_utils.tracking.points import Tracks
+    from vjepa_utils.video import Clip, File
 
 
 def track_strip(video: Clip, tracks: Tracks, most: int = 6, tail: int = 8) -> Figure:

@@ -23,9 +23,8 @@ from vjepa_utils.files import shipped
 from vjepa_utils.reading.pixels import resized
 
 if TYPE_CHECKING:
-    from vjepa_utils.annotations import File
     from vjepa_utils.features import Features
-    from vjepa_utils.video import Video
+    from vjepa_utils.video import File, Video
 
 SHIPPED = {"track-head": shipped("track-head")}
 PARTS = "upsampling", "stem"

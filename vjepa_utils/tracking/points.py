@@ -26,10 +26,9 @@ from vjepa_utils.video import as_video
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vjepa_utils.annotations import Clip, Context, File, Size
     from vjepa_utils.encoder import Encoder
     from vjepa_utils.features import Features
-    from vjepa_utils.video import Video
+    from vjepa_utils.video import Clip, Context, File, Size, Video
 
 # softmax(40 × cosine) over the cells within 5 of the best. Chrono (Kim et al. 2025) has 20: the
 # demo encoder reaches a zero-shot δ_avg of 33.3 with 40 and 29.0 with 20, on 12 rendered scenes at

@@ -25,10 +25,10 @@ from vjepa_utils.tracking.points import RASTER, track
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vjepa_utils.annotations import File, Size
     from vjepa_utils.encoder import Encoder
     from vjepa_utils.tracking.head import TrackHead
     from vjepa_utils.tracking.points import Tracks
+    from vjepa_utils.video import File, Size
 
 EVERY = 5  # frames between the queries of the strided mode
 COLUMNS = {
