@@ -19,7 +19,7 @@ class PatchColours(Encoder):
         super().__init__(encoder.model, "patch colours", encoder.mean, encoder.std)
         self.cells, self.channels = cells, 3 * self.tubelet_size * cells**2
 
-    def _tokens(self, pixels, layers):
+    def _tokens(self, pixels, shift=(0, 0), layers=(None,)):
         pooled = torch.nn.functional.avg_pool2d(
             pixels.flatten(0, 1), self.patch_size // self.cells
         ).unflatten(0, pixels.shape[:2])
@@ -40,7 +40,7 @@ class StockPositions(Encoder):
     def __init__(self, encoder):
         super().__init__(encoder.model, f"{encoder.name}, stock", encoder.mean, encoder.std)
 
-    def _tokens(self, pixels, layers):
+    def _tokens(self, pixels, shift=(0, 0), layers=(None,)):
         side, patches = self.training_size // self.patch_size, self.patch_size**2
         steps = pixels.shape[1] // self.tubelet_size
         tokens = steps * pixels.shape[3] * pixels.shape[4] // patches

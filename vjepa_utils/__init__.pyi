@@ -20,6 +20,7 @@ from . import weights as weights
 from .actions.heads import classify as classify
 from .actions.probes import Probe as Probe
 from .actions.probes import train_probe as train_probe
+from .checks import UserError as UserError
 from .collection.collection import Collection as Collection
 from .collection.extraction import extract as extract
 from .colours import PCAColours as PCAColours

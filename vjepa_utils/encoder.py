@@ -7,7 +7,8 @@ the last one is encoded, tokens of each group of frames, append.
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+import math
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.features import FeatureList
+from vjepa_utils.fine import interleaved
 from vjepa_utils.model.devices import batch_tokens, check_fits
 from vjepa_utils.model.vjepa2 import encode_layers
 from vjepa_utils.plan import Blend, Plan, picture_size
@@ -72,6 +74,7 @@ class Encoder:
         layer: int | str | None = None,
         layers: Sequence | str | None = None,
         overlap: int = 0,
+        stride: int | None = None,
         out: File | None = None,
     ) -> Features | dict[int | str | None, Features]:
         """Features of a clip. Streams: one batch of frames is encoded while the next is read, and
@@ -91,6 +94,9 @@ class Encoder:
             layers: several of these, such as [2, 4, None], or "all", from one forward pass.
             overlap: frames, an even number, that windows of an even `context` share; their
                 features are averaged with weights that fall towards the ends of a window.
+            stride: pixels between tokens, a divisor of the patch, which None stands for: the
+                picture is encoded at shifts of so many pixels and the maps are interleaved, for
+                patch / stride times the rows and columns and the square of that in time (`fine`).
             out: None, or a file that the features go to instead of memory, such as
                 "film.safetensors"; `Features.load` reads it. An interrupted run leaves OUT.partial,
                 which the same call resumes; a complete file is only loaded.
@@ -105,7 +111,7 @@ class Encoder:
             OSError: `out` cannot be written.
         """
         video, wanted = as_video(video), self._layers(layer, layers, out)
-        plan = self.plan(video, context, size, overlap)
+        plan = self.plan(video, context, size, overlap, stride)
         self.check_memory(plan, "context={}")
         sinks = [self._sink(video, plan, k, out) for k in wanted]
         start, again = plan.resume(sinks[0].steps)
@@ -131,19 +137,30 @@ class Encoder:
             read, shared = read + len(pixels) - shared, plan.overlap
             pixels = self.normalised(pixels.to(self.device, non_blocking=pinned))
             for group in plan.groups(len(pixels)):  # (groups, length) positions in `pixels`
-                tokens = zip(blends, self._tokens(pixels[group], layers), strict=True)
-                yield [blend.join(self._on_grid(x, plan)) for blend, x in tokens], cuts, read
+                if plan.factor == 1:
+                    tokens = self._tokens(pixels[group], layers=layers)
+                else:
+                    encode = partial(self._tokens, layers=layers)
+                    stride = self.patch_size // plan.factor
+                    tokens = interleaved(encode, pixels[group], self.patch_size, stride)
+                joined = zip(blends, tokens, strict=True)
+                yield [blend.join(self._on_grid(x, plan)) for blend, x in joined], cuts, read
                 cuts = []
         if plan.overlap:
             yield [blend.rest() for blend in blends], [], read
 
     def plan(
-        self, video: Video, context: Context = None, size: Size = None, overlap: int = 0
+        self,
+        video: Video,
+        context: Context = None,
+        size: Size = None,
+        overlap: int = 0,
+        stride: int | None = None,
     ) -> Plan:
         """The `Plan` that `encode` would follow; arguments as for it."""
-        length = self._context_length(context, len(video))
-        least = max(16 * self.patch_size, self.training_size or 0)
-        picture = picture_size(video.height, video.width, size, self.patch_size, least)
+        patch, length = self.patch_size, self._context_length(context, len(video))
+        least = max(16 * patch, self.training_size or 0)
+        picture = picture_size(video.height, video.width, size, patch, least)
         if overlap and not (is_whole(context) and is_whole(overlap, 2) and overlap % 2 == 0):
             raise UserError(
                 "overlap must be an even number of frames that windows of an even context share, "
@@ -151,8 +168,11 @@ class Encoder:
             )
         if overlap and overlap >= length:
             raise UserError(f"overlap must be less than the context, {length}, not {overlap}.")
-        once = self.takes_single_frames
-        return Plan(len(video), length, picture, self.patch_size, once, overlap)
+        stride = patch if stride is None else stride
+        if not (is_whole(stride, 1) and patch % stride == 0):
+            raise UserError(f"stride must be a divisor of the patch, {patch}, not {stride!r}.")
+        once, factor = self.takes_single_frames, patch // stride
+        return Plan(len(video), length, picture, patch, once, overlap, factor)
 
     def hold(self, video: Clip, size: Size = None) -> Held:
         """A clip encoded once, jointly, to ask often what the predictor recovers of hidden parts.
@@ -242,6 +262,7 @@ class Encoder:
             picture_size=plan.size,
             source_size=(video.height, video.width),
             encoder=self.name,
+            stride=self.patch_size // plan.factor,
         )
 
     @cached_property
@@ -304,13 +325,16 @@ class Encoder:
 
     def _sink(self, video, plan, layer, out):
         """Where features go: to memory, or to a file that allows resuming."""
+        shape = *plan.grid, self._width(layer)
         if out is None:
+            what = "Features of {} steps of {}×{} tokens".format(*shape)
+            remedy = 'give out="film.safetensors", take fewer frames or a smaller size'
+            check_fits(4 * math.prod(shape), torch.device("cpu"), what, lambda share: remedy)
             return FeatureList(self.describe(video, plan))
         from vjepa_utils.stream import FeatureFile  # not on the way from clips to features
 
         if video.path and Path(out).resolve() == video.path.resolve():
             raise UserError(f"out names the clip itself, {out}: give another file.")
-        shape = *plan.grid, self._width(layer)
         batch = self._at_once(plan) * plan.steps
         run = self._run(video, plan, layer)
         return FeatureFile(out, run, self.describe(video, plan), shape, batch)
@@ -330,6 +354,7 @@ class Encoder:
             context=plan.context,
             once=plan.once,
             overlap=plan.overlap,
+            factor=plan.factor,
             layer=layer,
         )
 
@@ -344,9 +369,15 @@ class Encoder:
         mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
         return pixels.div_(255).sub_(mean).div_(std)
 
-    def _tokens(self, pixels, layers):
-        """(groups, frames, 3, height, width) to a tensor (groups, tokens, channels) a layer."""
-        return encode_layers(self.model, pixels, layers)
+    def _tokens(self, pixels, shift=(0, 0), layers=(None,)):
+        """(groups, frames, 3, height, width), shifted down and right by parts of a patch, to a
+        tensor (groups, tokens, channels) for each layer.
+        """
+        if shift == (0, 0):
+            return encode_layers(self.model, pixels, layers)
+        steps = -(-pixels.shape[1] // self.tubelet_size)
+        grid = steps, *(side // self.patch_size for side in pixels.shape[3:])
+        return encode_layers(self.model, pixels, layers, self.model.positions(grid, None, shift))
 
     def _on_grid(self, tokens, plan):
         """(groups, tokens, channels) to float32 (groups, steps, rows, columns, channels), on the

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from vjepa_utils.checks import UserError, check_inside
 from vjepa_utils.files import read_safetensors, replacing
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vjepa_utils.video import File
 
 TENSORS = "values", "frames", "times"
@@ -32,6 +33,8 @@ class Features:
     encoder: name of the checkpoint.
     cuts: ((frame, frame), …), file numbers of the two frames of each step that joins two scenes.
     times: float64 tensor (steps, 2), seconds in the file of `frames`; NaN where they are not known.
+    stride: pixels of the encoded picture between tokens; that of the patch unless `encode` was
+        given a smaller one.
     """
 
     values: torch.Tensor
@@ -42,8 +45,10 @@ class Features:
     encoder: str
     cuts: tuple = ()
     times: torch.Tensor | None = None
+    stride: int | None = None
 
     def __post_init__(self):
+        self.stride = self.stride or self.patch_size  # older files have none
         if self.times is None:
             self.times = torch.full(self.frames.shape, torch.nan, dtype=torch.float64)
 
@@ -56,6 +61,13 @@ class Features:
             pairs = ", ".join(f"{a}+{b}" for a, b in self.cuts)
             text += f"; a cut lies between frames {pairs}"
         return f"Features({text})"
+
+    @property
+    def offset(self) -> float:
+        """Where the first cell of the map begins, in cells from the picture's upper left corner: a
+        cell is as wide as the stride and has its token's patch around it.
+        """
+        return (self.patch_size / self.stride - 1) / 2
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -85,14 +97,33 @@ class Features:
                 f"The mask must have the clip's size {tuple(self.source_size)}, not "
                 f"{tuple(mask.shape)}."
             )
-        return torch.nn.functional.adaptive_avg_pool2d(mask[None, None], self.grid[1:])[0, 0]
+        cells = F.adaptive_avg_pool2d(mask[None, None], self.grid[1:])
+        factor = self.patch_size // self.stride
+        padded = F.pad(cells, (0, factor - 1, 0, factor - 1), mode="replicate")
+        return F.avg_pool2d(padded, factor, 1)[0, 0]
+
+    def aligned(self, values: np.ndarray) -> np.ndarray:
+        """A map (…, rows, columns, channels) whose cells tile the picture, to be drawn: as it is,
+        or where the stride is smaller than the patch in halves of cells, (…, 2 · rows, 2 · columns,
+        channels).
+        """
+        if self.stride == self.patch_size:
+            return values
+        for axis in (-3, -2):
+            count = values.shape[axis]
+            halves = np.floor((np.arange(2 * count) - 2 * self.offset) / 2).astype(int)
+            values = np.take(values, halves.clip(0, count - 1), axis)
+        return values
 
     def token_at(self, point: tuple[float, float]) -> tuple[int, int]:
         """(row, column) of the patch under a point (x, y) in pixels of the clip."""
         (x, y), (height, width) = (float(v) for v in point), self.source_size
         check_inside((x, y), height, width)
-        _, rows, columns = self.grid
-        return min(int(y / height * rows), rows - 1), min(int(x / width * columns), columns - 1)
+        row, column = (
+            min(max(math.floor(share * count - self.offset), 0), count - 1)
+            for share, count in zip((y / height, x / width), self.grid[1:], strict=True)
+        )
+        return row, column
 
     def centre_of(self, row: int, column: int) -> tuple[float, float]:
         """The point (x, y), in pixels of the clip, at the centre of a patch."""
@@ -103,7 +134,8 @@ class Features:
                 "columns."
             )
         height, width = self.source_size
-        return (column + 0.5) * width / columns, (row + 0.5) * height / rows
+        middle = 0.5 + self.offset
+        return (column + middle) * width / columns, (row + middle) * height / rows
 
     def save(self, path: File) -> None:
         """Write a safetensors file; nothing is left behind when that fails."""

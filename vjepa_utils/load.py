@@ -35,9 +35,9 @@ class ImageEncoder(Encoder):
             f'"frame" or "pair", the mean of two frames, not {context!r}.'
         )
 
-    def _tokens(self, pixels, layers):
+    def _tokens(self, pixels, shift=(0, 0), layers=(None,)):
         patches = (pixels.shape[3] // self.patch_size) * (pixels.shape[4] // self.patch_size)
-        out = self.model(pixels.flatten(0, 1).to(self.dtype), output_hidden_states=layers != [None])
+        out = self.model(pixels.flatten(0, 1).to(self.dtype), output_hidden_states=any(layers))
         states = [out.last_hidden_state if k is None else out.hidden_states[k] for k in layers]
         # (groups · frames, 1 + registers + patches, channels) to (groups, patches, channels)
         return [x[:, -patches:].unflatten(0, pixels.shape[:2]).mean(1) for x in states]

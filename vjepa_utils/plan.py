@@ -27,6 +27,7 @@ class Plan:
     patch_size: side of a patch in pixels.
     once: a frame that is a context by itself is encoded once and not twice as a pair.
     overlap: frames that a context shares with the next, an even number.
+    factor: rows and columns of tokens within a patch: more than one where their stride is smaller.
     """
 
     frames: int
@@ -35,6 +36,7 @@ class Plan:
     patch_size: int
     once: bool = False
     overlap: int = 0
+    factor: int = 1
 
     @property
     def grid(self) -> Grid:
@@ -45,7 +47,7 @@ class Plan:
     @property
     def picture_grid(self) -> tuple[int, int]:
         """(rows, columns)."""
-        return tuple(side // self.patch_size for side in self.size)
+        return tuple(side // self.patch_size * self.factor for side in self.size)
 
     @property
     def steps(self) -> int:
@@ -54,8 +56,8 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Of a full context."""
-        rows, columns = self.picture_grid
+        """Of a full context, that attend to each other."""
+        rows, columns = (side // self.patch_size for side in self.size)
         return self.steps * rows * columns
 
     @property

@@ -6,16 +6,25 @@ import torch
 import torch.nn.functional as F
 
 
-def grid_positions(grid: tuple[int, int, int], device: torch.device | None = None) -> torch.Tensor:
+def grid_positions(
+    grid: tuple[int, int, int],
+    device: torch.device | None = None,
+    shift: tuple[float, float] = (0, 0),
+) -> torch.Tensor:
     """(step, row, column) of every token of a (steps, rows, columns) grid, in token order: (tokens,
     3).
+
+    shift: of the picture under the grid, down and right, in patches.
     """
     axes = [torch.arange(n, device=device) for n in grid]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    positions = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    return positions + torch.tensor((0, *shift), device=device)
 
 
 def stretched_positions(
-    grid: tuple[int, int, int], device: torch.device | None = None
+    grid: tuple[int, int, int],
+    device: torch.device | None = None,
+    shift: tuple[float, float] = (0, 0),
 ) -> torch.Tensor:
     """`grid_positions` with rows and columns stretched to 0…15 whatever the grid: row · 15 / (rows
     − 1); a single row or column stands at 0. Steps are not stretched.
@@ -25,7 +34,7 @@ def stretched_positions(
     """
     last = torch.tensor([1, *(max(side - 1, 1) for side in grid[1:])], device=device)
     to = torch.tensor([1, 15, 15], device=device)
-    return grid_positions(grid, device) * to / last
+    return grid_positions(grid, device, shift) * to / last
 
 
 def rotary_tables(

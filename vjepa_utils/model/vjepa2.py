@@ -136,9 +136,11 @@ class VJEPA2(nn.Module):
         proj = self.encoder.embeddings.patch_embeddings.proj
         return proj.weight, proj.bias
 
-    def positions(self, grid, device=None):
-        """Position of each token of a (steps, rows, columns) grid: (tokens, 3)."""
-        return grid_positions(grid, device)
+    def positions(self, grid, device=None, shift=(0, 0)):
+        """Position of each token of a (steps, rows, columns) grid: (tokens, 3). shift: of the
+        picture under the grid, down and right, in patches.
+        """
+        return grid_positions(grid, device, shift)
 
     def outputs(self, layer):
         """What `encode_tokens` gives for a layer: [(block, the norm after it), …]."""

@@ -130,8 +130,8 @@ class VJEPA21(VJEPA2):
             proj, modality = embeddings.patch_embeddings.proj, embeddings.video_modality
         return proj.weight, proj.bias + modality
 
-    def positions(self, grid, device=None):
-        return stretched_positions(grid, device)
+    def positions(self, grid, device=None, shift=(0, 0)):
+        return stretched_positions(grid, device, shift)
 
     def outputs(self, layer):
         levels = list(zip(self.config.levels, self.encoder.norms, strict=True))

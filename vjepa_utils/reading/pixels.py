@@ -58,10 +58,12 @@ def batches(
             cuts += cuts_between(piece.frames, pairs, piece.indices)
         left, filled = left - len(piece), filled + len(piece)
         if filled == len(pixels):
+            # what the next context shares; `pixels` may be normalised in place from here on
+            shared = pixels[filled - plan.overlap :].clone()
             yield pixels, cuts
-            last, carried = pixels, plan.overlap  # the next context shares these frames
+            carried = plan.overlap
             pixels = torch.empty(min(count, carried + left), 3, *plan.size, pin_memory=pinned)
-            pixels[:carried] = last[filled - carried :]
+            pixels[:carried] = shared
             filled, cuts = carried, []
     if filled > carried and left:  # the file is damaged: the clip ends before
         yield pixels[:filled], cuts
