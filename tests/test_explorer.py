@@ -137,6 +137,40 @@ def test_the_view_survives_the_address(run_node):
     assert found["hostile"][4]["step"] == 0 and found["hostile"][4]["brush"] is None
 
 
+# For each part of the state another value than a new explorer's
+OTHER = {
+    "step": 2,
+    "mode": "change",
+    "rgb": [5, 0, 3],
+    "overlay": 0.37,
+    "pins": [{"step": 2, "x": 12.5, "y": 1279}, {"step": 0, "x": 700, "y": 3}],
+    "active": 1,
+    "view": 1,
+    "axes": [3, 6],
+    "mask": 0,
+    "brush": {"step": 1, "rect": [2, 3, 27, 15]},
+    "above": True,
+    "live": True,
+    "nearest": True,
+    "unit": True,
+    "allSteps": True,
+}
+
+
+@needs_node
+def test_each_part_of_the_state_survives_the_address_alone_and_with_all_others(run_node):
+    parts = [{name: value} for name, value in OTHER.items() if name != "active"] + [OTHER]
+    parts += [{"brush": {"axes": [1, 5], "box": [-1.5, 0.25, -3, 1e-5]}}, {"mode": "prediction"}]
+    parts += [{"active": 1, "pins": OTHER["pins"]}, {"overlay": 0}]
+    code = f"""const states = {json.dumps(parts)}.map((part) => ({{...E.initialState(), ...part}}));
+    const back = states.map((state) => E.fromAddress(E.toAddress(state), page));
+    console.log(JSON.stringify({{states, back, names: Object.keys(E.initialState())}}));"""
+    answer = run_node(code)
+    assert set(answer["names"]) == set(OTHER)
+    for state, back in zip(answer["states"], answer["back"], strict=True):
+        assert state == back
+
+
 @needs_node
 def test_a_brush_selects_tokens(looked, run_node):
     values, scale = looked.views[0].components.values, looked.views[0].components.scale
@@ -320,6 +354,14 @@ def test_python_reads_back_and_sets_what_is_chosen():
         [],
     )
     assert "There is no encoder 'nobody'" in sent[-1]["text"]
+    live = next(message["live"] for message in reversed(sent) if message["kind"] == "page")
+    assert live == {
+        "encoders": ["dino-demo"],
+        "size": 64,
+        "layers": [2],
+        "context": "pair",
+        "predicts": False,
+    }
     for name, value in (("step", 9), ("point", (-1, 2)), ("mask", np.zeros((1, 2, 3), bool))):
         with pytest.raises(traitlets.TraitError, match=name):
             setattr(explorer, name, value)
