@@ -102,7 +102,7 @@ def clip(browser, path, encoders, every, size, folder):
     row(
         path.stem,
         f"{np.prod(grid):,} × {len(views)}",
-        ", ".join(str(view.components.count) for view in views),
+        ", ".join(str(len(view.components.scale)) for view in views),
         f"{encoding:.1f} s",
         f"{export:.1f} s",
         f"{file.stat().st_size / 1e6:.1f} MB",

@@ -117,7 +117,7 @@ def show(page, **parts):
 def cosines(view, token):
     """Cosine of one token with all, from the packed components: (steps, rows, columns)."""
     packed = view.components
-    x = packed.values.reshape(-1, packed.count) * packed.scale + packed.mean
+    x = packed.values.reshape(-1, len(packed.scale)) * packed.scale + packed.mean
     x = np.concatenate([x, np.full((len(x), 1), packed.rest)], 1)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     return (x @ x[token]).reshape(STEPS, ROWS, COLUMNS)

@@ -33,7 +33,7 @@ def explore(arguments):
         name = view.features.encoder + (f" block {view.layer}" if view.layer else "")
         error = view.components.error
         cosines = f"within {error['mean']:.4f} on average, 99th percentile {error['p99']:.4f}"
-        print(f"  {name}: {view.components.count} components, cosine {cosines}")
+        print(f"  {name}: {len(view.components.scale)} components, cosine {cosines}")
 
 
 def _layer(text):

@@ -46,10 +46,6 @@ class Components:
 
     VECTORS = "scale", "mean", "low", "high", "explained"
 
-    @property
-    def count(self):
-        return self.values.shape[-1]
-
     def packed(self):
         """JSON values and bytes, as the page takes them: `values` are component after component, as
         differences from the step before, deflated.
@@ -62,7 +58,7 @@ class Components:
             for name in self.VECTORS
         }
         return {
-            "components": self.count,
+            "components": self.values.shape[-1],
             "values": zlib.compress(moved.tobytes(), 9),
             "rest": self.rest,
             "black": round(self.black, 4),
@@ -71,20 +67,8 @@ class Components:
             **vectors,
         }
 
-    def fewer(self, count, features):
-        """The first `count` components, with their own error."""
-        if count >= self.count:
-            return self
-        rest = float((self.rest**2 + np.square(self.mean[count:], dtype=np.float64).sum()) ** 0.5)
-        cut = {name: getattr(self, name)[:count] for name in self.VECTORS}
-        cut = replace(self, values=self.values[..., :count], rest=rest, **cut)
-        x = cut.values.reshape(-1, count) * cut.scale + cut.mean
-        first, second, true = _pairs(features)
-        error = _errors(x[first], x[second], np.full(count, rest**2, np.float32), true)[:, -1]
-        return replace(cut, error=_summary(error))
 
-
-def pack(features, other=None, mean_error=MEAN_ERROR, worst_error=WORST_ERROR):
+def pack(features, other=None):
     """As few components as keep the cosine of sampled pairs close, on average and at worst.
 
     Args:
@@ -114,7 +98,7 @@ def pack(features, other=None, mean_error=MEAN_ERROR, worst_error=WORST_ERROR):
         # (pairs, components)
         a, b = (np.rint(projected[i] / scale) * scale + mean for i in (first, second))
         error = _errors(a, b, outside, true)
-        enough = np.flatnonzero((error.mean(0) <= mean_error) & (error.max(0) <= worst_error))
+        enough = np.flatnonzero((error.mean(0) <= MEAN_ERROR) & (error.max(0) <= WORST_ERROR))
         if len(enough):
             break
     count = max(3, enough[0] + 1) if len(enough) else len(scale)

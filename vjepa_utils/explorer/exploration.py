@@ -6,9 +6,9 @@ import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
+from vjepa_utils import figures
 from vjepa_utils.checks import UserError
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.drawing import evenly
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from vjepa_utils.video import File
 
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
-SMALL = 350_000  # bytes of the data that a notebook stores: its cell stays below 1 MB
+SMALL = 450_000  # bytes of the data that a notebook stores: its cell stays below 1 MB
 PICTURE_SIDE, QUALITY = 512, 74  # short side of the stored frames in pixels at most; of WebP
-# What a small page drops, step by step: (steps, components, views, side of the frames)
-SMALLER = [(12, None, None, 320), (6, None, None, 320), (4, None, None, 256)]
-SMALLER += [(8, None, 1, 256), (4, None, 1, 256), (3, 48, 1, 256), (2, 32, 1, 256)]
-SMALLER += [(1, 32, 1, 192), (1, 8, 1, 128), (1, 3, 1, 64)]
+# How small pages are tried: (steps, views, side of the frames)
+SMALLER = (12, None, 320), (6, None, 320), (4, None, 256), (8, 1, 256), (4, 1, 256), (1, 1, 192)
 
 
 @dataclass
@@ -43,13 +41,10 @@ class View:
     components: Components
     colours: PCAColours
 
-    def packed(self, steps, most=None):
-        """JSON values and bytes, as the page takes them, of some steps and at most so many
-        components.
-        """
+    def packed(self, steps):
+        """JSON values and bytes of some steps, as the page takes them."""
         features = self.features
-        kept = self.components.fewer(most, features) if most else self.components
-        kept = replace(kept, values=np.ascontiguousarray(kept.values[steps]))
+        kept = replace(self.components, values=self.components.values[steps])
         return {
             "encoder": features.encoder,
             "layer": self.layer,
@@ -89,17 +84,16 @@ class Exploration:
         """int array (steps, 2), file numbers of the frames that each step covers."""
         return self.views[0].features.frames.numpy()
 
-    def page(self, steps=None, components=None, views=None, side=PICTURE_SIDE, predictions=True):
+    def page(self, most=None, views=None, side=PICTURE_SIDE, predictions=True):
         """What a page shows: JSON values and bytes, of everything, or of less for a small page.
 
         Args:
-            steps: which steps, None for all.
-            components: at most so many of each view.
+            most: at most so many steps, evenly spaced.
             views: at most so many.
             side: of the frames, short side in pixels at most.
             predictions: whether to take them.
         """
-        steps = np.arange(self.grid[0]) if steps is None else steps
+        steps = evenly(self.grid[0], most or self.grid[0])
         video, frames = self.video, self.frames[steps]
         places = video.positions(frames[:, 0])
         size = {"width": video.width, "height": video.height, "frames": len(video)}
@@ -115,17 +109,14 @@ class Exploration:
                 }
                 for pair, place in zip(frames, places, strict=True)
             ],
-            "views": [view.packed(steps, components) for view in self.views[:views]],
+            "views": [view.packed(steps) for view in self.views[:views]],
             "predictions": self.predictions if predictions else [],
         }
 
     def small_page(self, limit=SMALL):
-        """As much of `page` as fits into `limit` bytes of JSON: fewer steps, views, components."""
-        for most, components, views, side in SMALLER:
-            page = self.page(evenly(self.grid[0], most), components, views, side, False)
-            if len(to_json(page)) <= limit:
-                break
-        return page
+        """As much of `page` as fits into `limit` bytes of JSON: fewer steps and views; or None."""
+        pages = (self.page(*less, predictions=False) for less in SMALLER)
+        return next((page for page in pages if len(to_json(page)) <= limit), None)
 
     def save(self, path: File) -> None:
         """Write the page: one HTML file that needs no server, no network and no Python.
@@ -140,20 +131,13 @@ class Exploration:
         with replacing(path) as temporary:
             temporary.write_bytes(data)
 
-    def still(self, most=6):
+    def still(self):
         """JPEG bytes: some frames above the colours of their features, where no script may run."""
-        view, steps = self.views[0], evenly(self.grid[0], most)
-        frames = self.video[self.video.positions(self.frames[steps, 0])].frames
-        shown = replace(view.features, values=view.features.values[steps])
-        painted = (view.colours.colours(shown) * 255).round().astype(np.uint8)
-        wide, tall = 160, max(1, round(160 * self.video.height / self.video.width))
-        sheet = Image.new("RGB", ((wide + 4) * len(steps) - 4, 2 * tall + 4), "white")
-        for place, (frame, patches) in enumerate(zip(frames, painted, strict=True)):
-            left, small = place * (wide + 4), Image.fromarray(frame).resize((wide, tall))
-            sheet.paste(small, (left, 0))
-            patches = Image.fromarray(patches).resize((wide, tall), Image.Resampling.NEAREST)
-            sheet.paste(patches, (left, tall + 4))
-        return _written(sheet, "JPEG", 80)
+        view, file = self.views[0], io.BytesIO()
+        figures.pca_strip(self.video, view.features, view.colours, most=6).savefig(
+            file, format="jpeg"
+        )
+        return file.getvalue()
 
     def fallback(self, name="explorer"):
         """HTML below 1 MB for a notebook without a kernel: a small page, or a still picture."""
@@ -168,7 +152,9 @@ class Exploration:
             picture = Image.fromarray(self.video[[place]].frames[0])
             ratio = min(1, side / min(picture.size))
             picture = picture.resize([max(1, round(length * ratio)) for length in picture.size])
-            self._pictures[place, side] = _written(picture, "WEBP", QUALITY)
+            file = io.BytesIO()
+            picture.save(file, "WEBP", quality=QUALITY)
+            self._pictures[place, side] = file.getvalue()
         return self._pictures[place, side]
 
 
@@ -191,9 +177,3 @@ def _check_bytes(size, steps):
         f"The page would take about {size / 1e6:.0f} MB of at most {LIMIT / 1e6:.0f}: "
         f"{advice if fits else 'take a smaller size'}."
     )
-
-
-def _written(picture, kind, quality):
-    file = io.BytesIO()
-    picture.save(file, kind, quality=quality)
-    return file.getvalue()

@@ -34,15 +34,19 @@ def framed(page, still, name):
     """HTML for a notebook: a page's data in a frame; a still picture where scripts are taken out.
 
     Args:
-        page: the data.  still: JPEG bytes.  name: id of the element, which a widget hides.
+        page: the data, or None for the picture alone.
+        still: JPEG bytes.
+        name: id of the element, which a widget hides.
     """
     picture = base64.b64encode(still).decode()
-    return (
-        f'<div id="{name}"><img alt="Frames above the colours of their features" '
-        f'style="max-width:100%" src="data:image/jpeg;base64,{picture}">'
+    frame = page and (
         "<iframe onload=\"this.previousElementSibling.style.display='none'\" "
         'sandbox="allow-scripts" style="width:100%;height:840px;border:0" '
-        f'srcdoc="{html.escape(document(page))}"></iframe></div>'
+        f'srcdoc="{html.escape(document(page))}"></iframe>'
+    )
+    return (
+        f'<div id="{name}"><img alt="Frames above the colours of their features" '
+        f'style="max-width:100%" src="data:image/jpeg;base64,{picture}">{frame or ""}</div>'
     )
 
 
