@@ -205,6 +205,28 @@ def test_an_overlap_that_cannot_be(tiny, arguments):
         tiny.encode(FRAMES, size=48, **arguments)
 
 
+# Stills
+
+
+@pytest.mark.parametrize("repeat", [2, 6, 16])
+def test_a_frame_that_is_fed_often_is_the_mean_of_its_clip(tiny, repeat):
+    found = tiny.encode(FRAMES, "frame", 48, repeat=repeat)
+    assert found.grid == (4, 3, 5) and found.frames.tolist() == [[i, i] for i in range(4)]
+    for values, frame in zip(found.values, FRAMES, strict=True):
+        still = np.broadcast_to(frame, (repeat, *frame.shape))
+        clip = tiny.encode(still, "clip", 48).values
+        assert (values - clip.mean(0)).abs().max() < 1e-5
+    assert repeat == 2 or (found.values - tiny.encode(FRAMES, "frame", 48).values).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "arguments", [dict(repeat=3), dict(repeat=0), dict(context=None, repeat=4)]
+)
+def test_a_repeat_that_cannot_be(tiny, arguments):
+    with pytest.raises(ValueError, match="repeat must be an even number"):
+        tiny.encode(FRAMES, **({"context": "frame"} | arguments))
+
+
 def test_features_that_are_not_finite_are_refused(tiny):
     import copy
 

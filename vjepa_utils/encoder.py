@@ -20,7 +20,7 @@ from vjepa_utils.features import FeatureList
 from vjepa_utils.fine import interleaved
 from vjepa_utils.model.devices import batch_tokens, check_fits
 from vjepa_utils.model.vjepa2 import encode_layers
-from vjepa_utils.plan import Blend, Plan, picture_size
+from vjepa_utils.plan import Blend, Plan, check_overlap, check_repeat, check_stride, picture_size
 from vjepa_utils.reading.pixels import batches, read_ahead, resized
 from vjepa_utils.video import as_video
 
@@ -75,6 +75,7 @@ class Encoder:
         layers: Sequence | str | None = None,
         overlap: int = 0,
         stride: int | None = None,
+        repeat: int = 2,
         out: File | None = None,
     ) -> Features | dict[int | str | None, Features]:
         """Features of a clip. Streams: one batch of frames is encoded while the next is read, and
@@ -97,6 +98,8 @@ class Encoder:
             stride: pixels between tokens, a divisor of the patch, which None stands for: the
                 picture is encoded at shifts of so many pixels and the maps are interleaved, for
                 patch / stride times the rows and columns and the square of that in time (`fine`).
+            repeat: how often context "frame" feeds a frame; its features are the mean over the
+                steps. The reference's evaluation on images has 16 (ViT-L) and 18 (ViT-g 384).
             out: None, or a file that the features go to instead of memory, such as
                 "film.safetensors"; `Features.load` reads it. An interrupted run leaves OUT.partial,
                 which the same call resumes; a complete file is only loaded.
@@ -111,7 +114,7 @@ class Encoder:
             OSError: `out` cannot be written.
         """
         video, wanted = as_video(video), self._layers(layer, layers, out)
-        plan = self.plan(video, context, size, overlap, stride)
+        plan = self.plan(video, context, size, overlap, stride, repeat)
         self.check_memory(plan, "context={}")
         sinks = [self._sink(video, plan, k, out) for k in wanted]
         start, again = plan.resume(sinks[0].steps)
@@ -137,12 +140,8 @@ class Encoder:
             read, shared = read + len(pixels) - shared, plan.overlap
             pixels = self.normalised(pixels.to(self.device, non_blocking=pinned))
             for group in plan.groups(len(pixels)):  # (groups, length) positions in `pixels`
-                if plan.factor == 1:
-                    tokens = self._tokens(pixels[group], layers=layers)
-                else:
-                    encode = partial(self._tokens, layers=layers)
-                    stride = self.patch_size // plan.factor
-                    tokens = interleaved(encode, pixels[group], self.patch_size, stride)
+                encode = partial(self._tokens, layers=layers)
+                tokens = interleaved(encode, pixels[group], plan.patch_size, plan.stride)
                 joined = zip(blends, tokens, strict=True)
                 yield [blend.join(self._on_grid(x, plan)) for blend, x in joined], cuts, read
                 cuts = []
@@ -156,23 +155,16 @@ class Encoder:
         size: Size = None,
         overlap: int = 0,
         stride: int | None = None,
+        repeat: int = 2,
     ) -> Plan:
         """The `Plan` that `encode` would follow; arguments as for it."""
         patch, length = self.patch_size, self._context_length(context, len(video))
-        least = max(16 * patch, self.training_size or 0)
-        picture = picture_size(video.height, video.width, size, patch, least)
-        if overlap and not (is_whole(context) and is_whole(overlap, 2) and overlap % 2 == 0):
-            raise UserError(
-                "overlap must be an even number of frames that windows of an even context share, "
-                f"such as context=16, overlap=8, not {overlap!r} with context {context!r}."
-            )
-        if overlap and overlap >= length:
-            raise UserError(f"overlap must be less than the context, {length}, not {overlap}.")
-        stride = patch if stride is None else stride
-        if not (is_whole(stride, 1) and patch % stride == 0):
-            raise UserError(f"stride must be a divisor of the patch, {patch}, not {stride!r}.")
-        once, factor = self.takes_single_frames, patch // stride
-        return Plan(len(video), length, picture, patch, once, overlap, factor)
+        picture = picture_size(video.height, video.width, size, patch, self.training_size or 0)
+        if overlap:
+            check_overlap(overlap, context)
+        check_repeat(repeat, length)
+        stride, once = check_stride(stride, patch), self.takes_single_frames
+        return Plan(len(video), length, picture, patch, stride, once, overlap, repeat)
 
     def hold(self, video: Clip, size: Size = None) -> Held:
         """A clip encoded once, jointly, to ask often what the predictor recovers of hidden parts.
@@ -262,7 +254,7 @@ class Encoder:
             picture_size=plan.size,
             source_size=(video.height, video.width),
             encoder=self.name,
-            stride=self.patch_size // plan.factor,
+            stride=plan.stride,
         )
 
     @cached_property
@@ -354,7 +346,8 @@ class Encoder:
             context=plan.context,
             once=plan.once,
             overlap=plan.overlap,
-            factor=plan.factor,
+            stride=plan.stride,
+            repeat=plan.repeat,
             layer=layer,
         )
 
@@ -384,6 +377,8 @@ class Encoder:
         CPU.
         """
         values = tokens.float().cpu().unflatten(1, (-1, *plan.picture_grid))
+        if plan.context == 1:  # of a frame that is fed often
+            values = values.mean(1, keepdim=True)
         if not torch.isfinite(values).all():
             sound = all(torch.isfinite(p).all() for p in self.model.parameters())
             reason = (

@@ -30,9 +30,11 @@ def interleaved(
         patch: side of a patch in pixels.
         stride: pixels between tokens, a divisor of the patch.
     Returns:
-        For each layer float32 (groups, tokens, channels) on the CPU, in step, row, column order of
-        a grid with patch / stride times the rows and columns.
+        For each layer (groups, tokens, channels), in step, row, column order of a grid with patch /
+        stride times the rows and columns; if that is not one, float32 on the CPU.
     """
+    if stride == patch:
+        return encode(pixels, (0, 0))
     height, width = pixels.shape[-2:]
     rows, columns, factor = height // patch, width // patch, patch // stride
     down, right = (torch.arange(side + patch - stride) for side in (height, width))

@@ -13,7 +13,7 @@ from vjepa_utils.checks import UserError, is_whole
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vjepa_utils.video import Grid, Size
+    from vjepa_utils.video import Context, Grid, Size
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,20 @@ class Plan:
         paired with itself.
     size: (height, width) that is encoded, in pixels.
     patch_size: side of a patch in pixels.
+    stride: pixels between tokens, a divisor of the patch.
     once: a frame that is a context by itself is encoded once and not twice as a pair.
     overlap: frames that a context shares with the next, an even number.
-    factor: rows and columns of tokens within a patch: more than one where their stride is smaller.
+    repeat: how often a frame that is a context by itself is fed, if not once.
     """
 
     frames: int
     context: int
     size: tuple
     patch_size: int
+    stride: int
     once: bool = False
     overlap: int = 0
-    factor: int = 1
+    repeat: int = 2
 
     @property
     def grid(self) -> Grid:
@@ -47,7 +49,9 @@ class Plan:
     @property
     def picture_grid(self) -> tuple[int, int]:
         """(rows, columns)."""
-        return tuple(side // self.patch_size * self.factor for side in self.size)
+        return tuple(
+            side // self.patch_size * (self.patch_size // self.stride) for side in self.size
+        )
 
     @property
     def steps(self) -> int:
@@ -58,7 +62,8 @@ class Plan:
     def tokens(self) -> int:
         """Of a full context, that attend to each other."""
         rows, columns = (side // self.patch_size for side in self.size)
-        return self.steps * rows * columns
+        steps = self.repeat // 2 if self.context == 1 else self.steps
+        return steps * rows * columns
 
     @property
     def hop(self) -> int:
@@ -77,29 +82,31 @@ class Plan:
 
     def groups(self, count: int) -> Iterator[np.ndarray]:
         """Positions of `count` frames in contexts: one or two arrays (groups, even length), or
-        (groups, 1) with `once`.
+        (groups, 1) with `once`; a frame by itself is repeated.
         """
         starts = np.arange(0, max(count - self.overlap, 1), self.hop)
         full = starts[starts + self.context <= count]
         for first, length in ((full, self.context), (starts[len(full) :], count - starts[-1])):
             if len(first):
                 group = first[:, None] + np.arange(length)
-                odd = length % 2 and not (self.once and self.context == 1)
-                yield np.concatenate([group, group[:, -1:]], 1) if odd else group
+                if self.context == 1:
+                    yield group if self.once else group.repeat(self.repeat, 1)
+                else:
+                    yield np.concatenate([group, group[:, -1:]], 1) if length % 2 else group
 
     def covered(self, of_frames: np.ndarray) -> torch.Tensor:
         """Of the two frames that each step covers, a value of each frame of the clip, such as its
         number in the file: (frames,) to a tensor (steps, 2).
         """
-        # a frame that was seen once is named twice too
-        plan = replace(self, once=False, overlap=0)
+        # a frame that was seen once or often is named twice too
+        plan = replace(self, once=False, overlap=0, repeat=2)
         pairs = [of_frames[group].reshape(-1, 2) for group in plan.groups(len(of_frames))]
         return torch.from_numpy(np.concatenate(pairs))
 
 
 def picture_size(height: int, width: int, size: Size, patch: int, least: int) -> tuple[int, int]:
     """The size (height, width) that a picture is encoded at, in pixels; `size` as for
-    `Encoder.encode`, `least` the short side where it is None.
+    `Encoder.encode`. Where it is None the short side is 16 patches, or `least` if that is larger.
     """
     if isinstance(size, (tuple, list)):
         if len(size) != 2 or not all(is_whole(v, patch) and v % patch == 0 for v in size):
@@ -108,7 +115,7 @@ def picture_size(height: int, width: int, size: Size, patch: int, least: int) ->
                 f"{size!r}."
             )
         return tuple(int(v) for v in size)
-    size = least if size is None else size
+    size = max(16 * patch, least) if size is None else size
     if not is_whole(size, patch):
         raise UserError(
             f"size must be a number of pixels of at least the patch, {patch}, or (height, width), "
@@ -118,6 +125,33 @@ def picture_size(height: int, width: int, size: Size, patch: int, least: int) ->
         max(1, int(side * size / min(height, width) / patch + 0.5)) * patch
         for side in (height, width)
     )
+
+
+def check_overlap(overlap: int, context: Context) -> None:
+    """UserError unless windows of the context can share so many frames."""
+    if not (is_whole(context) and is_whole(overlap, 2) and overlap % 2 == 0 and overlap < context):
+        raise UserError(
+            "overlap must be an even number of frames that windows of an even, larger context "
+            f"share, such as context=16, overlap=8, not {overlap!r} with context {context!r}."
+        )
+
+
+def check_repeat(repeat: int, context: int) -> None:
+    """UserError unless a frame that is a context by itself can be fed so often."""
+    if not (is_whole(repeat, 2) and repeat % 2 == 0 and (repeat == 2 or context == 1)):
+        raise UserError(
+            'repeat must be an even number, how often context="frame" feeds a frame, such as 16, '
+            f"not {repeat!r}."
+        )
+
+
+def check_stride(stride: int | None, patch: int) -> int:
+    """The stride, None for the patch; UserError if it does not divide it."""
+    if stride is None:
+        return patch
+    if not (is_whole(stride, 1) and patch % stride == 0):
+        raise UserError(f"stride must be a divisor of the patch, {patch}, not {stride!r}.")
+    return stride
 
 
 class Blend:
