@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import vjepa_utils as vj
 from demo.recipe.pretrain import multiblock
@@ -133,3 +134,15 @@ def test_multiblock_masks_hide_what_the_recipe_says():
         assert np.mean(shares) == pytest.approx(share, abs=0.02) and np.std(
             shares
         ) == pytest.approx(0.08, abs=0.03)
+
+
+def test_scenes_are_rendered_on_the_device_of_their_textures():
+    """Fake tensors refuse to be mixed with those of another device; "meta" stands for a GPU."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        bank = torch.rand(8, 3, 128, 128, device="meta")
+        layers, light = random_scenes(2, 4, 48, 64, torch.Generator(), bank)
+        frames, owner = composite(layers, 48, 64, light)
+        starts = torch.zeros(2, 5, 3, device="meta")
+        drawn = frames, owner, masks_of(layers, owner), *follow(layers, owner, starts)
+    assert {part.device.type for part in drawn} == {"meta"}
+    assert frames.shape == (2, 4, 3, 48, 64) and drawn[3].shape == (2, 5, 4, 2)

@@ -1,11 +1,14 @@
 """The stages of the recipe: they resume, export what they trained, and train what they say."""
 
 import copy
+import random
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import demo.recipe.correspond
 import demo.recipe.predict
@@ -36,6 +39,7 @@ from demo.recipe.training import PATCH, normalised
 from demo.render.scenes import pose
 from vjepa_utils.files import shipped
 from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.tracking import soft_argmax
 
 START = shipped("vjepa2-demo")
 IMAGES = shipped("dino-demo")
@@ -358,3 +362,51 @@ def test_muon_is_torchs_in_float32():
             optimizer.step()
     for a, b, before in zip(ours, theirs, start, strict=True):
         assert (a - b).norm() < 0.02 * (b - before).norm()
+
+
+class Elsewhere(Lessons):
+    """Lessons on the device "meta", which stands for a GPU; numbers that fake tensors lack are
+    Python's.
+    """
+
+    def __init__(self):
+        self.device, self.generator = torch.device("meta"), torch.Generator()
+        self.stills = [picture(12, 16, 0)]
+        frames, owner = torch.zeros(16, 3, 256, 256, device="meta"), torch.zeros(16, 256, 256)
+        poses = pose(torch.zeros(16, 3, device="meta"), 0)
+        thing = torch.zeros(3, dtype=torch.long, device="meta")
+        self.pool = [(frames.to(torch.uint8), owner.to("meta", torch.uint8), poses, thing)]
+
+    def below(self, n):
+        return random.randrange(n)
+
+    def number(self, low, high):
+        return random.uniform(low, high)
+
+    def moments(self, steps, mode):
+        return list(range(steps)), int(mode != "frame")
+
+
+@pytest.mark.parametrize("mode", ["frame", "pair"])
+def test_a_step_runs_on_one_device(mode):
+    """Fake tensors refuse to be mixed with those of another device."""
+    random.seed(0)
+    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()):
+        lessons = Elsewhere()
+        stage = Correspondence.__new__(Correspondence)
+        stage.readout = torch.nn.Linear(8, 3, device="meta")
+        for drawn in [lessons.draw_real, lessons.draw_true] * 2:
+            pictures, owner, poses, thing, *goals = drawn(2, 2, 96, 128, mode)
+            truth = matches(owner, poses, torch.tensor([1, 0]))
+            parts = pictures, owner, poses, thing, *goals, *truth
+            assert {part.device.type for part in parts} == {"meta"}
+            x = torch.randn(2, 2, 48, 8, device="meta")
+            losses = stage.truth(x, torch.tensor([1, 0]), *truth, thing, mode)
+            assert losses[0].device.type == "meta"
+
+
+def test_a_point_is_found_on_the_device_of_the_maps():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        cosine = torch.randn(5, 3, 6 * 8, device="meta")
+        place, near = soft_argmax(cosine, (6, 8))
+    assert place.device.type == near.device.type == "meta"

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from demo.recipe.training import PATCH, Clips, Stage, normalised, train
-from demo.render.scenes import compose, invert, pose, transform, uniform
+from demo.render.scenes import compose, invert, normal, pose, transform, uniform
 from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.weights.checkpoints import load_model
 
@@ -82,9 +82,7 @@ class TrueClips(Clips):
         if mode == "clip":
             first = self.below(16 - apart * (2 * steps - 1))
             return [first + 2 * apart * s for s in range(steps)], apart
-        return torch.randperm(16 - apart, generator=self.generator, device=self.device)[
-            :steps
-        ].tolist(), apart
+        return torch.randperm(16 - apart, generator=self.generator)[:steps].tolist(), apart
 
     def step(self, scene, numbers, window, height, width, mirrored):
         """Two frames of a scene seen through a window, with their owners and poses."""
@@ -115,9 +113,8 @@ class TrueClips(Clips):
         """Other colours for the whole clip, a little more or less light in each step, grain, and
         sometimes blur.
         """
-        channels = torch.eye(3, device=self.device) + self.number(0, 0.15) * torch.randn(
-            3, 3, generator=self.generator, device=self.device
-        )
+        spread = normal(self.generator, 3, 3, device=self.device)
+        channels = torch.eye(3, device=self.device) + self.number(0, 0.15) * spread
         mixed = torch.einsum(
             "sfchw,dc->sfdhw", pictures, channels / channels.sum(1, keepdim=True).clamp_min(0.5)
         )
@@ -130,10 +127,8 @@ class TrueClips(Clips):
                 mixed.flatten(0, 1), scale_factor=0.5, mode="bilinear", antialias=True
             )
             mixed = F.interpolate(small, mixed.shape[-2:], mode="bilinear").view(mixed.shape)
-        grain = self.number(0, 0.03) * torch.randn(
-            mixed.shape, generator=self.generator, device=self.device
-        )
-        return (mixed + grain).clamp(0, 1)
+        grain = normal(self.generator, *mixed.shape, device=self.device)
+        return (mixed + self.number(0, 0.03) * grain).clamp(0, 1)
 
 
 def patch_centres(rows, columns, device=None):
@@ -215,7 +210,7 @@ class Correspondence(Stage):
         target, layer, flow = matches(owner, poses, other)  # (batch × steps, patches, …)
         places = None
         if mode == "clip" and self.below(2):
-            places = self.kept_places(batch, rows, columns).to(self.device)  # (batch, k)
+            places = self.kept_places(batch, rows, columns)  # (batch, k)
             everywhere = places.repeat_interleave(steps, 0)  # (batch × steps, k)
             pick = lambda t: t.gather(1, everywhere.unsqueeze(-1).expand(-1, -1, t.shape[-1]))
             target = pick(target).gather(2, everywhere.unsqueeze(1).expand(-1, places.shape[1], -1))
@@ -291,7 +286,7 @@ class Correspondence(Stage):
         """(batch, k) sorted places outside a random block of 30 to 70 % of the area."""
         share = 0.3 + 0.4 * torch.rand((), generator=self.generator).item()
         hidden = torch.stack([self.rectangle(rows, columns, share) for _ in range(batch)])
-        return torch.nonzero(~hidden.flatten(1))[:, 1].view(batch, -1)
+        return torch.nonzero(~hidden.flatten(1))[:, 1].view(batch, -1).to(self.device)
 
 
 if __name__ == "__main__":

@@ -40,10 +40,10 @@ LAYER, CONTEXT = None, "frame"  # of the features
 
 
 class EncodedScenes:
-    """A pool of rendered scenes with the features of their frames."""
+    """A pool of rendered scenes with the features of their frames, kept on the CPU."""
 
     def __init__(self, seed, device, scenes=SCENES, encoder="vjepa2-demo"):
-        self.generator = torch.Generator().manual_seed(seed)
+        self.device, self.generator = device, torch.Generator().manual_seed(seed)
         self.encoder = load_encoder(encoder, device, torch.float32)
         self.bank = textures(600, torch.Generator().manual_seed(seed), photographs(tuple(PHOTOS)))
         self.pool = [
@@ -103,7 +103,9 @@ class EncodedScenes:
         pixels = frames[chosen].float() / 255
         # so that the stem does not depend on one lighting
         gain = 1 + 0.15 * torch.randn(1, 3, 1, 1, generator=self.generator)
-        return (pixels * gain).clamp(0, 1), values[chosen].float(), frame, tracks[0], visible[0]
+        drawn = (pixels * gain).clamp(0, 1), values[chosen].float(), tracks[0], visible[0]
+        pixels, values, tracks, visible = (part.to(self.device) for part in drawn)
+        return pixels, values, frame, tracks, visible
 
 
 class Following(Stage):
@@ -129,7 +131,7 @@ class Following(Stage):
         pixels, values, frame, tracks, visible = supply.draw()
         maps = self.head(values, pixels)
         rows, columns = maps.shape[1:3]
-        cells = torch.tensor([columns, rows])
+        cells = torch.tensor([columns, rows], device=maps.device)
         others = torch.arange(FRAMES)[torch.arange(FRAMES) != frame]
         # (points, 11, 2) in cells, (points, 11)
         truth, visible = (

@@ -42,16 +42,19 @@ def paint(pictures, poses, height, width):
 
     Args:
         pictures: list of (channels + 1, h, w), multiplied by the opacity that is their last
-            channel; the first one is continued by reflection.
+            channel; the first one is continued by reflection. They say the device.
         poses: (frames, layers, 2, 3), pixels of a picture to pixels of a frame.
     Returns:
         (frames, channels, height, width) and owner (frames, height, width): the uppermost
         layer that covers half of a pixel.
     """
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    drawn, owner = None, torch.zeros(len(poses), height, width, dtype=torch.long)
+    device = pictures[0].device
+    sides = [torch.arange(side, device=device) + 0.5 for side in (height, width)]
+    (y, x), poses = torch.meshgrid(*sides, indexing="ij"), poses.to(device)
+    drawn = None
+    owner = torch.zeros(len(poses), height, width, dtype=torch.long, device=device)
     for number, picture in enumerate(pictures):
-        size = torch.tensor(picture.shape[:0:-1]).view(2, 1)
+        size = torch.tensor(picture.shape[:0:-1], device=device).view(2, 1)
         inverse = invert(poses[:, number]) * (2 / size)  # frame pixels to -1…1 across the picture
         inverse[..., 2] -= 1
         inverse = inverse[:, None, None]
@@ -102,14 +105,14 @@ class Lessons(TrueClips):
         rows, columns = source.target.shape[1:]
         side = min(5 + self.below(12), rows, columns)
         top, left = self.below(rows - side + 1), self.below(columns - side + 1)
-        target = source.target[:, top : top + side, left : left + side].float()
+        target = source.target[:, top : top + side, left : left + side].to(self.device).float()
         pixels = (
-            source.pixels[
-                :, top * CELL : (top + side) * CELL, left * CELL : (left + side) * CELL
-            ].float()
+            source.pixels[:, top * CELL : (top + side) * CELL, left * CELL : (left + side) * CELL]
+            .to(self.device)
+            .float()
             / 255
         )
-        alpha, _ = outlines(1, side * CELL, self.generator)
+        alpha, _ = outlines(1, side * CELL, self.generator, self.device)
         if self.below(3):  # cut along what is similar to its middle
             flat = F.normalize(target, dim=0)
             middle = flat[:, side // 2, side // 2]
@@ -173,13 +176,15 @@ class Lessons(TrueClips):
             clip = []
             for n in numbers:
                 view = self.another_view(height, width) if other_views else pose(0, 0)
-                placed = compose(compose(mirror, view), poses[[n, n + apart]])  # (2, layers, 2, 3)
-                pair = [backdrops[n], backdrops[n + apart]]
+                both = [n, n + apart] if apart else [n]
+                placed = compose(compose(mirror, view), poses[both])  # (1 or 2, layers, 2, 3)
+                pair = [backdrops[number] for number in both]
                 clip.append(self.frames(pair, things, placed, height, width))
             pictures, owners, placed, targets = (torch.stack(t) for t in zip(*clip, strict=True))
             empty = THINGS + 1 - placed.shape[2]  # as many layers in every clip
             placed = torch.cat([placed, pose(0, 0).expand(steps, 2, empty, 2, 3)], 2)
-            moving = torch.tensor(moving + [0] * empty)
+            placed = placed.to(self.device)
+            moving = torch.tensor(moving + [0] * empty, device=self.device)
             drawn.append((self.light(pictures), owners, placed, moving, targets))
         return [torch.stack(part) for part in zip(*drawn, strict=True)]
 
@@ -205,17 +210,16 @@ class Lessons(TrueClips):
         return pose(x, y, self.number(-0.2, 0.2), *scales, centre=(width / 2, height / 2))
 
     def frames(self, backdrops, things, poses, height, width):
-        """Two frames: pixels (2, 3, height, width), owner (2, height, width), poses, targets."""
+        """Two frames, of one the same twice: pixels (2, 3, height, width), owner (2, height,
+        width), poses, targets.
+        """
         solid = lambda x: torch.cat([x, torch.ones_like(x[:1])])
-        once = backdrops[0] is backdrops[1] and torch.equal(poses[0], poses[1])  # a still pair
-        found = []
-        for backdrop, placed in list(zip(backdrops, poses, strict=True))[: 1 if once else 2]:
-            layers = [solid(backdrop.pixels.float() / 255)] + [pixels for pixels, _ in things]
+        drawn = []
+        for backdrop, placed in zip(backdrops, poses, strict=True):
+            pixels, target = (t.to(self.device) for t in (backdrop.pixels, backdrop.target))
+            layers = [solid(pixels.float() / 255)] + [pixels for pixels, _ in things]
             pixels, owner = paint(layers, placed[None], height, width)
-            layers = [solid(backdrop.target.float())] + [target for _, target in things]
+            layers = [solid(target.float())] + [target for _, target in things]
             target, _ = paint(layers, coarser(placed[None]), height // PATCH, width // PATCH)
-            found.append((pixels[0].clamp(0, 1), owner[0], target[0]))
-        pixels, owner, target = (
-            torch.stack(part) for part in zip(*(found * (2 if once else 1)), strict=True)
-        )
-        return pixels, owner, poses, target
+            drawn.append((pixels[0].clamp(0, 1), owner[0], placed, target[0]))
+        return [torch.stack(part) for part in zip(*(drawn + drawn)[:2], strict=True)]

@@ -30,7 +30,7 @@ class Clips:
 
     def __init__(self, seed, device, scenes=128, photos=None):
         self.device = device
-        self.generator = torch.Generator(device).manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
         self.photos = photographs(tuple(PHOTOS)) if photos is None else photos
         self.bank = textures(600, torch.Generator().manual_seed(seed), self.photos, device=device)
         self.pool, self.oldest = [], 0
@@ -49,10 +49,10 @@ class Clips:
         return (frames[0] * 255).round().to(torch.uint8), owner[0], poses, thing
 
     def below(self, n):
-        return int(torch.randint(n, (), generator=self.generator, device=self.device))
+        return int(torch.randint(n, (), generator=self.generator))
 
     def number(self, low, high):
-        return float(uniform(self.generator, low, high, (), device=self.device))
+        return float(uniform(self.generator, low, high, ()))
 
     def renew(self, textures_too):
         self.pool[self.oldest] = self.render()

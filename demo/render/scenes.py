@@ -73,11 +73,12 @@ def pose(x, y, turn=0.0, scale_x=1.0, scale_y=None, centre=(0.0, 0.0)):
     """Affine map that scales and turns (radians, clockwise on screen) about `centre`, then moves it
     to (x, y).
 
-    Arguments are tensors of one shape, or numbers; returns (..., 2, 3).
+    Arguments are tensors of one shape and device, or numbers; returns (..., 2, 3), there.
     """
-    scale_y = scale_x if scale_y is None else scale_y
+    numbers = x, y, turn, scale_x, scale_x if scale_y is None else scale_y
+    device = next((v.device for v in numbers if torch.is_tensor(v)), None)
     x, y, turn, sx, sy = torch.broadcast_tensors(
-        *(torch.as_tensor(v, dtype=torch.float32) for v in (x, y, turn, scale_x, scale_y))
+        *(torch.as_tensor(v, dtype=torch.float32, device=device) for v in numbers)
     )
     cos, sin = turn.cos(), turn.sin()
     linear = torch.stack(
@@ -198,7 +199,7 @@ def noise(generator, batch, height, width, cell, octaves=3, device="cpu"):
     for octave in range(octaves):
         size = max(cell / 2**octave, 1.0)
         shape = (batch, 1, int(height / size) + 3, int(width / size) + 3)
-        coarse = torch.randn(shape, generator=generator, device=device)
+        coarse = normal(generator, *shape, device=device)
         total += (
             F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[:, 0]
             / 2**octave
@@ -209,7 +210,12 @@ def noise(generator, batch, height, width, cell, octaves=3, device="cpu"):
 
 
 def uniform(generator, low, high, *shape, device="cpu"):
-    return low + (high - low) * torch.rand(*shape, generator=generator, device=device)
+    """Drawn on the CPU, as all numbers here: a scene is the same on any device."""
+    return low + (high - low) * torch.rand(*shape, generator=generator).to(device)
+
+
+def normal(generator, *shape, device="cpu"):
+    return torch.randn(*shape, generator=generator).to(device)
 
 
 def textures(count, generator, photos, size=128, device="cpu"):
@@ -257,10 +263,10 @@ def textures(count, generator, photos, size=128, device="cpu"):
 def pick(bank, batch, size, generator, zoom=(0.5, 1.4)):
     """Random textures of the bank, each rotated, flipped and cropped: (batch, 3, size, size)."""
     device = bank.device
-    chosen = bank[torch.randint(len(bank), (batch,), generator=generator, device=device)]
+    chosen = bank[torch.randint(len(bank), (batch,), generator=generator)]
     scale = uniform(generator, *zoom, batch, device=device) * size / bank.shape[-1]
     turn = uniform(generator, 0, 6.28, batch, device=device)
-    flip = torch.randint(0, 2, (batch,), generator=generator, device=device) * 2 - 1
+    flip = torch.randint(0, 2, (batch,), generator=generator).to(device) * 2 - 1
     shift = uniform(generator, -1, 1, 2, batch, device=device)
     place = pose(*shift, turn, scale, scale * flip)
     grid = F.affine_grid(place, (batch, 3, size, size), align_corners=False)
@@ -283,12 +289,12 @@ def outlines(batch, size, generator, device="cpu"):
     angle, radius = torch.atan2(y / stretch, x), (x**2 + (y / stretch) ** 2).sqrt()
     orders = torch.arange(1, 7, device=device).view(1, -1, 1, 1)
     rough = uniform(generator, 0.05, 0.5, batch, 1, 1, 1, device=device)
-    weight = torch.randn(batch, 6, 1, 1, generator=generator, device=device) * rough / orders**0.5
+    weight = normal(generator, batch, 6, 1, 1, device=device) * rough / orders**0.5
     phase = uniform(generator, 0, 6.28, batch, 6, 1, 1, device=device)
     edge = torch.exp((weight * (orders * angle.unsqueeze(1) + phase).cos()).sum(1))
     edge = 0.92 * edge / edge.amax((1, 2), keepdim=True)
     inside = 1 - radius / edge  # 1 at the centre, 0 on the outline
-    hole = torch.rand(batch, 1, 1, generator=generator, device=device) < 0.12
+    hole = uniform(generator, 0, 1, batch, 1, 1, device=device) < 0.12
     inside = torch.where(hole, torch.minimum(inside, 2.2 * (0.62 - inside)), inside)
     return torch.sigmoid(inside * edge * size / 1.2), inside.clamp(0, 1)
 
@@ -302,8 +308,8 @@ def smooth_path(generator, batch, count, speed, device="cpu"):
     time = torch.arange(count, device=device).view(1, -1, 1) - (count - 1) / 2
     heading = uniform(generator, 0, 6.28, batch, 1, 1, device=device)
     velocity = torch.cat([heading.cos(), heading.sin()], -1) * speed
-    bend = torch.randn(batch, 1, 2, generator=generator, device=device) * speed * 0.04
-    sway = torch.randn(batch, 1, 2, generator=generator, device=device) * speed * 0.8
+    bend = normal(generator, batch, 1, 2, device=device) * speed * 0.04
+    sway = normal(generator, batch, 1, 2, device=device) * speed * 0.8
     rate, phase = uniform(generator, 0.2, 0.8, 2, batch, 1, 1, device=device)
     return (
         velocity * time
@@ -322,7 +328,7 @@ def random_scenes(batch, count, height, width, generator, bank, things=7, alike=
     """
     device = bank.device
     draw = lambda low, high, *shape: uniform(generator, low, high, *shape, device=device)
-    chance = lambda p, *shape: torch.rand(*shape, generator=generator, device=device) < p
+    chance = lambda p, *shape: draw(0, 1, *shape) < p
     side = max(height, width)
     zeros = torch.zeros(batch, dtype=torch.long, device=device)
     time = torch.arange(count, device=device).view(1, -1) - (count - 1) / 2
@@ -351,9 +357,8 @@ def random_scenes(batch, count, height, width, generator, bank, things=7, alike=
     fields = noise(generator, batch * 6, back, back, back / 2.5, octaves=3, device=device).view(
         batch, 6, back, back
     )
-    used = torch.arange(6, device=device) < torch.randint(
-        2, 7, (batch, 1), generator=generator, device=device
-    )
+    regions = torch.randint(2, 7, (batch, 1), generator=generator).to(device)
+    used = torch.arange(6, device=device) < regions
     fields = fields.masked_fill(~used[..., None, None], -1e3)
     share = torch.softmax(fields * side / 8, 1)
     looks = pick(bank, batch * 6, back, generator, zoom=(0.4, 1.0)).view(batch, 6, 3, back, back)
