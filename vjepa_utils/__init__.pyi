@@ -24,6 +24,7 @@ from .checks import UserError as UserError
 from .collection.collection import Collection as Collection
 from .collection.extraction import extract as extract
 from .colours import PCAColours as PCAColours
+from .comparison.stability import stability as stability
 from .encoder import Encoder as Encoder
 from .explorer.explore import explore as explore
 from .features import Features as Features

@@ -10,7 +10,9 @@ def arguments_of_both():
 
 
 def register(commands):
-    cli.add(commands, compare, *arguments_of_both())
+    parser = cli.add(commands, compare, *arguments_of_both())
+    text = "print rank, anisotropy, shares of variance, outliers and similarity of the encoders"
+    parser.add_argument("--numbers", action="store_true", help=text)
 
 
 def on_one_grid(arguments, video):
@@ -30,4 +32,6 @@ def compare(arguments):
     video = cli.read_clip(arguments)
     features = on_one_grid(arguments, video)
     vj.figures.save(vj.comparison.encoders_strip(video, features), arguments.output)
+    if arguments.numbers:
+        print(vj.comparison.numbers_table(features))
     print(f"{arguments.output}: {', '.join(features)}")
