@@ -87,3 +87,38 @@ def state(encoder, predictor, key, random=True):
         "world_size": 128,
         "lr": 1e-4,
     }
+
+
+UPSTREAM = [  # of transformers, and of the training code
+    ("encoder.embeddings.patch_embeddings.", "encoder.patch_embed."),
+    ("encoder.layer.", "encoder.blocks."),
+    ("encoder.layernorm.", "encoder.norm."),
+    ("predictor.embeddings.predictor_embeddings.", "predictor.predictor_embed."),
+    ("predictor.layer.", "predictor.predictor_blocks."),
+    ("predictor.layernorm.", "predictor.predictor_norm."),
+    ("predictor.proj.", "predictor.predictor_proj."),
+    (".attention.", ".attn."),
+]
+
+
+def upstream(weights):
+    """Weights of a transformers `VJEPA2Model` as the training code of V-JEPA 2 saves them: the
+    encoder twice, query, key and value in one matrix, mask tokens apart, positions left over.
+    """
+    parts = {"encoder": {}, "predictor": {}, "target_encoder": {}}
+    for name, value in weights.items():
+        part = name.split(".")[0]
+        if name.endswith("mask_tokens"):
+            parts[part] |= {f"module.backbone.mask_tokens.{i}": v for i, v in enumerate(value)}
+            continue
+        if ".key." in name or ".value." in name:
+            continue
+        if ".query." in name:
+            others = [weights[name.replace("query", each)] for each in ("key", "value")]
+            name, value = name.replace("query", "qkv"), torch.cat([value, *others])
+        for theirs, ours in UPSTREAM:
+            name = name.replace(theirs, ours)
+        parts[part]["module.backbone." + name.removeprefix(f"{part}.")] = value.clone()
+    parts["encoder"]["module.backbone.pos_embed"] = torch.zeros(1, 64, 96)
+    parts["target_encoder"] = {name: value.clone() for name, value in parts["encoder"].items()}
+    return parts | {"opt": {}, "scaler": None, "epoch": 3, "loss": 0.5, "lr": 5e-4}

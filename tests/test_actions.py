@@ -229,7 +229,7 @@ def test_a_reading_is_a_reading(reading):
         (
             {"classifier.weight": (5, 96), "classifier.bias": (5,)},
             {},
-            "such as classifier.bias: its classifier does not fit the 7 classes of config.json",
+            "such as classifier.bias, classifier.weight: its classifier does not fit the 7 classes",
         ),
         ({}, {"num_pooler_layers": 2}, "pooler does not fit config.json, which has 2 blocks of"),
         ({}, {"num_pooler_layers": 4}, "16 missing weights, .*: its pooler does not fit"),

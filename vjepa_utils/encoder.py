@@ -45,6 +45,7 @@ class Encoder:
 
     contexts = {None: 2, "pair": 2, "frame": 1}  # frames that attend to each other; "clip": all
     takes_single_frames = False  # a frame that is a context by itself is a pair with itself
+    online = None  # the encoder that the predictor was trained on, if `load_encoder` has it
 
     def __init__(self, model, name, mean, std):
         self.model, self.name = model, name

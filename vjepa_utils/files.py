@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import platformdirs
 from safetensors import SafetensorError, safe_open
 
 from vjepa_utils.checks import UserError
@@ -27,10 +28,7 @@ def shipped(name: str) -> Path:
 
 def user_cache() -> Path:
     """The folder of cached results, created if missing."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "vjepa_utils"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return platformdirs.user_cache_path("vjepa_utils", appauthor=False, ensure_exists=True)
 
 
 def check_writable(path: File) -> None:

@@ -10,10 +10,12 @@ from vjepa_utils.checks import UserError
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.model.devices import best_device, fast_dtype
 from vjepa_utils.model.vjepa2_1 import LEVELS
-from vjepa_utils.weights.checkpoints import find, label, load_model, pixel_statistics
+from vjepa_utils.weights.checkpoints import find, label, pixel_statistics
+from vjepa_utils.weights.models import load_model
+from vjepa_utils.weights.pt import ONLINE
 
 if TYPE_CHECKING:
-    from vjepa_utils.video import File
+    from vjepa_utils.files import File
 
 
 class ImageEncoder(Encoder):
@@ -77,28 +79,40 @@ class VJEPA21Encoder(Encoder):
 def load_encoder(
     name: File = "vjepa2-demo",
     device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
+    weights: str | None = None,
+    config: dict | None = None,
 ) -> Encoder:
     """Load an encoder.
 
     Args:
-        name: "vjepa2-demo" or "dino-demo", a Hugging Face id (see `checkpoints.CHECKPOINTS`), or a
-            local folder in Hugging Face format: V-JEPA 2 (with a classification head it gives its
-            encoder), DINOv2 (with registers or without), DINOv3. V-JEPA 2.1: a name (see
-            `released_2_1.RELEASED`, such as "vjepa2_1_vitb_dist_vitG_384"), fetched once into
-            ~/.cache/vjepa_utils or $XDG_CACHE_HOME/vjepa_utils, or the path of such a .pt file.
+        name: "vjepa2-demo" or "dino-demo"; a Hugging Face id (see `checkpoints.CHECKPOINTS`) or a
+            local folder, with V-JEPA 2 (with a classification head it gives its encoder), V-JEPA
+            2.1, DINOv2 or DINOv3; a V-JEPA 2.1 by name (see `download.RELEASED`), fetched once into
+            the user's cache; or a .pt file of V-JEPA 2 or 2.1, released or of a training run.
         device: None takes CUDA, else MPS, else the CPU.
         dtype: None takes bfloat16 where the device is fast at it, else float32.
+        weights: of a .pt file, which holds two encoders. None or "target_encoder": the moving
+            average; "encoder": the online one; "both": the moving average, and the online one as
+            `Encoder.online`, from whose visible tokens `recover` then predicts, as in training.
+        config: fields of config.json, such as {"num_attention_heads": 12}, for a .pt file without
+            one beside it; heads and training size of the released models are known.
     Returns:
         Encoder; for DINOv2 and DINOv3 an `ImageEncoder`, for V-JEPA 2.1 a `VJEPA21Encoder`.
     Raises:
-        ValueError: unknown name, another kind of model, missing or unexpected weights, no access to
-            a gated one.
+        UserError: unknown name, another kind of model, missing or unexpected weights, a
+            configuration that does not fit them, no access to a gated one.
         ConnectionError: not in the cache and the hub out of reach; the message says what to run.
     """
-    folder = find(str(name))
+    place = find(str(name))
     device = torch.device(device or best_device())
-    model = load_model(folder, dtype or fast_dtype(device)).to(device)
+    dtype = dtype or fast_dtype(device)
+    first = None if weights == "both" else weights
+    model = load_model(place, dtype, first, config).to(device)
     kinds = {"vjepa2": Encoder, "vjepa2_1": VJEPA21Encoder}
     kind = kinds.get(model.config.model_type, ImageEncoder)
-    return kind(model, label(str(name)), *pixel_statistics(folder))
+    encoder = kind(model, label(str(name)), *pixel_statistics(place))
+    if weights == "both":
+        encoder.online = load_model(place, dtype, ONLINE, config).to(device)
+        encoder.online.predictor = None
+    return encoder

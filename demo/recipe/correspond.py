@@ -22,7 +22,7 @@ from torch import nn
 from demo.recipe.training import PATCH, Clips, Stage, normalised, train
 from demo.render.scenes import compose, invert, normal, pose, transform, uniform
 from vjepa_utils.model.vjepa2 import encode_tokens
-from vjepa_utils.weights.checkpoints import load_model
+from vjepa_utils.weights.models import load_model
 
 MODES = ["frame", "frame", "pair", "pair", "clip"]  # each entry equally likely
 SIZES = [(128, 128), (192, 192), (256, 256), (256, 144), (160, 288), (320, 320)]

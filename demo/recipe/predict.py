@@ -25,7 +25,7 @@ from demo.recipe.teach import FOLDERS, supply
 from demo.recipe.training import PATCH, Stage, normalised, train
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict import masks
-from vjepa_utils.weights.checkpoints import load_model
+from vjepa_utils.weights.models import load_model
 
 SHAPES = [
     (8, 128, 128),

@@ -26,7 +26,8 @@ from vjepa_utils.model.devices import (
 )
 from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.video import as_video
-from vjepa_utils.weights.checkpoints import CHECKPOINTS, find, label, load_whole, pixel_statistics
+from vjepa_utils.weights.checkpoints import CHECKPOINTS, find, label, pixel_statistics
+from vjepa_utils.weights.models import load_whole
 
 if TYPE_CHECKING:
     from torch import nn

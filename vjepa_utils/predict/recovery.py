@@ -196,7 +196,8 @@ class Held:
             for where in (~hidden, hidden)
         )
         # (1, n visible, channels), and (1, n hidden, channels)
-        context = encode_tokens(model, self._pixels, visible, model.predictor_layer)
+        seen_by = encoder.online or model
+        context = encode_tokens(seen_by, self._pixels, visible, model.predictor_layer)
         predicted = predict_tokens(
             model, context, visible, masked, self.grid, mask_token, self._pixels.shape[1] == 1
         )

@@ -264,12 +264,13 @@ def _errors(encoder, pixels, seen, place, target, mask_token):
     """
     model = encoder.model
     # (batch, tokens, channels), as the predictor reads them
-    encoded = lambda pixels: encode_tokens(model, pixels, layer=model.predictor_layer)
+    encoded = lambda pixels, by=model: encode_tokens(by, pixels, layer=model.predictor_layer)
     steps, rows, columns = grid = pixels.shape[1] // 2, *place
     n = seen * rows * columns  # visible tokens
     numbers = torch.arange(steps * rows * columns, device=pixels.device).unsqueeze(0)
     context = encoded(pixels[:, : 2 * seen])
-    predicted = predict_tokens(model, context, numbers[:, :n], numbers[:, n:], grid, mask_token)
+    read = encoded(pixels[:, : 2 * seen], encoder.online) if encoder.online else context
+    predicted = predict_tokens(model, read, numbers[:, :n], numbers[:, n:], grid, mask_token)
     if target == "window":
         known, truth = context, encoded(pixels)[:, n:]
     else:  # (batch · steps, rows · columns, channels) to (batch, tokens, channels)

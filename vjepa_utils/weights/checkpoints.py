@@ -1,36 +1,20 @@
-"""Find a checkpoint, shipped, local, cached or on the hub, and load it whole or not at all."""
+"""Find a checkpoint: shipped, local, cached or on the hub."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.files import shipped
-from vjepa_utils.model import attention
-from vjepa_utils.model.vjepa2 import VJEPA2
-from vjepa_utils.model.vjepa2_1 import VJEPA21, Config
-from vjepa_utils.weights.check import check_weights, check_whole, unreadable
-from vjepa_utils.weights.released_2_1 import RELEASED, pt_folder, released_folder
+from vjepa_utils.weights.download import RELEASED, released_folder
+from vjepa_utils.weights.folder import missing_files, read_json
 
 SHIPPED = {name: shipped(name) for name in ("vjepa2-demo", "dino-demo")}
-
-KINDS = {  # the model of each model_type
-    "vjepa2": "VJEPA2Model",
-    "vjepa2_1": "V-JEPA 2.1",
-    "dinov2": "Dinov2Model",
-    "dinov2_with_registers": "Dinov2WithRegistersModel",
-    "dinov3_vit": "DINOv3ViTModel",
-}
-HEAD = "VJEPA2ForVideoClassification"
-
 PATTERNS = ["*.json", "*.safetensors"]  # all that is fetched
 
 # Released checkpoints and the revision to load, as several public projects pin them; safetensors
@@ -72,68 +56,26 @@ def label(name: str) -> str:
 
 
 def find(name: str) -> Path:
-    """The folder of a shipped, local or cached checkpoint, or of one fetched from the hub."""
+    """The folder or file of a checkpoint; one of the hub is fetched where it is not in the cache.
+
+    Raises:
+        UserError: there is none of that name, or it is gated.
+        ConnectionError: it is not in the cache, and the hub is out of reach.
+    """
     if name in SHIPPED:
         return SHIPPED[name]
     if name in RELEASED:
         return released_folder(name)
-    if name and Path(name).is_dir():
-        return Path(name)
-    if Path(name).is_file():
-        return pt_folder(name)
+    if name and (place := Path(name).expanduser()).exists():
+        return place
     if name.count("/") != 1 or name[0] in "./~":
-        known = (
-            f"a shipped one ({', '.join(SHIPPED)}), a V-JEPA 2.1 ({', '.join(RELEASED)}, or such "
-            f"a .pt file), a local folder, or a Hugging Face id such as {next(iter(CHECKPOINTS))}"
-        )
-        raise UserError(f"There is no encoder {name!r}: give {known}.")
-    # None, the newest revision, for an id that is not listed
-    revision = CHECKPOINTS.get(name)
-    cached = _cached(name, revision)
-    if cached and not missing_files(cached):
-        return cached
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
-        if missing_files(folder):  # where the hub is out of reach its client gives what it has
-            cached = folder
-            raise ConnectionError
-        return folder
-    except GatedRepoError:
-        how = (
-            f"ask for access at https://huggingface.co/{name} (it is given to those who agree "
-            "to its licence), then run: hf auth login"
-        )
-        raise UserError(f"{name} is gated, and you have no access to it: {how}") from None
-    except (RepositoryNotFoundError, HFValidationError):
         raise UserError(
-            f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf "
-            "auth login"
-        ) from None
-    except (OSError, ValueError) as error:
-        newest = _cached(name, None)
-        if newest and not missing_files(newest):
-            warnings.warn(
-                f"{name} is loaded as cached, at revision {newest.name}: the pinned {revision} "
-                "cannot be fetched.",
-                stacklevel=3,
-            )
-            return newest
-        command = " ".join(
-            [
-                "hf download",
-                name,
-                *(["--revision", revision] if revision else []),
-                *(f"--include '{p}'" for p in PATTERNS),
-            ]
+            f"There is no encoder {name!r}: give a shipped one ({', '.join(SHIPPED)}), a V-JEPA "
+            f"2.1 ({', '.join(RELEASED)}), a local folder or .pt file, or a Hugging Face id such "
+            f"as {next(iter(CHECKPOINTS))}."
         )
-        why = (
-            f"{name} is no folder here, not in the Hugging Face cache, and the hub is out of reach"
-        )
-        if cached:
-            lost = missing_files(cached)[0]
-            why = f"{name} is in the Hugging Face cache without {lost}, which the hub did not give"
-        why += f" ({type(error).__name__})"
-        raise ConnectionError(f"{why}; where there is internet run: {command}") from None
+    cached = _cached(name, CHECKPOINTS.get(name))
+    return cached if cached and not missing_files(cached) else _fetched(name)
 
 
 def _cached(name, revision):
@@ -148,145 +90,66 @@ def _cached(name, revision):
         return None
 
 
-def missing_files(folder: Path) -> list[str]:
-    """Names of the files that a checkpoint needs and its folder lacks, as after a partial download;
-    a dangling link, which an interrupted download leaves, counts as missing.
+def _fetched(name):
+    """The folder of an id from the hub; if that is out of reach, of another revision in the cache,
+    with a warning.
     """
-    return [
-        name for name in ("config.json", *_weight_files(folder)) if not (folder / name).exists()
-    ]
-
-
-def load_model(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The encoder in a folder, every weight accounted for: a `VJEPA2`, a `VJEPA21`, or a
-    transformers model of images.
-    """
-    config, kind = _config(folder)
-    if kind not in (KINDS["vjepa2"], KINDS["vjepa2_1"]):
-        model = load_whole(folder, dtype)
-        return getattr(model, "vjepa2", model)
+    revision = CHECKPOINTS.get(name)  # None, the newest, for an id that is not listed
     try:
-        if kind == KINDS["vjepa2_1"]:
-            model = VJEPA21(Config(**config))
-        else:
-            from transformers import VJEPA2Config
-
-            model = VJEPA2(VJEPA2Config.from_dict(config))
-        weights = _safetensors(folder, dtype)
-    except Exception as error:  # a damaged file raises errors of any kind
-        raise unreadable(folder, error) from None
-    check_weights(folder, kind, model, weights)
-    return model.take_weights(weights).eval().requires_grad_(False)
-
-
-def load_whole(folder: Path, dtype: torch.dtype) -> torch.nn.Module:
-    """The model in a folder through transformers, every weight accounted for.
-
-    Of images, or a `VJEPA2ForVideoClassification` whose encoder is exchanged for one with true
-    positions.
-    """
-    _, kind = _config(folder)
-    if kind == KINDS["vjepa2_1"]:  # transformers has none, and there are no heads of it
-        return load_model(folder, dtype)
-    import transformers
-
-    level = transformers.logging.get_verbosity()
-    bar = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()  # what it would warn about is an error here
-    transformers.logging.disable_progress_bar()
-    try:
-        model, report = getattr(transformers, kind).from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            attn_implementation=attention.register(),
-            ignore_mismatched_sizes=True,  # they are reported, and refused below
-            output_loading_info=True,
-        )
-        if kind == HEAD:
-            model.vjepa2 = VJEPA2(model.config).take_weights(model.vjepa2.state_dict())
-    except Exception as error:  # a damaged file raises errors of any kind
-        raise unreadable(folder, error) from None
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bar:
-            transformers.logging.enable_progress_bar()
-    problems = {
-        # a name, or one with two shapes
-        problem: {each if isinstance(each, str) else each[0] for each in report[f"{problem}_keys"]}
-        for problem in ("missing", "unexpected", "mismatched")
-    }
-    config, wrong = model.config, {name.split(".")[0] for name in set().union(*problems.values())}
-    reason = f"it is not a whole {kind}"
-    if wrong == {"classifier"}:
-        reason = f"its classifier does not fit the {config.num_labels} classes of config.json"
-    if wrong == {"pooler"}:
-        reason = (
-            f"its pooler does not fit config.json, which has {config.num_pooler_layers} blocks of "
-            f"self-attention and {config.hidden_size} channels"
-        )
-    check_whole(folder, reason, **problems)
-    return model.eval().requires_grad_(False)
-
-
-def _config(folder):
-    """What config.json says, and the name of the transformers class that it is of."""
-    if not (folder / "config.json").exists():
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
+        reason = "which the hub did not give"
+    except GatedRepoError:
         raise UserError(
-            f"{folder} holds no config.json: it is no checkpoint in Hugging Face format."
-        )
-    config = json.loads((folder / "config.json").read_text())
-    if config.get("model_type") not in KINDS:
+            f"{name} is gated, and you have no access to it: ask for access at "
+            f"https://huggingface.co/{name} (it is given to those who agree to its licence), then "
+            "run: hf auth login"
+        ) from None
+    except (RepositoryNotFoundError, HFValidationError):
         raise UserError(
-            f"{folder} holds a model of type {config.get('model_type')!r}, not one of "
-            f"{', '.join(KINDS)}."
+            f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf "
+            "auth login"
+        ) from None
+    except (OSError, ValueError) as error:
+        folder, reason = _cached(name, revision), type(error).__name__
+    # where the hub is out of reach its client gives what it has
+    if folder and not missing_files(folder):
+        return folder
+    newest = _cached(name, None)
+    if newest and not missing_files(newest):
+        warnings.warn(
+            f"{name} is loaded as cached, at revision {newest.name}: the pinned {revision} cannot "
+            "be fetched.",
+            stacklevel=4,
         )
-    if missing := missing_files(folder):
-        raise UserError(f"{folder} lacks {' and '.join(missing)}: fetch it again.")
-    has_head = HEAD in (config.get("architectures") or [])
-    return config, HEAD if has_head else KINDS[config["model_type"]]
+        return newest
+    pinned = f" --revision {revision}" if revision else ""
+    command = f"hf download {name}{pinned} --include '*.json' --include '*.safetensors'"
+    if folder:
+        raise ConnectionError(
+            f"{name} is in the Hugging Face cache without {missing_files(folder)[0]}, which the "
+            f"hub did not give; where there is internet run: {command}"
+        )
+    raise ConnectionError(
+        f"{name} is no folder here, not in the Hugging Face cache, and the hub is out of reach "
+        f"({reason}); where there is internet run: {command}"
+    )
 
 
-def _safetensors(folder, dtype):
-    """{name: tensor} of a checkpoint in one file or in several with an index."""
-    return {
-        name: value
-        for file in _weight_files(folder)
-        for name, value in _read(folder / file, dtype).items()
-    }
-
-
-def _read(file, dtype):
-    """{name: tensor} of a file: memory-mapped, or converted one by one, so that the memory holds
-    no more than the result.
-    """
-    weights = load_file(file)
-    if all(value.dtype == dtype for value in weights.values()):
-        return weights
-    with safe_open(file, "pt", backend="pread") as unmapped:
-        return {name: unmapped.get_tensor(name).to(dtype) for name in weights}
-
-
-def _weight_files(folder):
-    """Names of the files of weights: all that the index names, or the only one."""
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return ["model.safetensors"]
-    try:
-        return sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(f"{index} is damaged: delete it, or fetch it again.") from None
-
-
-def pixel_statistics(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+def pixel_statistics(place: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of the checkpoint's pixels, each (3, 1, 1); ImageNet's if it
     names none.
     """
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        if (folder / file).exists():
-            given = json.loads((folder / file).read_text())
-            mean, std = given.get("image_mean", mean), given.get("image_std", std)
-            break
-    return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+    named = {}
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        if (file := place / name).exists():
+            named = read_json(file)
+    mean = named.get("image_mean") or (0.485, 0.456, 0.406)  # null: transformers' default, the same
+    std = named.get("image_std") or (0.229, 0.224, 0.225)
+    try:
+        mean, std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(
+            f"image_mean and image_std of the preprocessor in {place} must be three numbers each, "
+            f"not {mean!r} and {std!r}."
+        ) from None
+    return mean, std

@@ -1,104 +1,131 @@
-"""Download one large file: with a progress bar, resumable, verified."""
+"""The .pt files of V-JEPA 2.1: downloaded, verified, and kept as safetensors.
 
-import hashlib
-import http.client
+Encoder and predictor stay in the user's cache, as a folder like any other checkpoint. Sizes and
+hashes: facebookresearch/vjepa2 at 204698b, README.
+"""
+
+import contextlib
+import shlex
 import shutil
-import urllib.error
-import urllib.request
-from pathlib import Path
+import warnings
+from dataclasses import dataclass
 
-from tqdm.auto import tqdm
+import pooch
+import requests
+from filelock import FileLock
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.files import user_cache
+from vjepa_utils.weights.convert import write_folder
+from vjepa_utils.weights.models import load_whole
 
-PIECE = 2**20  # bytes read at a time
-TIMEOUT = 30  # seconds without a byte
-BROKEN = urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException
+URL = "https://dl.fbaipublicfiles.com/vjepa2/{}.pt"
 
 
-def fetch(url, path, sha256=None):
-    """Download `url` to `path`. A broken connection leaves the partial file, and the next attempt,
-    of this call or a later one, resumes it (HTTP Range); this call retries as long as each attempt
-    makes progress.
+@dataclass(frozen=True)
+class Released:
+    """What is known of a released file.
 
     Args:
-        sha256: of the whole file, as hexadecimal digits, or None where it is not known: then only
-            its length is checked.
-    Raises:
-        ConnectionError: unreachable, or interrupted.  OSError: the disk is full.
-        ValueError: the file is not the one that was expected; it is removed.
+        depth: blocks of its encoder.
+        width: channels of its encoder.
+        gigabytes: of the file.
+        sha256: None where it is not known.
     """
-    path, total = Path(path), None
-    path.touch()
-    while total is None or path.stat().st_size < total:
-        before = path.stat().st_size
-        try:
-            total = _on_from(before, url, path)
-        except BROKEN as error:
-            if path.stat().st_size > before:
-                continue
-            got = f"; {before / 2**20:.0f} MiB are kept in {path}" if before else ""
-            if not before:
-                path.unlink()
-            reason = getattr(error, "reason", None) or error
-            raise ConnectionError(f"{url} cannot be reached ({reason}){got}") from None
-    if sha256 and (found := digest(path)) != sha256:
-        path.unlink()
-        raise UserError(
-            f"What came from {url} is not the released file: its SHA-256 is {found[:12]}…, not "
-            f"{sha256[:12]}…; it was removed."
-        )
+
+    depth: int
+    width: int
+    gigabytes: float
+    sha256: str | None
 
 
-def _on_from(start, url, path):
-    """Append the file's bytes from `start`; returns the length of the whole file."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-        if error.code == 416 and total == str(start):  # nothing is left to fetch
-            return start
-        raise
-    with answer:
-        if answer.status != 206:  # a server without ranges resends it all
-            start = 0
-        left = answer.headers.get("Content-Length")
-        total = None if left is None else start + int(left)
-        if total and total - start > (free := shutil.disk_usage(path.parent).free):
-            raise OSError(
-                f"{path} needs {(total - start) / 2**30:.1f} GiB, where {free / 2**30:.1f} GiB are "
-                "free on the disk."
+RELEASED = {
+    "vjepa2_1_vitb_dist_vitG_384": Released(
+        12, 768, 1.7, "848a77c33cc9e6649ed2119c9bea1e2c569bcdab9539ff3e7c02ccc2959ddf4d"
+    ),
+    "vjepa2_1_vitl_dist_vitG_384": Released(
+        24, 1024, 5.2, "7ea9b7cb4a75d10644a8a8d42cff9e177b10dca8f02173f0eaf2b0bed82838c6"
+    ),
+    # No hash of these two is published, and they could not be downloaded here.
+    "vjepa2_1_vitg_384": Released(40, 1408, 16, None),
+    "vjepa2_1_vitG_384": Released(48, 1664, 30.2, None),
+}
+
+
+def kept_folder(name):
+    """Where a released checkpoint is kept. The width is in its name: some file systems ignore case,
+    and would confuse ViT-g with ViT-G.
+    """
+    return user_cache() / f"{name}-{RELEASED[name].width}"
+
+
+def released_folder(name):
+    """The folder of a released checkpoint: made from NAME.pt in the cache, or else fetched.
+
+    Raises:
+        ConnectionError: the file cannot be fetched; says where to put it.
+        UserError: the file is not the released one.
+        OSError: the disk is full.
+    """
+    folder, file, released = kept_folder(name), user_cache() / f"{name}.pt", RELEASED[name]
+    with FileLock(f"{folder}.lock"):  # another process may be making it
+        if (folder / "config.json").exists():
+            return folder
+        if fetched := not file.exists():
+            _fetch(name, file)
+        elif released.sha256 and pooch.file_hash(file) != released.sha256:
+            raise UserError(
+                f"{file} is not the released file, or not all of it: "
+                f"{_command(name, file)} completes it, or delete it."
             )
-        with (
-            open(path, "ab" if start else "wb") as file,
-            tqdm(
-                total=total, initial=start, unit="B", unit_scale=True, desc=path.stem, leave=False
-            ) as progress,
-        ):
-            while piece := answer.read(PIECE):
-                file.write(piece)
-                progress.update(len(piece))
-            if total and file.tell() < total:
-                raise ConnectionError("the connection ended early")
-            return file.tell()
+        try:
+            _keep(file, folder, released)
+        finally:
+            if fetched:  # what the user put there stays
+                with contextlib.suppress(PermissionError):  # Windows, while it is mapped
+                    file.unlink()
+    return folder
 
 
-def digest(path):
-    """SHA-256 of a file, as hexadecimal digits."""
-    found = hashlib.sha256()
-    with (
-        open(path, "rb") as file,
-        tqdm(
-            total=Path(path).stat().st_size,
-            unit="B",
-            unit_scale=True,
-            desc=f"checking {Path(path).stem}",
-            delay=2,
-            leave=False,
-        ) as progress,
-    ):
-        while piece := file.read(PIECE):
-            found.update(piece)
-            progress.update(len(piece))
-    return found.hexdigest()
+def _keep(file, folder, released):
+    model = load_whole(file, None)
+    depth, width = model.config.num_hidden_layers, model.config.hidden_size
+    if (depth, width) != (released.depth, released.width):
+        raise UserError(
+            f"{file} has {depth} blocks of {width} channels, not the {released.depth} of "
+            f"{released.width} of the released file."
+        )
+    write_folder(model, folder)
+
+
+def _fetch(name, file):
+    url, released = URL.format(name), RELEASED[name]
+    free, needed = shutil.disk_usage(file.parent).free / 1e9, 1.3 * released.gigabytes
+    if free < needed:
+        raise OSError(
+            f"{name} needs {needed:.1f} GB in {file.parent}, where {free:.1f} GB are free."
+        )
+    warnings.warn(
+        f"{name}, {released.gigabytes} GB, is downloaded once. A broken download begins again; "
+        f"this resumes: {_command(name, file)}",
+        stacklevel=5,
+    )
+    try:
+        pooch.retrieve(
+            url,
+            released.sha256 and f"sha256:{released.sha256}",
+            file.name,
+            file.parent,
+            downloader=pooch.HTTPDownloader(progressbar=True, timeout=30),
+        )
+    except requests.RequestException as error:
+        raise ConnectionError(
+            f"{name} is not in the cache, and {url} cannot be fetched ({type(error).__name__}): "
+            f"where there is internet run {_command(name, file)}, or give that file's path."
+        ) from None
+    except ValueError:  # pooch has removed it
+        raise UserError(f"What came from {url} is not the released file: fetch it again.") from None
+
+
+def _command(name, file):
+    return f"curl -C - -o {shlex.quote(str(file))} {URL.format(name)}"

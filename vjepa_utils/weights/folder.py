@@ -1,0 +1,120 @@
+"""A checkpoint on disk: its configuration, and its weights in one safetensors file or several."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+
+from vjepa_utils.checks import UserError
+from vjepa_utils.weights.check import unreadable
+
+INDEXES = {"model.safetensors.index.json": "weight_map", "split_model.json": "components"}
+POINTER = b"version https://git-lfs"  # what git leaves of a large file until it is asked for it
+
+
+def read_json(file: Path) -> dict:
+    """The object that a JSON file holds, with or without a byte order mark."""
+    try:
+        contents = json.loads(file.read_text("utf-8-sig"))
+    except ValueError as error:
+        raise UserError(f"{file} is damaged: delete it, or fetch it again ({error}).") from None
+    if not isinstance(contents, dict):
+        raise UserError(f"{file} is damaged: it holds no object. Delete it, or fetch it again.")
+    return contents
+
+
+def config_of(place: Path) -> dict:
+    """What config.json in a folder, or beside a file, says; {} where there is none."""
+    file = (place if place.is_dir() else place.parent) / "config.json"
+    return read_json(file) if file.exists() else {}
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files of weights: those of an index (of shards, or mlx-forge's of encoder and
+    predictor), model.safetensors, or the only one there is.
+    """
+    for index, field in INDEXES.items():
+        if (folder / index).exists():
+            names = read_json(folder / index).get(field)
+            if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+                raise UserError(f"{folder / index} is damaged: delete it, or fetch it again.")
+            return sorted(set(names.values()))
+    names = [file.name for file in folder.glob("*.safetensors")]
+    return names if len(names) == 1 else ["model.safetensors"]
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names of the files that a checkpoint needs and its folder lacks, as after a partial download;
+    a dangling link, which an interrupted download leaves, counts as missing. V-JEPA 2.1 needs no
+    config.json: its sizes follow from the shapes.
+    """
+    names = weight_files(folder)
+    missing = [name for name in names if not (folder / name).exists()]
+    if (folder / "config.json").exists():
+        return missing
+    if not missing and any("img_mod_embed" in key for n in names for key in _keys(folder / n)):
+        return []
+    return ["config.json", *missing]
+
+
+def checked_files(place: Path) -> list[Path]:
+    """The safetensors files of a folder, or the one given; UserError where one is missing or
+    damaged, or the weights are in another format.
+    """
+    missing = missing_files(place) if place.is_dir() else []
+    if "config.json" in missing:
+        raise UserError(f"{place} has no config.json: it is no checkpoint in Hugging Face format.")
+    if missing and list(place.glob("*.bin")):
+        raise UserError(
+            f"{place} lacks {' and '.join(missing)}, and .bin files are not read, because that "
+            "could run code: save it as safetensors, with transformers' save_pretrained."
+        )
+    if missing:
+        raise UserError(f"{place} lacks {' and '.join(missing)}: fetch it again.")
+    files = [place / name for name in weight_files(place)] if place.is_dir() else [place]
+    for file in files:
+        _keys(file)
+    return files
+
+
+def _keys(file):
+    """Names of the tensors in a safetensors file."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return list(opened.keys())
+    except SafetensorError as error:
+        with open(file, "rb") as raw:
+            if raw.read(len(POINTER)) == POINTER:
+                raise UserError(
+                    f"{file} is a Git LFS pointer, not the weights: run git lfs pull there."
+                ) from None
+        raise unreadable(file, error) from None
+
+
+def read_weights(files: list[Path], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """{name: tensor} of safetensors files; the names in encoder.safetensors and
+    predictor.safetensors get the part in front.
+
+    Floating-point tensors get the dtype: memory-mapped if they have it, else converted one by one,
+    so that memory holds no more than the result.
+    """
+    weights = {}
+    for file in files:
+        part = f"{file.stem}." if file.stem in ("encoder", "predictor") else ""
+        weights |= {f"{part}{name}": value for name, value in _read(file, dtype).items()}
+    return weights
+
+
+def _read(file, dtype):
+    weights = load_file(file)
+    if all(value.dtype == dtype for value in weights.values()):
+        return weights
+    with safe_open(file, "pt", backend="pread") as unmapped:
+        return {
+            name: unmapped.get_tensor(name).to(dtype) if value.is_floating_point() else value
+            for name, value in weights.items()
+        }
