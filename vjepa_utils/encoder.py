@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,14 +122,14 @@ class Encoder:
         start, again = plan.resume(sinks[0].steps)
         read = start
         bar = dict(desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False)
-        with tqdm(total=len(video), initial=start, **bar) as progress:
+        with closing(sinks[0]), tqdm(total=len(video), initial=start, **bar) as progress:
             for steps, cuts, read in self._stream(video, plan, wanted, start, again):
                 for sink, values in zip(sinks, steps, strict=True):
                     sink.note(cuts)
                     sink.append(values)
                 progress.update(read - progress.n)
-        frames, times = (plan.covered(each[:read]) for each in (video.indices, video.times))
-        features = {k: s.finish(frames, times) for k, s in zip(wanted, sinks, strict=True)}
+            frames, times = (plan.covered(each[:read]) for each in (video.indices, video.times))
+            features = {k: s.finish(frames, times) for k, s in zip(wanted, sinks, strict=True)}
         return features if layers is not None else features[layer]
 
     def _stream(self, video, plan, layers, start, again):

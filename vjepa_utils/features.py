@@ -181,3 +181,6 @@ class FeatureList:
         return Features(
             torch.cat(self.values), frames, **self.described, cuts=tuple(self.cuts), times=times
         )
+
+    def close(self):
+        """Nothing is held."""

@@ -1,129 +1,190 @@
-"""Where features go while they are encoded: to memory, or to a file that allows resuming."""
+"""Safetensors files that grow while a film is encoded, and that the next run resumes."""
+
+from __future__ import annotations
 
 import json
 import math
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
-from vjepa_utils.files import check_writable
+from vjepa_utils.files import check_writable, locked, replacing
 
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    import torch
+
+    from vjepa_utils.video import File
+
+DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
 CUT_ROOM = 24  # bytes of the header for each step: at most one cut lies in a step
+SECONDS = 2  # so much work is lost at most, when the process is killed or the power fails
 
 
 class FeatureFile:
     """A safetensors file, as `Features.save` writes, that grows with the encoding.
 
-    Until it is complete it is called NAME.partial. An interrupted run leaves that, and the same run
-    resumes from it.
+    Until the end the values are in OUT.partial. OUT.partial.json, which is replaced and never
+    rewritten in place, says of which run they are and how many are safe on the disk. OUT.lock keeps
+    other runs away until `close`.
 
     Args:
-        path: of the whole file.
-        run: {word: value}, identifies the computation; equal runs give the same features, bit for
-            bit.
-        about: the fields of `Features` but values, frames and cuts.  shape: of the values, (steps,
-            rows, columns, channels).
-        batch: how many steps are written at a time; an incomplete batch is rewritten.
+        path: OUT, the whole file.
+        run: {word: value}, identifies the computation.
+        described: the fields of `Features` but values, frames, times and cuts.
+        shape: of the values, (steps, rows, columns, channels).
+        batch: how many steps are encoded at a time; an incomplete batch is encoded again.
     Then `steps` is how many already exist, and `whole` whether nothing is left to do.
     Raises:
-        ValueError: there is a partial file of another run.  OSError: the file cannot be written.
+        UserError: another run is writing OUT; OUT or OUT.partial is of another run.
+        OSError: the file cannot be written.
     """
 
-    def __init__(self, path, run, about, shape, batch):
+    def __init__(self, path: File, run: dict, described: dict, shape: tuple, batch: int):
         check_writable(path)
         self.path, self.partial = Path(path), Path(f"{path}.partial")
-        self.shape, self.about, self.cuts = shape, about, []
+        self.journal, self.saved = Path(f"{path}.partial.json"), time.monotonic()
+        self.described, self.shape, self.cuts, self.steps = described, shape, [], 0
         self.run = {word: str(value) for word, value in run.items()}
-        self.whole = self._announced(self.path)[0] == self.run
-        self.steps = shape[0] if self.whole else 0
-        header = self._header(shape[0])
-        self.start, self.step_size = len(header), 4 * shape[1] * shape[2] * shape[3]  # bytes
-        if self.whole:
-            return
-        other, announced, cuts = self._announced(self.partial)
-        if other is not None and other != self.run:
-            unlike = ", ".join(word for word in self.run if self.run[word] != other.get(word))
-            raise UserError(
-                f"{self.partial} belongs to another run, with different {unlike}: finish that "
-                "one, or remove the file."
-            )
-        if other is None:
-            self._write(header, "wb")
-        else:
-            steps = min(announced, (self.partial.stat().st_size - self.start) // self.step_size)
-            self.steps = (
-                steps // batch * batch if steps < announced or announced < shape[0] else shape[0]
-            )
-            os.truncate(self.partial, self.start + self.steps * self.step_size)
-            self.cuts = cuts
+        self.start = len(self._header(shape[0])) + CUT_ROOM * 8 * -(-shape[0] // 8)
+        self.lock = locked(path)
+        try:
+            self.whole = self.path.exists()
+            if self.whole:
+                with open(self.path, "rb") as file:
+                    metadata, _ = read_header(file, self.path.stat().st_size) or ({}, {})
+                self._check(self.path, metadata.get("run"))
+                self.steps = shape[0]
+            else:
+                self._resume(batch)
+        except BaseException:
+            self.lock.close()
+            raise
 
-    def note(self, cuts):
+    def note(self, cuts: list) -> None:
         """File numbers of pairs of frames with a cut between, in steps that `append` will bring."""
-        new = [list(pair) for pair in cuts if list(pair) not in self.cuts]  # a batch is rewritten
-        if new:
-            self.cuts = sorted(self.cuts + new)
-            self._write(self._header(self.shape[0]), "r+b")
+        new = [list(pair) for pair in cuts if list(pair) not in self.cuts]  # a batch comes again
+        self.cuts = sorted(self.cuts + new)
 
-    def append(self, values):
+    def append(self, values: torch.Tensor) -> None:
         """The next steps, (steps, rows, columns, channels)."""
-        self._write(values.contiguous().numpy(), "ab")
+        self._write("ab", values.contiguous().numpy())
         self.steps += len(values)
+        if time.monotonic() - self.saved > SECONDS:
+            self._save()
 
-    def finish(self, frames, times):
-        """Give the file its name; returns its Features, memory-mapped. frames: as those of
-        `Features`.
-        """
+    def finish(self, frames: torch.Tensor, times: torch.Tensor) -> Features:
+        """Give the file its name; its `Features`, memory-mapped. frames and times as there."""
         if not self.whole:
+            self._write("ab", frames.contiguous().numpy())
+            self._write("ab", times.contiguous().numpy())
             # a damaged clip ends early: fewer steps than were announced
-            self._write(self._header(self.steps), "r+b")
-            self._write(frames.contiguous().numpy(), "ab")
-            self._write(times.contiguous().numpy(), "ab")
+            self._write("r+b", self._header(self.steps, self.start))
             os.replace(self.partial, self.path)
+            self.journal.unlink(missing_ok=True)
+            self.whole = True
+        self.close()
         return Features.load(self.path)
 
-    def _header(self, steps):
-        """8 bytes of its length, and JSON, padded to one length for any steps and cuts."""
-        # Channels are even, so int64 is aligned.
-        shape, end = (steps, *self.shape[1:]), 4 * math.prod(self.shape[1:]) * steps
-        about = json.dumps(self.about | {"cuts": self.cuts})
-        tensors = {
-            "__metadata__": {"features": about, "run": json.dumps(self.run)},
-            "values": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]},
-            "frames": {
-                "dtype": "I64",
-                "shape": [steps, 2],
-                "data_offsets": [end, end + 16 * steps],
-            },
-            "times": {
-                "dtype": "F64",
-                "shape": [steps, 2],
-                "data_offsets": [end + 16 * steps, end + 32 * steps],
-            },
-        }
-        text = json.dumps(tensors).encode()
-        if not hasattr(self, "start"):
-            room = -(-(len(text) + CUT_ROOM * self.shape[0]) // 8) * 8
-        else:
-            room = self.start - 8
-        return room.to_bytes(8, "little") + text.ljust(room)
+    def close(self) -> None:
+        """Keep what was encoded, and let other runs write."""
+        with suppress(OSError):  # a full disk, which `append` has told
+            if not self.whole:
+                self._save()
+        self.lock.close()
 
-    @staticmethod
-    def _announced(path):
-        """The `run` of a file, its number of steps, and its cuts; None, 0 and [] where there is no
-        file of this kind.
-        """
-        try:
-            with open(path, "rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            about, run = (json.loads(header["__metadata__"][part]) for part in ("features", "run"))
-            return run, header["values"]["shape"][0], about["cuts"]
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):
-            return None, 0, []
+    def _header(self, steps, size=0):
+        shapes = {"values": (np.float32, (steps, *self.shape[1:]))}
+        shapes |= {"frames": (np.int64, (steps, 2)), "times": (np.float64, (steps, 2))}
+        return header(
+            shapes, {"features": self.described | {"cuts": self.cuts}, "run": self.run}, size
+        )
 
-    def _write(self, data, mode):
+    def _check(self, path, run):
+        """UserError unless a file is of this run."""
+        if run != self.run:
+            unlike = differences(run, self.run) if run else "it is damaged, or of another kind"
+            raise UserError(
+                f"{path} belongs to another run ({unlike}): give out another name, or remove it."
+            )
+
+    def _resume(self, batch):
+        """Take what is safe in OUT.partial, and cut off the rest."""
+        step_size = 4 * math.prod(self.shape[1:])  # bytes
+        if self.partial.exists() and self.journal.exists():
+            journal = json.loads(self.journal.read_text())
+            self._check(self.partial, journal["run"])
+            there = (self.partial.stat().st_size - self.start) // step_size
+            steps, self.cuts = max(0, min(journal["steps"], there)), journal["cuts"]
+            self.steps = steps if steps == self.shape[0] else steps // batch * batch
+        if self.steps == 0:
+            self._write("wb", bytes(self.start))
+        os.truncate(self.partial, self.start + self.steps * step_size)
+
+    def _write(self, mode, data):
         try:
             with open(self.partial, mode) as file:
                 file.write(data)
+                file.flush()
+                if mode == "r+b":
+                    os.fsync(file.fileno())
         except OSError as error:
             raise OSError(f"{self.partial} cannot be written: {error.strerror}.") from None
+
+    def _save(self):
+        """Have the values safe on the disk, then say so."""
+        self._write("r+b", b"")
+        with replacing(self.journal) as temporary, open(temporary, "w") as file:
+            json.dump({"run": self.run, "steps": self.steps, "cuts": self.cuts}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        self.saved = time.monotonic()
+
+
+def differences(there: dict, here: dict) -> str:
+    """Which parameters of two runs differ, in words."""
+    unlike = [word for word in here if there.get(word) != here[word]]
+    return "; ".join(f"{word} {there.get(word)!r} there, {here[word]!r} here" for word in unlike)
+
+
+def header(shapes: dict, metadata: dict, size: int = 0) -> bytes:
+    """The first bytes of a safetensors file: 8 of their number, and JSON.
+
+    Args:
+        shapes: {name: (numpy type, shape)}, in the order of the file.
+        metadata: {name: JSON}.
+        size: of all these bytes; 0 for what is needed.
+    """
+    tensors, end = {"__metadata__": {key: json.dumps(v) for key, v in metadata.items()}}, 0
+    for name, (dtype, shape) in shapes.items():
+        start, end = end, end + math.prod(shape) * np.dtype(dtype).itemsize
+        tensors[name] = dict(dtype=NAMES[dtype], shape=list(shape), data_offsets=[start, end])
+    text = json.dumps(tensors).encode()
+    room = size - 8 if size else -(-len(text) // 8) * 8  # aligned
+    return room.to_bytes(8, "little") + text.ljust(room)
+
+
+def read_header(file: BinaryIO, size: int) -> tuple[dict, dict] | None:
+    """The metadata of a safetensors file of `size` bytes, and {name: (numpy type, shape, first
+    byte)}; None if it is incomplete or of another kind.
+    """
+    try:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        tensors = json.loads(file.read(start - 8)) if start <= size else {}
+        metadata = {key: json.loads(text) for key, text in tensors.pop("__metadata__").items()}
+        ends = [start + tensor["data_offsets"][1] for tensor in tensors.values()]
+        arrays = {
+            name: (DTYPES[t["dtype"]], tuple(t["shape"]), start + t["data_offsets"][0])
+            for name, t in tensors.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return (metadata, arrays) if ends and max(ends) == size else None

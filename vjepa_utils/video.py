@@ -165,10 +165,20 @@ class Video:
         return digest.hexdigest()
 
 
-def file_identity(path: Path) -> list[tuple[str, int, int]]:
-    """What changes when a file or folder is rewritten: a list of (path, bytes, date)."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+def file_identity(path: Path) -> list[tuple[str, int, int, str]]:
+    """What changes when a file or folder is rewritten: a list of (path, bytes, date, hash of its
+    first and last 4 KiB).
+    """
+    identity = []
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        stat, ends = file.stat(), ""
+        if file.is_file():
+            with open(file, "rb") as opened:
+                head = opened.read(4096)
+                opened.seek(max(0, stat.st_size - 4096))
+                ends = hashlib.sha256(head + opened.read()).hexdigest()
+        identity.append((str(file.resolve()), stat.st_size, stat.st_mtime_ns, ends))
+    return identity
 
 
 def read_video(path: File, start: int | str = 0, every: int = 1, count: int | None = None) -> Video:
