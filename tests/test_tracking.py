@@ -16,9 +16,11 @@ import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
 from vjepa_utils.__main__ import main
 from vjepa_utils.tracking.head import PARTS, TrackHead, load_head
+from vjepa_utils.tracking.matching import match, soft_argmax
 from vjepa_utils.tracking.metrics import tapvid_metrics
-from vjepa_utils.tracking.points import soft_argmax, track
-from vjepa_utils.tracking.tapvid import clips, evaluate, load_pickle, queries
+from vjepa_utils.tracking.points import track
+from vjepa_utils.tracking.safe_pickle import load_pickle
+from vjepa_utils.tracking.tapvid import clips, evaluate, queries
 from vjepa_utils.video import as_video
 
 
@@ -182,10 +184,10 @@ def test_frame_numbers_are_those_of_the_file(demo, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ([(0, 97, 10)], r"The query \(0, 97, 10\) lies outside the picture, which is 96×96 pixels"),
+        ([(0, 97, 10)], r"The point \(97, 10\) lies outside the picture, which is 96×96 pixels"),
         ([(0, float("nan"), 10)], "lies outside the picture"),
-        ([(6, 10, 10)], "in frame 6; the clip holds 6 frames from 0 to 5"),
-        ([(0.5, 10, 10)], "in frame 0.5"),
+        ([(6, 10, 10)], "Frame 6 is not in this clip, which holds 6 frames from 0 to 5"),
+        ([(0.5, 10, 10)], "must be a whole number, not 0.5"),
         ([], "at least one"),
         ([(10, 10)], "at least one"),
     ],
@@ -199,6 +201,139 @@ def test_short_clips(tiny):
     assert track(grey_levels(2), [(1, 10, 10)], tiny, size=64).xy.shape == (1, 2, 2)
     with pytest.raises(ValueError, match="at least two frames"):
         track(grey_levels(1), [(0, 10, 10)], tiny)
+
+
+# Against a twin in numpy, on maps that are not square
+
+
+def cells(rows, columns):
+    """Centres of the cells as x, y: (rows × columns, 2)."""
+    y, x = np.mgrid[:rows, :columns] + 0.5
+    return np.stack([x, y], -1).reshape(-1, 2)
+
+
+def read(feature_map, x, y):
+    """Bilinear, clamped at the edge; the centre of cell i is i + 0.5: (channels,)."""
+    rows, columns, _ = feature_map.shape
+    x, y = np.clip(x - 0.5, 0, columns - 1), np.clip(y - 0.5, 0, rows - 1)
+    left, top = min(int(x), columns - 2), min(int(y), rows - 2)
+    upper, lower = (
+        feature_map[row, left] * (left + 1 - x) + feature_map[row, left + 1] * (x - left)
+        for row in (top, top + 1)
+    )
+    value = upper * (top + 1 - y) + lower * (y - top)
+    return value / np.linalg.norm(value)
+
+
+def peak(cosine, rows, columns):
+    """Soft-argmax, and the sum of the exponentials around the best cell."""
+    centres = cells(rows, columns)
+    near = np.linalg.norm(centres - centres[cosine.argmax()], axis=1) <= 5
+    weights = np.exp(40 * cosine) * near
+    return weights @ centres / weights.sum(), weights.sum()
+
+
+def twin(maps, frame, point, other):
+    """Where a point, in cells, is in another frame; evidence but for its last column, and where
+    tracking back ends."""
+    _, rows, columns, channels = maps.shape
+    cosine = maps[other].reshape(-1, channels) @ read(maps[frame], *point)
+    place, around = peak(cosine, rows, columns)
+    share = np.log(around / np.exp(40 * cosine).sum())
+    back, _ = peak(maps[frame].reshape(-1, channels) @ read(maps[other], *place), rows, columns)
+    return place, [cosine.max(), cosine.mean(), cosine.min(), share], back
+
+
+def random_maps(frames=4, rows=7, columns=12, channels=6):
+    """Smooth, so that points are found; L2-normalised."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.randn(frames, channels, 4, 6, generator=generator)
+    maps = torch.nn.functional.interpolate(coarse, (rows, columns), mode="bilinear")
+    return torch.nn.functional.normalize(maps.permute(0, 2, 3, 1), dim=-1).contiguous()
+
+
+@pytest.mark.parametrize("part", [[0, 1, 2, 3], [0, 2, 1, 3], [3, 1], [2]])
+def test_points_and_evidence_are_those_of_the_twin(part):
+    maps, points = random_maps(), torch.tensor([[0.3, 6.9], [11.2, 0.4], [5.5, 3.5], [7.1, 2.0]])
+    raster = torch.tensor([256 / 12, 256 / 7])
+    xy, evidence, cosine = match(maps, 1, points, torch.tensor(part), raster)
+    assert cosine.shape == (4, len(part), 84)
+    for i, point in enumerate(points.numpy()):
+        for j, other in enumerate(part):
+            place, expected, back = twin(maps.double().numpy(), 1, point, other)
+            way = np.linalg.norm((back - point) * raster.numpy())
+            assert xy[i, j].numpy() == pytest.approx(place, abs=1e-4)
+            assert evidence[i, j].numpy() == pytest.approx([*expected, way], abs=1e-3)
+
+
+def by_hand(maps, height=90, width=160, start=10, every=3):
+    """A clip, and features of it that are these maps."""
+    video = vj.as_video(np.zeros((40, height, width, 3), np.uint8))[start::every][: len(maps)]
+    frames = torch.from_numpy(video.indices).repeat(2, 1).T
+    about = dict(patch_size=16, picture_size=(16, 16), source_size=(height, width), encoder="x")
+    return video, vj.Features(maps * 3, frames, **about)
+
+
+def test_tracks_are_those_of_the_twin(monkeypatch):
+    """In pixels of the clip, for points of several frames; frames are looked in some at a time."""
+    maps = random_maps(9)
+    video, features = by_hand(maps)
+    queries = np.array([(13, 30, 40), (10, 99.5, 5), (34, 158, 88), (13, 5, 60), (22, 80, 45)])
+    for window, sources, points in ((8, 16, 64), (2, 3, 1)):
+        monkeypatch.setattr("vjepa_utils.tracking.points.WINDOW", window)
+        monkeypatch.setattr("vjepa_utils.tracking.points.SOURCES", sources)
+        monkeypatch.setattr("vjepa_utils.tracking.points.POINTS", points)
+        tracks = vj.tracking.track_in(features, video, queries)
+        assert tracks.frames.tolist() == list(range(10, 37, 3)) and tracks.size == (90, 160)
+        for i, (number, *point) in enumerate(queries):
+            frame, scale = int(number - 10) // 3, np.array([12 / 160, 7 / 90])
+            for other in range(9):
+                place, _, back = twin(maps.double().numpy(), frame, point * scale, other)
+                way = np.linalg.norm((back - point * scale) * [256 / 12, 256 / 7])
+                if other == frame:
+                    assert tracks.xy[i, other].tolist() == point and tracks.visible[i, other]
+                else:
+                    assert tracks.xy[i, other] == pytest.approx(place / scale, abs=1e-2)
+                    assert tracks.visible[i, other] == (way < 24)
+    assert 0.1 < tracks.visible.mean() < 0.9
+
+
+def test_what_is_turned_is_tracked_the_same(demo):
+    """Rows and columns exchanged in the maps, the clip and the points."""
+    maps = random_maps(4)
+    queries = np.array([(10, 30.5, 40), (16, 140, 80)])
+    upright, turned = (
+        vj.tracking.track_in(features, video, points)
+        for (video, features), points in (
+            (by_hand(maps), queries),
+            (by_hand(maps.transpose(1, 2), 160, 90), queries[:, [0, 2, 1]]),
+        )
+    )
+    assert np.allclose(upright.xy, turned.xy[..., ::-1], atol=1e-3)
+    assert np.array_equal(upright.visible, turned.visible)
+
+
+def test_the_shipped_head_tracks_as_ever(demo):
+    """Against tracks that were stored: 4 frames of monkey.mp4, on a grid of points."""
+    stored = np.load(ROOT / "tests" / "golden_tracks.npz")
+    video = vj.read_video(ROOT / "videos" / "monkey.mp4", start=3, every=6, count=4)
+    tracks = track(video, stored["queries"], demo, "track-head", size=(96, 160))
+    assert tracks.frames.tolist() == [3, 9, 15, 21] and tracks.encoder == str(stored["encoder"])
+    assert np.abs(tracks.xy - stored["xy"]).max() < 0.05
+    assert np.array_equal(tracks.visible, stored["visible"])
+
+
+@pytest.mark.parametrize("context", ["frame", "pair"])
+def test_the_layer_and_the_frames_are_those_asked_for(tiny, context):
+    """A clip whose frames differ: each step is of its own frame, and the next of it in a pair."""
+    video = vj.as_video(np.random.default_rng(0).integers(0, 256, (9, 48, 64, 3), np.uint8))[2::3]
+    features = vj.tracking.frame_features(video, tiny, (48, 64), 1, context)
+    pairs = [[2, 2], [5, 5], [8, 8]] if context == "frame" else [[2, 5], [5, 8], [8, 8]]
+    assert features.frames.tolist() == pairs
+    for step, pair in zip(features.values, pairs, strict=True):
+        frames = video[video.positions(pair)].frames
+        alone = tiny.encode(frames, "pair", (48, 64), layer=1).values[0]
+        assert torch.allclose(step, alone, atol=1e-5)
 
 
 # The head
@@ -434,11 +569,11 @@ def test_track_writes_films_figures_and_numbers(tmp_path, words):
     [
         (
             ["track", "{clip}", "--points", "97,10", "-o", "out.mp4"],
-            "The query (0, 97, 10) lies outside the picture, which is 96×96",
+            "The point (97, 10) lies outside the picture, which is 96×96",
         ),
         (
             ["track", "{clip}", "--points", "9,10", "--frame", "7", "-o", "out.mp4"],
-            "in frame 7; the clip holds 7 frames from 0 to 6",
+            "Frame 7 is not in this clip, which holds 7 frames from 0 to 6",
         ),
         (
             ["track", "{clip}", "--points", "9,10", "--grid", "4", "-o", "out.mp4"],
@@ -498,12 +633,8 @@ def test_grid_points_are_x_and_y_row_by_row(height, width):
 def test_zero_shot_a_point_is_visible_if_the_way_back_ends_within_24_pixels(tiny, monkeypatch):
     """One frame for each distance of the way back, in pixels of the 256×256 raster."""
     distances = [0, 12, 23, 25, 48, 239]
-    place = lambda maps, frame, points, part, raster: (
-        points[:, None].expand(-1, len(part), -1),
-        torch.tensor(distances)[part].float()[None, :, None].expand(len(points), -1, 5),
-        None,
-    )
-    monkeypatch.setattr("vjepa_utils.tracking.points.match", place)
+    evidence = torch.tensor(distances).float()[None, :, None].expand(1, -1, 5)
+    monkeypatch.setattr("vjepa_utils.tracking.points.judge", lambda *_: evidence)
     found = track(panning(), [(0, 20, 30)], tiny, size=32)
     assert found.visible[0].tolist() == [True, True, True, False, False, False]
 

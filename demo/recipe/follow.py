@@ -29,7 +29,8 @@ from demo.render.scenes import (
 )
 from vjepa_utils.load import load_encoder
 from vjepa_utils.tracking.head import PARTS, TrackHead
-from vjepa_utils.tracking.points import RASTER, TEMPERATURE, match, sample
+from vjepa_utils.tracking.matching import TEMPERATURE, match, sample
+from vjepa_utils.tracking.points import RASTER
 
 SIDE, LENGTH = 256, 24  # pixels and frames of a scene
 FRAMES, POINTS = 12, 64  # of a clip

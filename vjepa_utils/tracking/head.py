@@ -23,14 +23,14 @@ from vjepa_utils.files import shipped
 from vjepa_utils.reading.pixels import resized
 
 if TYPE_CHECKING:
-    from vjepa_utils.features import Features
-    from vjepa_utils.video import File, Video
+    import numpy as np
+
+    from vjepa_utils.video import File
 
 SHIPPED = {"track-head": shipped("track-head")}
 PARTS = "upsampling", "stem"
 STRIDE = 4  # pixels of the encoded picture per cell, with upsampling
 WIDTH, OUT = 64, 128  # channels of the convolutions, and of what is compared
-AT_ONCE = 4  # frames
 
 
 class TrackHead(nn.Module):
@@ -60,8 +60,14 @@ class TrackHead(nn.Module):
         self.judge = nn.Sequential(nn.Linear(5, 16), nn.GELU(), nn.Linear(16, 2))
 
     def forward(self, values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-        """Features (frames, rows, columns, channels) and pixels (frames, 3, height, width) from 0
-        to 1, to maps (frames, rows, columns, 128) at stride 4, L2-normalised."""
+        """Features to maps that are compared.
+
+        Args:
+            values: (frames, rows, columns, channels).
+            pixels: (frames, 3, height, width), 0 to 1.
+        Returns:
+            (frames, rows, columns, 128), L2-normalised; with upsampling at a stride of 4 pixels.
+        """
         x = self.reduce(values).permute(0, 3, 1, 2)  # (frames, OUT, rows, columns)
         if "upsampling" in self.config["parts"]:
             x = F.interpolate(
@@ -76,18 +82,11 @@ class TrackHead(nn.Module):
             x = x + self.refine(fine)
         return F.normalize(x, dim=1).permute(0, 2, 3, 1)
 
-    def maps(self, features: Features, video: Video) -> torch.Tensor:
-        """The maps of a clip, from its `Features`; as `forward`, but few frames at a time."""
-        size = [side // STRIDE * STRIDE for side in features.picture_size]
-        maps = None
-        for start in range(0, len(features.values), AT_ONCE):
-            frames = video[start : start + AT_ONCE].frames
-            pixels = torch.stack([resized(frame, size) for frame in frames]) / 255
-            found = self(features.values[start : start + AT_ONCE], pixels)
-            if maps is None:  # filled in place: they are large
-                maps = found.new_empty(len(features.values), *found.shape[1:])
-            maps[start : start + AT_ONCE] = found
-        return maps
+    @staticmethod
+    def pixels(frames: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+        """Frames uint8 (n, H, W, 3) as `forward` takes them. size: (height, width) encoded."""
+        size = [side // STRIDE * STRIDE for side in size]
+        return torch.stack([resized(frame, size) for frame in frames]) / 255
 
     def doubts(self, evidence: torch.Tensor) -> torch.Tensor:
         """Logits (…, 2) of: it is occluded; it is more than 6 pixels wrong. From the evidence (…,
@@ -106,19 +105,16 @@ class TrackHead(nn.Module):
         """ValueError if features of so many channels, of the encoder of that name and, where it is
         known, fingerprint, are not what the head was trained on.
         """
-        wanted = self.config["channels"]
-        if channels != wanted:
-            trained = (
-                f"The head {self.name} refines the {wanted} channels of {self.config['encoder']}"
-            )
+        if channels != self.config["channels"]:
             raise UserError(
-                f"{trained}, and {encoder} has {channels}: leave the head out or train one "
-                "(demo/recipe/follow.py)."
+                f"The head {self.name} refines the {self.config['channels']} channels of "
+                f"{self.config['encoder']}, and {encoder} has {channels}: leave the head out or "
+                "train one (demo/recipe/follow.py)."
             )
         if fingerprint and fingerprint != self.config.get("fingerprint", fingerprint):
             raise UserError(
                 f"The head {self.name} was trained on other weights than those of {encoder}: load "
-                f"that {self.config['encoder']}, leave the head out or train one "
+                f"those of {self.config['encoder']}, leave the head out or train one "
                 "(demo/recipe/follow.py)."
             )
 

@@ -21,9 +21,9 @@ def tapvid_metrics(
     tapnet/tapvid/evaluation_datasets.py).
 
     Args:
-        query_points: (videos, points, 3) as t, y, x.  gt_tracks, pred_tracks: (videos, points,
-            frames, 2) as x, y, in pixels of a 256×256 raster.  gt_occluded, pred_occluded: (videos,
-            points, frames) bool.
+        query_points: (videos, points, 3) as t, y, x.
+        gt_occluded, pred_occluded: (videos, points, frames) bool.
+        gt_tracks, pred_tracks: (videos, points, frames, 2) as x, y, in pixels of a 256×256 raster.
         query_mode: "first", the frames after the query count; "strided", all frames but the
             query's.
     Returns:
@@ -54,9 +54,9 @@ def tapvid_metrics(
             "Shapes must be (B, N, 3), (B, N, T), (B, N, T, 2), (B, N, T), (B, N, T, 2), not "
             f"{shapes}."
         )
-    time, asked = np.arange(shape[2]), query_points[..., :1]
+    time, start = np.arange(shape[2]), query_points[..., :1]
     # (videos, points, frames)
-    counts = time > asked if query_mode == "first" else time != np.round(asked)
+    counts = time > start if query_mode == "first" else time != np.round(start)
     total = lambda mask: (mask & counts).sum((1, 2))
     visible, distance = ~hidden, np.square(pred_tracks - gt_tracks).sum(-1)
     with np.errstate(invalid="ignore"):

@@ -10,7 +10,6 @@ feature of a point, read bilinearly where it was picked, is compared with all ce
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vjepa_utils.checks import UserError
+from vjepa_utils.checks import UserError, check_inside
 from vjepa_utils.files import replacing
 from vjepa_utils.tracking.head import TrackHead, load_head
+from vjepa_utils.tracking.matching import find, judge
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
@@ -30,17 +30,14 @@ if TYPE_CHECKING:
     from vjepa_utils.features import Features
     from vjepa_utils.video import Clip, Context, File, Size, Video
 
-# softmax(40 × cosine) over the cells within 5 of the best. Chrono (Kim et al. 2025) has 20: the
-# demo encoder reaches a zero-shot δ_avg of 33.3 with 40 and 29.0 with 20, on 12 rendered scenes at
-# 256×256; a radius of 3 makes it 33.8.
-TEMPERATURE, RADIUS = 40, 5
 RASTER = 256  # pixels, side of the square that TAP-Vid measures on
 # Pixels of the raster: a point is visible if tracking it back ends nearer than this to where it was
-# picked. On those scenes 24 to 48 give an occlusion accuracy of 83 to 84 %, 16 gives 79 %, 8 gives
-# 60 %.
+# picked. On 12 rendered scenes 24 to 48 give an occlusion accuracy of 83 to 84 %, 16 gives 79 %, 8
+# gives 60 %.
 RETURN = 24
 ZERO_SHOT_SIZE = 512  # pixels, short side
-AT_ONCE = 2**23  # cosines; bounds memory
+# At once, to bound memory: frames looked in, frames that points were picked in, points.
+WINDOW, SOURCES, POINTS = 8, 16, 64
 
 
 @dataclass(repr=False)
@@ -49,10 +46,11 @@ class Tracks:
 
     xy: (points, frames, 2) float32, x and y in pixels of the upright source picture, (0, 0) its
         upper left corner.
-    visible: (points, frames) bool.  queries: (points, 3) float32, the frame number, x, y of each
-        point.
-    frames: (frames,) int, numbers in the file.  size: (height, width) of the picture.  encoder:
-        what tracked them.
+    visible: (points, frames) bool.
+    queries: (points, 3) float32, the frame number, x, y of each point.
+    frames: (frames,) int, numbers in the file.
+    size: (height, width) of the picture.
+    encoder: what tracked them.
     """
 
     xy: np.ndarray
@@ -76,12 +74,11 @@ class Tracks:
             if kind == ".npz":
                 np.savez_compressed(temporary, **vars(self))
                 return
-            with open(temporary, "w", newline="") as file:
-                table = csv.writer(file)
-                table.writerow(["point", "frame", "x", "y", "visible"])
-                for point, (places, seen) in enumerate(zip(self.xy, self.visible, strict=True)):
-                    for frame, (x, y), here in zip(self.frames, places, seen, strict=True):
-                        table.writerow([point, frame, f"{x:.2f}", f"{y:.2f}", int(here)])
+            point, step = (places.ravel() for places in np.indices(self.visible.shape))
+            x, y = self.xy.reshape(-1, 2).T
+            rows = np.stack([point, self.frames[step], x, y, self.visible.ravel()], 1)
+            names, kinds = "point,frame,x,y,visible", "%d,%d,%.2f,%.2f,%d"
+            np.savetxt(temporary, rows, kinds, header=names, comments="")
 
 
 def track(
@@ -106,8 +103,8 @@ def track(
         size, layer: as for `Encoder.encode`; a head brings its own layer, and its size where none
             is given. Without a head None is a short side of 512: smaller cells track better
             (benchmarks/point_tracking.py).
-        context: "frame", each frame independently, or "pair", each frame t with t + 1: see
-            `frame_features`.
+        context: "frame", each frame independently (in a video encoder as a pair with itself), or
+            "pair", each frame t with t + 1.
     Returns:
         Tracks. The frame of a query holds the query itself. Without a head a point is visible where
         tracking it back from the place found ends within 24 pixels of the query,
@@ -117,7 +114,7 @@ def track(
             other features.
     """
     video = as_video(video)
-    _check_queries(queries, video)  # before the encoding
+    _positions(queries, video)  # fails before the encoding
     if head is None:
         size = ZERO_SHOT_SIZE if size is None else size
     else:
@@ -125,7 +122,9 @@ def track(
         head.check(encoder.channels, encoder.name, encoder.fingerprint)  # before the encoding
         size = head.config["size"] if size is None else size
         layer, context = head.config["layer"], head.config["context"]
-    return track_in(frame_features(video, encoder, size, layer, context), video, queries, head)
+    features = frame_features(video, encoder, size, layer, context)
+    video = video[: len(features.frames)]  # of a damaged file fewer
+    return track_in(features, video, queries, head, encoder.device)
 
 
 @torch.no_grad()
@@ -134,12 +133,14 @@ def track_in(
     video: Clip,
     queries: Sequence[tuple[int, float, float]] | np.ndarray,
     head: TrackHead | None = None,
+    device: torch.device | str = "cpu",
 ) -> Tracks:
-    """As `track`, on precomputed features, one step for each frame of the clip. head: a
-    `TrackHead`.
+    """As `track`, on precomputed features, one step for each frame of the clip.
+
+    A few frames are refined and compared at a time, on `device`: a long clip needs no more memory.
     """
     video = as_video(video)
-    queries, frames = _check_queries(queries, video)
+    queries, frames = _positions(queries, video)
     if len(features.frames) != len(video):
         raise UserError(
             "Tracking needs one step of features a frame (frame_features), not "
@@ -147,34 +148,44 @@ def track_in(
         )
     if head is not None:
         head.check(features.values.shape[-1], features.encoder)
-    maps = F.normalize(features.values, dim=-1) if head is None else head.maps(features, video)
-    rows, columns = maps.shape[1:3]
-    scale = torch.tensor([columns / video.width, rows / video.height])  # pixels to cells
-    raster = RASTER / torch.tensor([columns, rows])  # cells to pixels of the raster
-    xy = torch.empty(len(queries), len(maps), 2)
-    visible = torch.empty(len(queries), len(maps), dtype=torch.bool)
-    for frame in frames.unique():
-        group = torch.nonzero(frames == frame)[:, 0]
-        for some in group.split(64):
-            points = queries[some, 1:] * scale
-            for part in torch.arange(len(maps)).split(
-                max(1, AT_ONCE // (len(some) * rows * columns))
-            ):
-                found, evidence, _ = match(maps, int(frame), points, part, raster)
-                xy[some[:, None], part] = found / scale
-                visible[some[:, None], part] = (
-                    evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
-                )
-        xy[group, frame], visible[group, frame] = queries[group, 1:], True
-    name = features.encoder if head is None else f"{features.encoder} with {head.name}"
+        head.to(device)
+    xy = torch.empty(len(queries), len(video), 2)
+    visible = torch.empty(len(queries), len(video), dtype=torch.bool)
+    for some in frames.unique().split(SOURCES):
+        sources = _maps(features, video, some, head, device)
+        rows, columns = sources[0].shape[:2]
+        # pixels to cells, and cells to pixels of the raster
+        scale = torch.tensor([columns / video.width, rows / video.height], device=device)
+        raster = RASTER / torch.tensor([columns, rows], device=device)
+        for part in torch.arange(len(video)).split(WINDOW):
+            maps = _maps(features, video, part, head, device)
+            for frame, source in zip(some, sources, strict=True):
+                for group in torch.nonzero(frames == frame)[:, 0].split(POINTS):
+                    points = queries[group, 1:].to(device) * scale
+                    places, cosine, near = find(source, points, maps)
+                    evidence = judge(source, points, maps, places, cosine, near, raster)
+                    seen = evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
+                    xy[group[:, None], part] = (places / scale).cpu()
+                    visible[group[:, None], part] = seen.cpu()
+    points = torch.arange(len(queries))
+    xy[points, frames], visible[points, frames] = queries[:, 1:], True
     return Tracks(
         xy.numpy(),
         visible.numpy(),
         queries.numpy(),
-        video.indices[: len(maps)].copy(),
+        video.indices.copy(),
         (video.height, video.width),
-        name,
+        features.encoder if head is None else f"{features.encoder} with {head.name}",
     )
+
+
+def _maps(features, video, positions, head, device):
+    """What is compared of some frames: (n, rows, columns, channels), L2-normalised."""
+    values = features.values[positions].to(device)
+    if head is None:
+        return F.normalize(values, dim=-1)
+    pixels = head.pixels(video[positions.numpy()].frames, features.picture_size)
+    return head(values, pixels.to(device))
 
 
 def grid_points(video: Video, count: int = 16) -> list[tuple[float, float]]:
@@ -190,7 +201,7 @@ def grid_points(video: Video, count: int = 16) -> list[tuple[float, float]]:
     ]
 
 
-def _check_queries(queries, video):
+def _positions(queries, video):
     """Queries as float32 (points, 3), and the position in the clip of each one's frame."""
     queries = torch.as_tensor(np.asarray(queries, dtype=np.float64))
     if queries.ndim != 2 or queries.shape[1] != 3 or not len(queries):
@@ -200,16 +211,10 @@ def _check_queries(queries, video):
         )
     if len(video) < 2:
         raise UserError("Tracking needs a clip of at least two frames; this one has one.")
-    for frame, x, y in queries.tolist():
-        if frame not in video.indices:
-            has = f"holds {len(video)} frames from {video.indices[0]} to {video.indices[-1]}"
-            raise UserError(
-                f"The query ({frame:g}, {x:g}, {y:g}) is in frame {frame:g}; the clip {has}, and "
-                "that is not among them."
-            )
-        if not (0 <= x <= video.width and 0 <= y <= video.height):
-            where = f"lies outside the picture, which is {video.width}×{video.height} pixels"
-            raise UserError(f"The query ({frame:g}, {x:g}, {y:g}) {where}.")
+    for frame, *point in queries.tolist():
+        if frame % 1:
+            raise UserError(f"The frame of a query must be a whole number, not {frame:g}.")
+        check_inside(point, video.height, video.width)
     return queries.float(), torch.from_numpy(video.positions(queries[:, 0]))
 
 
@@ -220,93 +225,8 @@ def frame_features(
     layer: int | None = None,
     context: Context = "frame",
 ) -> Features:
-    """Features with one step for every frame.
-
-    context: "frame", each independently (in a video encoder as a pair with itself); or "pair",
-        frame t as the first of the pair t, t + 1.
-    """
+    """Features with one step for every frame; arguments as for `track`."""
     if context == "frame":
         return encoder.encode(video, "frame", size, layer)
-    pairs = np.stack(
-        [np.arange(len(video)), np.arange(1, len(video) + 1).clip(max=len(video) - 1)], 1
-    )
-    video.frames  # noqa: B018  decoded once and not for each pair
-    return encoder.encode(video[pairs.flatten()], "pair", size, layer)
-
-
-def match(
-    maps: torch.Tensor,
-    frame: int,
-    points: torch.Tensor,
-    part: torch.Tensor,
-    raster: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Points picked in one frame, found in others.
-
-    Args:
-        maps: (frames, rows, columns, channels), L2-normalised over the channels.  frame: where the
-            points were picked.
-        points: (points, 2) as x, y in cells; the centre of cell i is i + 0.5.  part: (n,) frames to
-            look in.
-        raster: (2,) pixels of the 256×256 raster per cell.
-    Returns:
-        found (points, n, 2) in cells; and evidence (points, n, 5) of whether it is right: maximum,
-        mean and minimum of the cosines, logarithm of the share of the softmax that lies around the
-        maximum, and how far from the query tracking back ends, in pixels of the raster; and the
-        cosines (points, n, cells).
-    """
-    shape = maps.shape[1:3]
-    picked = sample(maps[frame : frame + 1], points.unsqueeze(1))[:, 0]
-    wanted = F.normalize(picked, dim=-1)  # (points, channels)
-    first, last = int(part[0]), int(part[-1])
-    # a view where it can be one: maps are large
-    looked = maps[first : last + 1] if last - first + 1 == len(part) else maps[part]
-    cosine = wanted @ looked.flatten(0, 2).T  # (points, n × cells)
-    cosine = cosine.unflatten(1, (len(part), -1))
-    found, near = soft_argmax(cosine, shape)
-    with torch.no_grad():
-        # (points, n, cells)
-        returning = (
-            F.normalize(sample(looked, found.detach()), dim=-1) @ maps[frame].flatten(0, 1).T
-        )
-        back = ((soft_argmax(returning, shape)[0] - points.unsqueeze(1)) * raster).norm(dim=-1)
-        flat = cosine.detach()
-        share = near.detach() - torch.logsumexp(TEMPERATURE * flat, -1)
-        evidence = torch.stack([flat.amax(-1), flat.mean(-1), flat.amin(-1), share, back], -1)
-    return found, evidence, cosine
-
-
-def sample(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Bilinear reading of maps (n, rows, columns, channels), of each at points (…, n, 2) as x, y in
-    cells: (…, n, channels). The centre of cell i is i + 0.5.
-    """
-    # -1 and 1 are the picture's edges
-    place = 2 * points / points.new_tensor(maps.shape[2:0:-1]) - 1
-    place = place.movedim(-2, 0).reshape(len(maps), 1, -1, 2)
-    read = F.grid_sample(
-        maps.permute(0, 3, 1, 2), place, padding_mode="border", align_corners=False
-    )  # (n, channels, 1, points)
-    return read[:, :, 0].permute(2, 0, 1).reshape(*points.shape[:-1], -1)
-
-
-def soft_argmax(cosine: torch.Tensor, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean place, under softmax(40 × cosine), of the cells within a radius of 5 around the best.
-
-    Args:
-        cosine: (…, rows × columns).  shape: (rows, columns).
-    Returns:
-        (…, 2) as x, y in cells, and (…,) the logarithm of the sum of the exponentials around the
-        best cell.
-    """
-    rows, columns = shape
-    best = cosine.argmax(-1, keepdim=True)
-    reach = range(-RADIUS, RADIUS + 1)
-    disc = [(row, column) for row in reach for column in reach if row**2 + column**2 <= RADIUS**2]
-    row, column = torch.tensor(disc, device=cosine.device).T
-    row, column = best // columns + row, best % columns + column  # (…, cells of the disc)
-    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-    near = cosine.gather(-1, row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1))
-    near = (TEMPERATURE * near).masked_fill(~inside, -torch.inf)
-    weight = near.softmax(-1)
-    place = torch.stack([(weight * column).sum(-1), (weight * row).sum(-1)], -1) + 0.5
-    return place, near.logsumexp(-1)
+    pairs = np.arange(len(video))[:, None] + [0, 1]
+    return encoder.encode(video[pairs.flatten().clip(max=len(video) - 1)], "pair", size, layer)

@@ -1,15 +1,10 @@
-"""TAP-Vid's own files, read safely, and its table.
-
-The data sets are pickles, and a pickle can run any code. This reader admits only plain containers,
-strings, bytes, numbers and numpy arrays, and names what it refused.
-"""
+"""TAP-Vid's own files, and its table."""
 
 from __future__ import annotations
 
-import codecs
 import io
-import pickle
 import warnings
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +16,7 @@ from vjepa_utils.checks import UserError
 from vjepa_utils.reading.pixels import resized
 from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
 from vjepa_utils.tracking.points import RASTER, track
+from vjepa_utils.tracking.safe_pickle import load_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,84 +33,6 @@ COLUMNS = {
     "occlusion_accuracy": "OA",
 }
 COLUMNS |= {f"pts_within_{d}": f"δ_{d}" for d in THRESHOLDS}
-ARRAY = "the class numpy.ndarray, as a name only: a pickle that calls it fails"
-
-
-class Refused(Exception):
-    """What a pickle asked for and may not have."""
-
-
-def _empty_array(kind, shape, code):
-    """Where a pickled array begins; its state follows."""
-    if kind is not ARRAY:
-        raise Refused("an array of a class other than numpy.ndarray")
-    return np.empty(0, np.uint8)
-
-
-def _array_in_band(buffer, dtype, shape, order, axes=None):
-    """How protocol 5 writes arrays; order "K" gives them with their axes in the order of memory."""
-    array = np.frombuffer(buffer, dtype)
-    return (
-        array.reshape(shape, order=order) if axes is None else array.reshape(shape).transpose(axes)
-    )
-
-
-def _scalar(dtype, data):
-    return np.frombuffer(data, dtype)[0]
-
-
-def _bytes(text, encoding):
-    """How old protocols write bytes."""
-    if encoding != "latin1":
-        raise Refused(f"text in {encoding!r}")
-    return codecs.encode(text, encoding)
-
-
-def _dtype(code, *flags):
-    dtype = np.dtype(code)
-    if dtype.hasobject and code not in ("O", "O8"):
-        raise Refused(f"the dtype {code!r}")
-    return dtype
-
-
-ADMITTED = {("numpy", "ndarray"): ARRAY, ("numpy", "dtype"): _dtype, ("_codecs", "encode"): _bytes}
-for _core in ("numpy.core", "numpy._core"):
-    ADMITTED |= {
-        (f"{_core}.multiarray", "_reconstruct"): _empty_array,
-        (f"{_core}.multiarray", "scalar"): _scalar,
-    }
-    ADMITTED |= {(f"{_core}.numeric", "_frombuffer"): _array_in_band}
-
-
-class _Restricted(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) not in ADMITTED:
-            raise Refused(f"{module}.{name}")
-        return ADMITTED[module, name]
-
-    def persistent_load(self, key):
-        raise Refused("an object outside the file")
-
-
-def load_pickle(path: File) -> object:
-    """What a pickle of arrays and plain containers holds. ValueError names what was refused, or
-    says that it is cut off.
-    """
-    try:
-        with open(path, "rb") as file:
-            return _Restricted(file).load()
-    except Refused as error:
-        raise UserError(
-            f"{path} is refused: it asks for {error}, and only arrays and plain containers are "
-            "admitted."
-        ) from None
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file raises errors of any kind
-        raise UserError(
-            f"{path} is no whole pickle: it is cut off, damaged or of another kind "
-            f"({type(error).__name__})."
-        ) from None
 
 
 def clips(path: File) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
@@ -135,12 +53,9 @@ def clips(path: File) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]
         content = load_pickle(file)
         if not isinstance(content, (dict, list)) or not content:
             raise UserError(f"{file} is no TAP-Vid file: it must hold a dict or a list of clips.")
-        named = (
-            content.items()
-            if isinstance(content, dict)
-            else ((f"{file.stem} {i}", clip) for i, clip in enumerate(content))
-        )
-        for name, clip in named:
+        if isinstance(content, list):
+            content = {f"{file.stem} {i}": clip for i, clip in enumerate(content)}
+        for name, clip in content.items():
             try:
                 yield str(name), *_clip(clip)
             except (KeyError, TypeError, ValueError, OSError, AttributeError, IndexError) as error:
@@ -152,36 +67,28 @@ def clips(path: File) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]
 
 def _clip(clip):
     frames = [
-        np.asarray(Image.open(io.BytesIO(f)).convert("RGB")) if isinstance(f, bytes) else f
+        np.asarray(Image.open(io.BytesIO(f)).convert("RGB") if isinstance(f, bytes) else f)
         for f in clip["video"]
     ]
     tracks, occluded = np.asarray(clip["points"], np.float32), np.asarray(clip["occluded"], bool)
-    if (
-        tracks.shape != (*occluded.shape, 2)
-        or occluded.ndim != 2
-        or occluded.shape[1] != len(frames)
-        or not len(occluded)
-    ):
+    points, times = occluded.shape
+    if not points or times != len(frames) or tracks.shape != (points, times, 2):
         raise UserError(f"{len(frames)} frames, points {tracks.shape}, occluded {occluded.shape}")
     if not np.isfinite(tracks).all():
         raise UserError("points that are no numbers")
-    if any(
-        np.asarray(f).dtype != np.uint8 or np.asarray(f).ndim != 3 or f.shape[2] != 3
-        for f in frames
-    ):
+    if any(f.dtype != np.uint8 or f.ndim != 3 or f.shape[2] != 3 for f in frames):
         raise UserError("video must be uint8 (frames, height, width, 3)")
-    square = [
-        resized(f, (RASTER, RASTER)).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        for f in frames
-    ]
-    return np.stack(square), tracks * RASTER, occluded
+    square = torch.stack([resized(f, (RASTER, RASTER)) for f in frames]).round()
+    return square.to(torch.uint8).permute(0, 2, 3, 1).numpy(), tracks * RASTER, occluded
 
 
 def queries(tracks: np.ndarray, occluded: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Queries of a clip, and which point each is of.
 
-    mode: "first", one a point, where it is first visible; "strided", every 5 frames where it is
-        visible.
+    Args:
+        tracks, occluded: as of `clips`.
+        mode: "first", one a point, where it is first visible; "strided", every 5 frames where it is
+            visible.
     Returns:
         (queries, 3) float32 as t, x, y; (queries,) int.
     """
@@ -207,19 +114,20 @@ def evaluate(
     """Measures of one clip, or None if no point of it is ever visible where queries are made.
 
     Args:
-        frames, tracks, occluded: as of `clips`.  follow: frames and queries (t, x, y) to `Tracks`.
+        frames, tracks, occluded: as of `clips`.
+        follow: frames and queries (t, x, y) to `Tracks`.
+        mode: as of `queries`.
     Returns:
         {name: share}, see `tapvid_metrics`.
     """
-    asked, point = queries(tracks, occluded, mode)
-    if not len(asked):
+    starts, point = queries(tracks, occluded, mode)
+    if not len(starts):
         return None
-    asked[:, 1:] = asked[:, 1:].clip(0, RASTER)  # annotators' points may lie just beyond the edge
-    found = follow(frames, asked)
+    starts[:, 1:] = starts[:, 1:].clip(0, RASTER)  # annotators' points may lie beyond the edge
+    followed = follow(frames, starts)
     truth = occluded[point][None], tracks[point][None]
-    metrics = tapvid_metrics(
-        asked[None, :, [0, 2, 1]], *truth, ~found.visible[None], found.xy[None], mode
-    )
+    prediction = ~followed.visible[None], followed.xy[None]
+    metrics = tapvid_metrics(starts[None, :, [0, 2, 1]], *truth, *prediction, mode)
     return {name: float(share[0]) for name, share in metrics.items()}
 
 
@@ -235,21 +143,17 @@ def table(
     mean over them.
     """
     yield "".join(f"{title:>8}" for title in COLUMNS.values()) + "  clip"
-    every = []
-    for number, (name, *clip) in enumerate(clips(path)):
-        if number == count:
-            break
-        found = evaluate(
-            *clip, lambda frames, asked: track(frames, asked, encoder, head, size), mode
-        )
-        if found is None:
+    rows = []
+    for name, *clip in islice(clips(path), count):
+        metrics = evaluate(*clip, lambda *asked: track(*asked, encoder, head, size), mode)
+        if metrics is None:
             warnings.warn(f"No point of clip {name} is ever visible: it is left out.", stacklevel=2)
             continue
-        every.append([found[column] for column in COLUMNS])
-        yield _line(every[-1]) + name
-    if not every:
+        rows.append([metrics[column] for column in COLUMNS])
+        yield _line(rows[-1]) + name
+    if not rows:
         raise UserError(f"{path} holds no clip with a visible point.")
-    yield _line(np.nanmean(every, 0)) + f"mean of {len(every)}"
+    yield _line(np.nanmean(rows, 0)) + f"mean of {len(rows)}"
 
 
 def _line(shares):
