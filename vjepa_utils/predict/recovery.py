@@ -184,41 +184,53 @@ class Held:
         """What there is to recover: float32 (steps, rows, columns, channels)."""
         return self.whole.values
 
-    @torch.no_grad()
     def recover(self, hidden: np.ndarray | torch.Tensor, mask_token: int | None = None) -> Recovery:
         """Predict the features of hidden tokens; arguments and errors as for `Encoder.recover`."""
+        hidden = self.checked(hidden)
+        return self.predict(self.context(hidden), hidden, mask_token)
+
+    @torch.no_grad()
+    def context(self, hidden: np.ndarray) -> torch.Tensor:
+        """The encoder's output on the visible tokens alone, which the predictor reads: (n visible,
+        channels) on the encoder's device. hidden: as `checked` gives it.
+        """
+        visible, model = self._numbers(~hidden), self._encoder.model
+        reader = self._encoder.online or model
+        return encode_tokens(reader, self._pixels, visible, model.predictor_layer)[0]
+
+    @torch.no_grad()
+    def predict(
+        self, context: torch.Tensor, hidden: np.ndarray, mask_token: int | None = None
+    ) -> Recovery:
+        """What the predictor makes of a context, as `context` gives it or changed."""
         encoder, model = self._encoder, self._encoder.model
         rows = self._predictor.embeddings.mask_tokens
         mask_token = mask_token_of(rows, mask_token, encoder.name)
-        hidden = _checked(hidden, self.grid)
-        visible, masked = (  # (1, n)
-            torch.from_numpy(np.flatnonzero(where)).unsqueeze(0).to(encoder.device)
-            for where in (~hidden, hidden)
-        )
-        # (1, n visible, channels), and (1, n hidden, channels)
-        seen_by = encoder.online or model
-        context = encode_tokens(seen_by, self._pixels, visible, model.predictor_layer)
-        predicted = predict_tokens(
-            model, context, visible, masked, self.grid, mask_token, self._pixels.shape[1] == 1
-        )
-        context = normalised(context[0].float().cpu(), encoder.channels)
-        return Recovery(self.whole, hidden, context, predicted[0].float().cpu(), mask_token)
+        numbers = self._numbers(~hidden), self._numbers(hidden)
+        image = self._pixels.shape[1] == 1
+        x = predict_tokens(model, context.unsqueeze(0), *numbers, self.grid, mask_token, image)
+        context = normalised(context.float().cpu(), encoder.channels)
+        return Recovery(self.whole, hidden, context, x[0].float().cpu(), mask_token)
 
+    def checked(self, hidden: np.ndarray | torch.Tensor) -> np.ndarray:
+        """A mask of the grid as a bool array; UserError unless it hides some tokens and not all."""
+        hidden = hidden.detach().cpu().numpy() if torch.is_tensor(hidden) else np.asarray(hidden)
+        if hidden.dtype != bool or hidden.shape != self.grid:
+            raise UserError(
+                f"hidden must be bool of the shape {self.grid}, the grid that "
+                f'Encoder.grid(video, size, "clip") gives, not {hidden.dtype} of the shape '
+                f"{hidden.shape}."
+            )
+        if hidden.all() or not hidden.any():
+            raise UserError(
+                f"hidden hides {'every token' if hidden.all() else 'nothing'}: hide some tokens "
+                "and leave some visible."
+            )
+        return hidden.copy()
 
-def _checked(hidden, grid):
-    hidden = hidden.detach().cpu().numpy() if torch.is_tensor(hidden) else np.asarray(hidden)
-    if hidden.dtype != bool or hidden.shape != grid:
-        raise UserError(
-            f"hidden must be bool of the shape {grid}, the grid that "
-            f'Encoder.grid(video, size, "clip") gives, not {hidden.dtype} of the shape '
-            f"{hidden.shape}."
-        )
-    if hidden.all() or not hidden.any():
-        raise UserError(
-            f"hidden hides {'every token' if hidden.all() else 'nothing'}: hide some tokens and "
-            "leave some visible."
-        )
-    return hidden.copy()
+    def _numbers(self, where):
+        """Numbers of the tokens at which a mask is True: (1, n)."""
+        return torch.from_numpy(np.flatnonzero(where)).unsqueeze(0).to(self._encoder.device)
 
 
 def _errors(guess, truth):

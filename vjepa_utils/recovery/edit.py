@@ -1,0 +1,200 @@
+"""Change what the predictor reads, and see whether its forecast follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vjepa_utils.checks import UserError, is_whole
+from vjepa_utils.drawing import (
+    GREY,
+    Heat,
+    clip_caption,
+    clip_of,
+    columns,
+    covered_frames,
+    evenly,
+    frames_numbered,
+    picture_rows,
+)
+from vjepa_utils.predict.masks import future, pixels
+from vjepa_utils.predict.recovery import Held, Recovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+    from vjepa_utils.encoder import Encoder
+    from vjepa_utils.video import Clip, Size
+
+
+@dataclass
+class Edit:
+    """The predictor's answer to a changed context, beside its answer to the context as it is and to
+    random changes of equal length.
+
+    plain: Recovery from the context as it is.
+    edited: Recovery from the changed context.
+    controls: float32 (controls, n hidden, channels), predictions after random changes.
+    where: bool (steps, rows, columns), the tokens that were changed.
+    norms: largest norm of the context's tokens, and that after the change.
+    """
+
+    plain: Recovery
+    edited: Recovery
+    controls: torch.Tensor
+    where: np.ndarray
+    norms: tuple[float, float]
+
+    @property
+    def change(self) -> np.ndarray:
+        """How far the prediction moved, 1 − cosine: float32 (n hidden,)."""
+        return 1 - F.cosine_similarity(self.edited.predicted, self.plain.predicted).numpy()
+
+    @property
+    def control_change(self) -> np.ndarray:
+        """The same for the random changes: float32 (controls, n hidden)."""
+        return 1 - F.cosine_similarity(self.controls, self.plain.predicted, dim=-1).numpy()
+
+    def read(self, probe: Callable[[torch.Tensor], np.ndarray]) -> dict[str, float | np.ndarray]:
+        """{"plain", "edited": float, "controls": (controls,)}: means of what a probe, of float32
+        (n, channels), says of the predictions: did the speed that was added arrive?
+        """
+        mean = lambda tokens: float(np.mean(np.asarray(probe(tokens))))
+        controls = np.array([mean(tokens) for tokens in self.controls])
+        read = {"plain": self.plain.predicted, "edited": self.edited.predicted}
+        return {name: mean(tokens) for name, tokens in read.items()} | {"controls": controls}
+
+
+def edit(
+    encoder: Encoder,
+    video: Clip | Held,
+    where: np.ndarray,
+    change: torch.Tensor | np.ndarray | str,
+    hidden: np.ndarray | None = None,
+    strength: float = 1.0,
+    controls: int = 8,
+    seed: int = 0,
+    size: Size = None,
+) -> Edit:
+    """Change visible tokens, after the encoder and before the predictor, and predict.
+
+    Nothing of the hidden part reaches the context.
+
+    Args:
+        encoder: with a predictor.
+        video: a clip, or what `Encoder.hold` gives.
+        where: bool (steps, rows, columns), the tokens to change; visible ones.
+        change: a direction, float (channels,), that tokens are pushed along; a bool mask of as many
+            other visible tokens, which are put in their place in token order; or "shuffle", which
+            puts each token of `where` in another's place.
+        hidden: bool (steps, rows, columns), what to predict; None for the later half of the steps.
+        strength: 0 changes nothing, 1 replaces wholly, or pushes as far as a token lies from the
+            mean of all visible ones (root mean square).
+        controls: how many random changes of equal length to compare with.
+        seed: of shuffling and random changes.
+        size: as for `Encoder.encode`.
+    Raises:
+        UserError: a mask or direction does not fit, or there is no predictor.
+    """
+    held = video if isinstance(video, Held) else encoder.hold(video, size)
+    hidden = held.checked(future(held.grid, (held.grid[0] - 1) // 2) if hidden is None else hidden)
+    if not is_whole(controls, 1):
+        raise UserError(f"controls must be a whole number of at least 1, not {controls!r}.")
+    places = _places(where, hidden, "where")
+    context, random = held.context(hidden), torch.Generator().manual_seed(seed)
+    tokens = context.float().cpu()
+    moved = strength * _displacement(tokens, places, change, hidden, random)
+
+    def predicted(by):
+        changed = tokens.clone()
+        changed[places] += by
+        return held.predict(changed.to(context), hidden)
+
+    directions = F.normalize(torch.randn(controls, *moved.shape, generator=random), dim=-1)
+    if (moved == moved[0]).all():  # a push is the same for all tokens
+        directions = directions[:, :1].expand_as(directions)
+    lengths = moved.norm(dim=-1, keepdim=True)
+    answers = [predicted(lengths * direction).predicted for direction in directions]
+    norms = [float(each.norm(dim=1).max()) for each in (tokens, tokens[places] + moved)]
+    return Edit(
+        held.predict(context, hidden),
+        predicted(moved),
+        torch.stack(answers),
+        np.asarray(where, bool),
+        (norms[0], max(norms)),
+    )
+
+
+def edit_strip(video: Clip, found: Edit, most: int | None = None) -> Figure:
+    """What was changed (bright) and hidden (grey), how far the prediction moved, and how far random
+    changes of equal length move it.
+
+    Args:
+        video: the clip that was encoded.
+        found: what `edit` gave.
+        most: steps; None takes as many as can be read.
+    """
+    whole, plain = found.plain.whole, found.plain
+    video = clip_of(video, whole.source_size)
+    chosen = evenly(len(whole.frames), columns(video, most))
+    frames = frames_numbered(video, whole.frames[chosen, 0])
+    size = video.height, video.width
+    hidden, changed = (pixels(m[chosen], *size)[..., None] for m in (plain.hidden, found.where))
+    shown = np.where(hidden, GREY, np.where(changed, frames, frames // 3)).astype(np.uint8)
+    top = max(float(found.change.max()), float(found.control_change.max()), 1e-6)
+    maps = [plain.on_grid(found.change), plain.on_grid(found.control_change.mean(0))]
+    heat = [Heat(values[chosen], 0, top, "1 − cosine") for values in maps]
+    rows = [("changed", shown), ("forecast moved", heat[0]), ("by random changes", heat[1])]
+    each = found.control_change.mean(1)
+    captions = [clip_caption(video, whole.frames), whole.encoder]
+    captions.append(
+        f"{found.where.sum()} tokens changed; the prediction moved by {found.change.mean():.3f}, "
+        f"by random changes of equal length {each.mean():.3f} ± {each.std():.3f}"
+    )
+    if found.norms[1] > found.norms[0]:
+        captions.append("changed tokens are longer than any of the clip")
+    titles = [covered_frames(whole.frames[step]) for step in chosen]
+    return picture_rows(rows, titles, " · ".join(captions))
+
+
+def _places(mask, hidden, name):
+    """Which visible tokens a mask chooses, as numbers among the visible ones."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.shape != hidden.shape or not mask.any() or mask[hidden].any():
+        raise UserError(
+            f"{name} must be bool of the shape {hidden.shape} and choose visible tokens alone, at "
+            "least one."
+        )
+    return torch.from_numpy(np.flatnonzero(mask[~hidden]))
+
+
+def _displacement(tokens, places, change, hidden, random):
+    """What a change of strength 1 adds to the tokens at some places: (n, channels)."""
+    chosen = tokens[places]
+    if isinstance(change, str):
+        if change != "shuffle":
+            raise UserError(f'change must be a direction, a mask or "shuffle", not {change!r}.')
+        turn = 1 + int(torch.randint(max(len(chosen) - 1, 1), (), generator=random))
+        order = torch.randperm(len(chosen), generator=random)
+        return chosen[order.roll(turn)][order.argsort()] - chosen  # nothing stays in its place
+    change = torch.as_tensor(change)
+    if change.dtype == torch.bool:
+        source = _places(change.numpy(), hidden, "change")
+        if len(source) != len(places):
+            raise UserError(
+                f"change chooses {len(source)} tokens and where {len(places)}: choose as many."
+            )
+        return tokens[source] - chosen
+    if change.shape != tokens.shape[1:] or not change.any():
+        raise UserError(
+            f"change must be a direction of {tokens.shape[1]} channels, not zero, and not of the "
+            f"shape {tuple(change.shape)}."
+        )
+    spread = (tokens - tokens.mean(0)).square().sum(1).mean().sqrt()
+    return (spread * F.normalize(change.float(), dim=0)).expand_as(chosen)
