@@ -229,11 +229,15 @@ def test_a_reading_is_a_reading(reading):
         (
             {"classifier.weight": (5, 96), "classifier.bias": (5,)},
             {},
-            "such as classifier.bias, classifier.weight: its classifier does not fit the 7 classes",
+            "such as classifier.bias, classifier.weight: its head does not fit .* 7 classes",
         ),
-        ({}, {"num_pooler_layers": 2}, "pooler does not fit config.json, which has 2 blocks of"),
-        ({}, {"num_pooler_layers": 4}, "16 missing weights, .*: its pooler does not fit"),
-        ({"pooler.query_tokens": (1, 1, 64)}, {}, "pooler does not fit .* and 96 channels"),
+        ({}, {"num_pooler_layers": 2}, "its head does not fit config.json, which .* 2 blocks of"),
+        ({}, {"num_pooler_layers": 4}, "16 missing weights, .*: its head does not fit"),
+        (
+            {"pooler.query_tokens": (1, 1, 64)},
+            {},
+            "mismatched weights, such as pooler.query_tokens: .* and 96 channels",
+        ),
         (
             {},
             {"id2label": {str(i): "abcdefg"[i - 1] for i in range(1, 8)}},

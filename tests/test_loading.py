@@ -331,7 +331,7 @@ def test_a_snapshot_in_part_without_a_hub(hub_cache):
     (folder / SHARDS[2]).unlink()
     with pytest.raises(
         ConnectionError,
-        match=f"{VITL} is in the Hugging Face cache without {SHARDS[2]}, which .*run: hf",
+        match=f"{VITL} is in the Hugging Face cache without {SHARDS[2]}, and .*run: hf",
     ):
         vj.load_encoder(VITL)
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -328,8 +327,8 @@ def server(contents, most=None):
 def released(monkeypatch):
     """Puts the golden student in the place of the released ViT-B; returns its bytes."""
     contents = (GOLDEN21 / "student.pt").read_bytes()
-    student = replace(
-        download.RELEASED[NAME], width=128, sha256=hashlib.sha256(contents).hexdigest()
+    student = download.RELEASED[NAME]._replace(
+        width=128, sha256=hashlib.sha256(contents).hexdigest()
     )
     monkeypatch.setitem(download.RELEASED, NAME, student)
     return contents
@@ -412,7 +411,7 @@ def test_a_full_disk(released, monkeypatch):
     monkeypatch.setattr(
         download.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0)
     )
-    with pytest.raises(OSError, match=r"needs 2\.2 GB in .*, where 0\.0 GB are free"):
+    with pytest.raises(OSError, match=r"needs 2\.2 GB in .*, where 0\.0 are free"):
         load(NAME)
 
 

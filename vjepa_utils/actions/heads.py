@@ -27,7 +27,7 @@ from vjepa_utils.model.devices import (
 from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.video import as_video
 from vjepa_utils.weights.checkpoints import CHECKPOINTS, find, label, pixel_statistics
-from vjepa_utils.weights.models import load_whole
+from vjepa_utils.weights.models import load_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -167,11 +167,11 @@ def classify(
 
 
 def load_head(folder, name, reading=None, dtype=None):
-    """A `VJEPA2ForVideoClassification` of `load_whole` whose pooler is set up by a reading, and the
+    """A `VJEPA2ForVideoClassification` of `load_model` whose pooler is set up by a reading, and the
     reading; None as for `classify`. dtype as for `load_encoder`.
     """
     device = torch.device(best_device())
-    model = load_whole(folder, dtype or fast_dtype(device)).to(device)
+    model = load_model(folder, dtype or fast_dtype(device), head=True).to(device)
     if not hasattr(model, "pooler"):
         heads = " or ".join(
             each for each in CHECKPOINTS if each.split("/")[1] in READINGS and "vitl" in each

@@ -1,26 +1,16 @@
 """A checkpoint is loaded whole or not at all: every weight is accounted for."""
 
-import math
-
 from vjepa_utils.checks import UserError
 
 
 def weight_problems(model, weights):
-    """{"missing", "unexpected" or "mismatched": names of weights}.
-
-    Args:
-        model: the torch module that they are for.
-        weights: {name: tensor}.
-    """
+    """{"missing", "unexpected", "mismatched": names} of weights, {name: tensor}, for a module."""
     expected = model.state_dict()
+    shared = expected.keys() & weights.keys()
     return {
-        "missing": [name for name in expected if name not in weights],
-        "unexpected": [name for name in weights if name not in expected],
-        "mismatched": [
-            name
-            for name, value in weights.items()
-            if name in expected and value.shape != expected[name].shape
-        ],
+        "missing": expected.keys() - shared,
+        "unexpected": weights.keys() - shared,
+        "mismatched": {name for name in shared if weights[name].shape != expected[name].shape},
     }
 
 
@@ -33,21 +23,6 @@ def check_whole(place, problems, reason):
     ]
     if counts:
         raise UserError(f"{place} has {' and '.join(counts)}: {reason}.")
-
-
-def difference(config, known):
-    """(field, its value, the known one) of the first field of a configuration that differs from
-    `known`, {field: value}; None where none does.
-    """
-    for field, value in known.items():
-        given = config.get(field, value)
-        if isinstance(given, float) and isinstance(value, float):
-            same = math.isclose(given, value, rel_tol=1e-6)  # 48/11 is written with fewer digits
-        else:
-            same = given == value
-        if not same:
-            return field, given, value
-    return None
 
 
 def unreadable(place, error):

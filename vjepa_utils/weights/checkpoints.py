@@ -74,30 +74,27 @@ def find(name: str) -> Path:
             f"2.1 ({', '.join(RELEASED)}), a local folder or .pt file, or a Hugging Face id such "
             f"as {next(iter(CHECKPOINTS))}."
         )
-    cached = _cached(name, CHECKPOINTS.get(name))
-    return cached if cached and not missing_files(cached) else _fetched(name)
+    revision = CHECKPOINTS.get(name)  # None, the newest, for an id that is not listed
+    cached = _cached(name, revision)
+    return cached if cached and not missing_files(cached) else _fetched(name, revision)
 
 
 def _cached(name, revision):
     """The folder of a revision in the Hugging Face cache, whole or not, or None."""
+    options = dict(revision=revision, allow_patterns=PATTERNS, local_files_only=True)
     try:
-        return Path(
-            snapshot_download(
-                name, revision=revision, allow_patterns=PATTERNS, local_files_only=True
-            )
-        )
+        return Path(snapshot_download(name, **options))
     except (OSError, ValueError):
         return None
 
 
-def _fetched(name):
+def _fetched(name, revision):
     """The folder of an id from the hub; if that is out of reach, of another revision in the cache,
     with a warning.
     """
-    revision = CHECKPOINTS.get(name)  # None, the newest, for an id that is not listed
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
-        reason = "which the hub did not give"
+        reason = "the hub did not give all of it"
     except GatedRepoError:
         raise UserError(
             f"{name} is gated, and you have no access to it: ask for access at "
@@ -110,7 +107,10 @@ def _fetched(name):
             "auth login"
         ) from None
     except (OSError, ValueError) as error:
-        folder, reason = _cached(name, revision), type(error).__name__
+        folder, reason = (
+            _cached(name, revision),
+            f"the hub is out of reach ({type(error).__name__})",
+        )
     # where the hub is out of reach its client gives what it has
     if folder and not missing_files(folder):
         return folder
@@ -122,34 +122,34 @@ def _fetched(name):
             stacklevel=4,
         )
         return newest
+    lacks = (
+        f"in the Hugging Face cache without {missing_files(folder)[0]}"
+        if folder
+        else ("no folder here, and not in the Hugging Face cache")
+    )
     pinned = f" --revision {revision}" if revision else ""
-    command = f"hf download {name}{pinned} --include '*.json' --include '*.safetensors'"
-    if folder:
-        raise ConnectionError(
-            f"{name} is in the Hugging Face cache without {missing_files(folder)[0]}, which the "
-            f"hub did not give; where there is internet run: {command}"
-        )
     raise ConnectionError(
-        f"{name} is no folder here, not in the Hugging Face cache, and the hub is out of reach "
-        f"({reason}); where there is internet run: {command}"
+        f"{name} is {lacks}, and {reason}; where there is internet run: hf download {name}{pinned} "
+        "--include '*.json' --include '*.safetensors'"
     )
 
 
 def pixel_statistics(place: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of the checkpoint's pixels, each (3, 1, 1); ImageNet's if it
-    names none.
+    names none, as in transformers.
     """
     named = {}
     for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
-        if (file := place / name).exists():
-            named = read_json(file)
-    mean = named.get("image_mean") or (0.485, 0.456, 0.406)  # null: transformers' default, the same
-    std = named.get("image_std") or (0.229, 0.224, 0.225)
+        if (place / name).exists():
+            named = read_json(place / name)
+    mean = named.get("image_mean") or [0.485, 0.456, 0.406]
+    std = named.get("image_std") or [0.229, 0.224, 0.225]
     try:
-        mean, std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
+        return tuple(
+            torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std)
+        )
     except (TypeError, ValueError, RuntimeError):
         raise UserError(
             f"image_mean and image_std of the preprocessor in {place} must be three numbers each, "
             f"not {mean!r} and {std!r}."
         ) from None
-    return mean, std

@@ -1,14 +1,11 @@
-"""The .pt files of V-JEPA 2.1: downloaded, verified, and kept as safetensors.
-
-Encoder and predictor stay in the user's cache, as a folder like any other checkpoint. Sizes and
-hashes: facebookresearch/vjepa2 at 204698b, README.
-"""
+"""The .pt files of V-JEPA 2.1: downloaded, verified, and kept as safetensors."""
 
 import contextlib
 import shlex
 import shutil
 import warnings
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import pooch
 import requests
@@ -17,20 +14,14 @@ from filelock import FileLock
 from vjepa_utils.checks import UserError
 from vjepa_utils.files import user_cache
 from vjepa_utils.weights.convert import write_folder
-from vjepa_utils.weights.models import load_whole
+from vjepa_utils.weights.models import load_model
 
 URL = "https://dl.fbaipublicfiles.com/vjepa2/{}.pt"
 
 
-@dataclass(frozen=True)
-class Released:
-    """What is known of a released file.
-
-    Args:
-        depth: blocks of its encoder.
-        width: channels of its encoder.
-        gigabytes: of the file.
-        sha256: None where it is not known.
+class Released(NamedTuple):
+    """A file as upstream's README has it (facebookresearch/vjepa2 at 204698b): blocks and channels
+    of the encoder, size of the file, its SHA-256 if known.
     """
 
     depth: int
@@ -52,14 +43,14 @@ RELEASED = {
 }
 
 
-def kept_folder(name):
+def kept_folder(name: str) -> Path:
     """Where a released checkpoint is kept. The width is in its name: some file systems ignore case,
     and would confuse ViT-g with ViT-G.
     """
     return user_cache() / f"{name}-{RELEASED[name].width}"
 
 
-def released_folder(name):
+def released_folder(name: str) -> Path:
     """The folder of a released checkpoint: made from NAME.pt in the cache, or else fetched.
 
     Raises:
@@ -75,8 +66,8 @@ def released_folder(name):
             _fetch(name, file)
         elif released.sha256 and pooch.file_hash(file) != released.sha256:
             raise UserError(
-                f"{file} is not the released file, or not all of it: "
-                f"{_command(name, file)} completes it, or delete it."
+                f"{file} is not the released file, or not all of it: {_command(name, file)} "
+                "completes it, or delete it."
             )
         try:
             _keep(file, folder, released)
@@ -88,9 +79,9 @@ def released_folder(name):
 
 
 def _keep(file, folder, released):
-    model = load_whole(file, None)
+    model = load_model(file, None)
     depth, width = model.config.num_hidden_layers, model.config.hidden_size
-    if (depth, width) != (released.depth, released.width):
+    if (depth, width) != released[:2]:
         raise UserError(
             f"{file} has {depth} blocks of {width} channels, not the {released.depth} of "
             f"{released.width} of the released file."
@@ -99,32 +90,27 @@ def _keep(file, folder, released):
 
 
 def _fetch(name, file):
-    url, released = URL.format(name), RELEASED[name]
-    free, needed = shutil.disk_usage(file.parent).free / 1e9, 1.3 * released.gigabytes
+    _, _, gigabytes, sha256 = RELEASED[name]
+    needed, free = 1.3 * gigabytes, shutil.disk_usage(file.parent).free / 1e9
     if free < needed:
-        raise OSError(
-            f"{name} needs {needed:.1f} GB in {file.parent}, where {free:.1f} GB are free."
-        )
+        raise OSError(f"{name} needs {needed:.1f} GB in {file.parent}, where {free:.1f} are free.")
     warnings.warn(
-        f"{name}, {released.gigabytes} GB, is downloaded once. A broken download begins again; "
-        f"this resumes: {_command(name, file)}",
+        f"{name}, {gigabytes} GB, is downloaded once. A broken download begins again; this "
+        f"resumes: {_command(name, file)}",
         stacklevel=5,
     )
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
     try:
-        pooch.retrieve(
-            url,
-            released.sha256 and f"sha256:{released.sha256}",
-            file.name,
-            file.parent,
-            downloader=pooch.HTTPDownloader(progressbar=True, timeout=30),
-        )
+        pooch.retrieve(URL.format(name), sha256, file.name, file.parent, downloader=downloader)
     except requests.RequestException as error:
         raise ConnectionError(
-            f"{name} is not in the cache, and {url} cannot be fetched ({type(error).__name__}): "
-            f"where there is internet run {_command(name, file)}, or give that file's path."
+            f"{name} is not in the cache, and cannot be fetched ({type(error).__name__}): where "
+            f"there is internet run {_command(name, file)}, or give that file's path."
         ) from None
     except ValueError:  # pooch has removed it
-        raise UserError(f"What came from {url} is not the released file: fetch it again.") from None
+        raise UserError(
+            f"What came from {URL.format(name)} is not the released file: fetch it again."
+        ) from None
 
 
 def _command(name, file):

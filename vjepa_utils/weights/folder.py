@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.weights.check import unreadable
@@ -54,18 +54,24 @@ def missing_files(folder: Path) -> list[str]:
     """
     names = weight_files(folder)
     missing = [name for name in names if not (folder / name).exists()]
-    if (folder / "config.json").exists():
-        return missing
-    if not missing and any("img_mod_embed" in key for n in names for key in _keys(folder / n)):
-        return []
-    return ["config.json", *missing]
+    if not (folder / "config.json").exists() and (missing or not _of_2_1(folder / names[0])):
+        return ["config.json", *missing]
+    return missing
 
 
-def checked_files(place: Path) -> list[Path]:
-    """The safetensors files of a folder, or the one given; UserError where one is missing or
-    damaged, or the weights are in another format.
+def _of_2_1(file):
+    with opened(file) as weights:
+        return any("img_mod_embed" in name for name in weights.keys())  # noqa: SIM118  no dict
+
+
+def read_weights(place: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """{name: tensor} of a safetensors file, or of a folder's; the names in encoder.safetensors and
+    predictor.safetensors get the part in front.
+
+    Floating-point tensors get the dtype: memory-mapped if they have it, else converted one by one,
+    so that memory holds no more than the result.
     """
-    missing = missing_files(place) if place.is_dir() else []
+    weights, missing = {}, missing_files(place) if place.is_dir() else []
     if "config.json" in missing:
         raise UserError(f"{place} has no config.json: it is no checkpoint in Hugging Face format.")
     if missing and list(place.glob("*.bin")):
@@ -75,17 +81,22 @@ def checked_files(place: Path) -> list[Path]:
         )
     if missing:
         raise UserError(f"{place} lacks {' and '.join(missing)}: fetch it again.")
-    files = [place / name for name in weight_files(place)] if place.is_dir() else [place]
-    for file in files:
-        _keys(file)
-    return files
+    for file in [place / name for name in weight_files(place)] if place.is_dir() else [place]:
+        part = f"{file.stem}." if file.stem in ("encoder", "predictor") else ""
+        with opened(file) as mapped, opened(file, backend="pread") as unmapped:
+            for name, value in mapped.get_tensors().items():
+                if value.is_floating_point() and value.dtype != dtype:
+                    value = unmapped.get_tensor(name).to(dtype)
+                weights[f"{part}{name}"] = value
+    return weights
 
 
-def _keys(file):
-    """Names of the tensors in a safetensors file."""
+@contextmanager
+def opened(file, backend="mmap"):
+    """A safetensors file; what is wrong with it, in a sentence."""
     try:
-        with safe_open(file, "pt") as opened:
-            return list(opened.keys())
+        with safe_open(file, "pt", backend=backend) as weights:
+            yield weights
     except SafetensorError as error:
         with open(file, "rb") as raw:
             if raw.read(len(POINTER)) == POINTER:
@@ -93,28 +104,3 @@ def _keys(file):
                     f"{file} is a Git LFS pointer, not the weights: run git lfs pull there."
                 ) from None
         raise unreadable(file, error) from None
-
-
-def read_weights(files: list[Path], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """{name: tensor} of safetensors files; the names in encoder.safetensors and
-    predictor.safetensors get the part in front.
-
-    Floating-point tensors get the dtype: memory-mapped if they have it, else converted one by one,
-    so that memory holds no more than the result.
-    """
-    weights = {}
-    for file in files:
-        part = f"{file.stem}." if file.stem in ("encoder", "predictor") else ""
-        weights |= {f"{part}{name}": value for name, value in _read(file, dtype).items()}
-    return weights
-
-
-def _read(file, dtype):
-    weights = load_file(file)
-    if all(value.dtype == dtype for value in weights.values()):
-        return weights
-    with safe_open(file, "pt", backend="pread") as unmapped:
-        return {
-            name: unmapped.get_tensor(name).to(dtype) if value.is_floating_point() else value
-            for name, value in weights.items()
-        }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -14,65 +16,54 @@ from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.model import attention
 from vjepa_utils.model.vjepa2 import VJEPA2
 from vjepa_utils.model.vjepa2_1 import VJEPA21, Config
-from vjepa_utils.weights.check import check_whole, difference, unreadable, weight_problems
-from vjepa_utils.weights.folder import checked_files, config_of, read_weights
-from vjepa_utils.weights.layouts import is_2_1, levels_predicted, sizes, standard
+from vjepa_utils.weights.check import check_whole, unreadable, weight_problems
+from vjepa_utils.weights.folder import config_of, read_weights
+from vjepa_utils.weights.layouts import is_2_1, sizes, standard
 from vjepa_utils.weights.pt import read_pt
 
-IMAGES = "dinov2", "dinov2_with_registers", "dinov3_vit"  # model_type in config.json
+IMAGES = {  # model_type in config.json, and the class of transformers
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+}
 # V-JEPA 2; 2.1 as kept here, and in the copies of others; None: no configuration
 VIDEOS = "vjepa2", "vjepa2_1", "vjepa21", "vjepa-2.1-vitl", "vjepa2-vit-l-rope", None
 HEAD = "VJEPA2ForVideoClassification"
-ALIASES = {  # other names for fields, in configurations of copies of V-JEPA 2.1
-    "embed_dim": "hidden_size",
-    "depth": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "img_size": "crop_size",
-    "layernorm_eps": "layer_norm_eps",
-    "predictor_embed_dim": "pred_hidden_size",
-    "predictor_depth": "pred_num_hidden_layers",
-    "predictor_num_mask_tokens": "pred_num_mask_tokens",
-    "predictor_proj_dim": "pred_out_size",
-    "pred_teacher_embed_dim": "pred_out_size",
-    "teacher_embed_dim": "pred_out_size",
-    "n_output_distillation": "pred_levels",
-    "num_distillation_outputs": "pred_levels",
-}
+FIELDS = [  # of configurations of copies of V-JEPA 2.1, and here
+    (r"^(pred_)?teacher_embed_dim$|^predictor_proj_dim$", "pred_out_size"),
+    (r"^n_output_distillation$|^num_distillation_outputs$", "pred_levels"),
+    (r"^predictor_", "pred_"),
+    (r"embed_dim$", "hidden_size"),
+    (r"(^|_)depth$", r"\1num_hidden_layers"),
+    (r"^num_heads$", "num_attention_heads"),
+    (r"^img_size$", "crop_size"),
+    (r"^layernorm_eps$", "layer_norm_eps"),
+]
 FIXED = {"tubelet_size": 2, "in_chans": 3}
 # Of V-JEPA 2.1 and not of V-JEPA 2; ports can be told to leave them out.
-SWITCHES = (
-    "use_rope_interleave",
-    "interpolate_rope",
-    "use_modality_embeddings",
-    "modality_embedding",
-    "use_image_patch_embedder",
-)
+SWITCHES = "use_rope_interleave", "interpolate_rope", "use_image_patch_embedder"
+SWITCHES += "use_modality_embeddings", "modality_embedding"
 # Heads by width, upstream's (src/models/vision_transformer.py, src/hub/backbones.py).
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
 PREDICTOR_HEADS = {384: 12}
 
 
 def load_model(
-    place: Path, dtype: torch.dtype, weights: str | None = None, config: dict | None = None
+    place: Path,
+    dtype: torch.dtype | None,
+    weights: str | None = None,
+    config: dict | None = None,
+    head: bool = False,
 ) -> nn.Module:
-    """The encoder in a folder or file, arguments as for `load_whole`: a `VJEPA2`, a `VJEPA21`, or
-    transformers' model of images.
-    """
-    model = load_whole(place, dtype, weights, config)
-    return getattr(model, "vjepa2", model)
-
-
-def load_whole(
-    place: Path, dtype: torch.dtype, weights: str | None = None, config: dict | None = None
-) -> nn.Module:
-    """The model in a folder or file: that of `load_model`, or a `VJEPA2ForVideoClassification`
-    whose encoder is exchanged for one with true positions.
+    """The encoder in a folder or file: a `VJEPA2`, a `VJEPA21`, or transformers' model of images.
 
     Args:
         place: a folder, a .safetensors or a .pt file.
-        dtype: of the model.
+        dtype: of the model; None for that of a .pt file.
         weights: the key of the encoder in a .pt file, see `read_pt`.
         config: fields that take precedence over those of config.json.
+        head: if there is one, give the `VJEPA2ForVideoClassification`, its encoder exchanged for
+            one with true positions.
     Raises:
         UserError: weights are missing, unexpected or of another shape; another kind of model.
     """
@@ -95,13 +86,13 @@ def load_whole(
             f"{place} holds a {architecture}, and the only head that is read is {HEAD}: save its "
             "encoder alone, with transformers' save_pretrained."
         )
-    files = checked_files(place)
+    tensors = read_weights(place, dtype)
     if kind in IMAGES:
-        return _finished(_image_model(place, config, dtype))
-    tensors = read_weights(files, dtype)
-    if architecture == HEAD:
-        return _finished(_classifier(place, tensors, config, dtype))
-    return _finished(_vjepa(place, tensors, config, dtype))
+        return _finished(_image_model(place, tensors, config, dtype))
+    if architecture != HEAD:
+        return _finished(_vjepa(place, tensors, config, dtype))
+    model = _finished(_classifier(place, tensors, config, dtype))
+    return model if head else model.vjepa2
 
 
 def _finished(model):
@@ -110,61 +101,59 @@ def _finished(model):
 
 def _vjepa(place, tensors, config, dtype):
     """A `VJEPA2` or `VJEPA21`, as the weights are; without predictor where they have none."""
-    config = {ALIASES.get(k, k): value for k, value in config.items() if value is not None}
+    config = {_field(name): value for name, value in config.items() if value is not None}
     tensors = standard(tensors, place)
     kind, build = ("V-JEPA 2.1", _vjepa2_1) if is_2_1(tensors) else ("V-JEPA 2", _vjepa2)
-    model, facts = build(place, tensors, config)
+    known = sizes(tensors, config) | FIXED | dict.fromkeys(SWITCHES, is_2_1(tensors))
+    with _reading_configuration(place):
+        model = build(place, config, known)
     if not any(name.startswith("predictor.") for name in tensors):
         model.predictor = None
-        facts = {field: value for field, value in facts.items() if not field.startswith("pred_")}
-    if differing := difference(config, facts):
-        field, given, value = differing
-        raise UserError(
-            f"{place} is not loaded: its configuration says that {field} is {given!r}, where only "
-            f"{value!r} fits its weights and a {kind}."
-        )
+        known = {name: value for name, value in known.items() if not name.startswith("pred_")}
+    for name, value in known.items():
+        given = config.get(name, value)
+        close = isinstance(given, float) and math.isclose(given, value, rel_tol=1e-6)  # of 48/11
+        if given != value and not close:
+            raise UserError(
+                f"{place} is not loaded: its configuration says that {name} is {given!r}, where "
+                f"only {value!r} fits its weights and a {kind}."
+            )
     check_whole(place, weight_problems(model, tensors), f"it is not a whole {kind}")
     model.config.encoder_key = config.get("encoder_key")
-    return model.take_weights(
-        {name: value.to(dtype or value.dtype) for name, value in tensors.items()}
-    )
+    return model.take_weights({name: v.to(dtype or v.dtype) for name, v in tensors.items()})
 
 
-def _vjepa2(place, tensors, config):
-    """A `VJEPA2` without weights, and what its configuration must say: {field: value}."""
+def _field(name):
+    for theirs, ours in FIELDS:
+        name = re.sub(theirs, ours, name)
+    return name
+
+
+def _vjepa2(place, config, known):
+    """A `VJEPA2` without weights."""
     from transformers import VJEPA2Config
 
-    facts = sizes(tensors, config) | FIXED | dict.fromkeys(SWITCHES, False)
     side = 384 if place.stem.endswith("384") else 256  # vitg-384.pt
-    named = {"crop_size": side} | config
+    named = {"crop_size": side} | config | known
     for part, published in ("", HEADS), ("pred_", PREDICTOR_HEADS):
-        field, width = f"{part}num_attention_heads", facts[f"{part}hidden_size"]
+        field, width = f"{part}num_attention_heads", named[f"{part}hidden_size"]
         heads = named.setdefault(field, published.get(width))
         if not is_whole(heads, 1) or width % (2 * heads):
             raise UserError(
                 f"{place} does not tell how many heads share {width} channels ({field} is "
                 f"{heads!r}): give config={{{field!r}: …}}, or put a config.json beside it."
             )
-    with _reading_configuration(place):
-        return VJEPA2(VJEPA2Config.from_dict(named | facts)), facts
+    return VJEPA2(VJEPA2Config.from_dict(named))
 
 
-def _vjepa2_1(place, tensors, config):
-    """A `VJEPA21` without weights, and what its configuration must say: {field: value}."""
-    facts = sizes(tensors, config) | FIXED | dict.fromkeys(SWITCHES, True)
-    facts["pred_levels"], facts["pred_out_size"] = levels_predicted(tensors, facts)
-    named = facts | {"crop_size": config.get("crop_size", 384), "model_type": "vjepa2_1"}
-    with _reading_configuration(place):
-        built = Config(**{field.name: named[field.name] for field in fields(Config)})
-        facts |= dict(
-            num_attention_heads=built.num_attention_heads,
-            pred_num_attention_heads=built.pred_num_attention_heads,
-            layer_norm_eps=built.layer_norm_eps,
-            hidden_act=built.hidden_act,
-            qkv_bias=built.qkv_bias,
-            hierarchical_layers=[number - 1 for number in built.levels],
-        )
-        return VJEPA21(built), facts
+def _vjepa2_1(_, config, known):
+    """A `VJEPA21` without weights; what it cannot have otherwise is added to what is known."""
+    named = known | {"crop_size": config.get("crop_size", 384), "model_type": "vjepa2_1"}
+    built = Config(**{field.name: named[field.name] for field in fields(Config)})
+    for name in "num_attention_heads", "pred_num_attention_heads", "layer_norm_eps", "hidden_act":
+        known[name] = getattr(built, name)
+    known["hierarchical_layers"] = [number - 1 for number in built.levels]
+    return VJEPA21(built)
 
 
 def _classifier(place, tensors, config, dtype):
@@ -181,44 +170,40 @@ def _classifier(place, tensors, config, dtype):
     encoder = {name.removeprefix("vjepa2."): value for name, value in encoder.items()}
     model.vjepa2 = _vjepa(place, encoder, config, dtype)
     head = nn.ModuleDict({"pooler": model.pooler, "classifier": model.classifier})
-    problems, reason = weight_problems(head, tensors), f"it is not a whole {HEAD}"
-    wrong = {name.split(".")[0] for names in problems.values() for name in names}
-    if wrong == {"classifier"}:
-        reason = f"its classifier does not fit the {built.num_labels} classes of config.json"
-    if wrong == {"pooler"}:
-        reason = (
-            f"its pooler does not fit config.json, which has {built.num_pooler_layers} blocks of "
-            f"self-attention and {built.hidden_size} channels"
-        )
-    check_whole(place, problems, reason)
+    check_whole(
+        place,
+        weight_problems(head, tensors),
+        f"its head does not fit config.json, which has {built.num_labels} classes, "
+        f"{built.num_pooler_layers} blocks of self-attention and {built.hidden_size} channels",
+    )
     head.load_state_dict(tensors, assign=True)
     return model
 
 
-def _image_model(place, config, dtype):
+def _image_model(place, tensors, config, dtype):
     """A model of images, through transformers, which knows older names of its weights."""
-    from transformers import AutoConfig, AutoModel
+    import transformers
 
+    kind = getattr(transformers, IMAGES[config["model_type"]])
     with _reading_configuration(place):
-        built = AutoConfig.for_model(**config)
+        built = kind.config_class.from_dict(config)
     if built.num_channels != 3:
         raise UserError(f"{place} takes pictures of {built.num_channels} channels, not of 3.")
-    model, report = AutoModel.from_pretrained(
-        place,
+    model, report = kind.from_pretrained(
+        None,
         config=built,
+        state_dict=tensors,
         dtype=dtype,
-        use_safetensors=True,
-        local_files_only=True,
         attn_implementation=attention.register(),
         ignore_mismatched_sizes=True,  # they are reported, and refused here
         output_loading_info=True,
     )
     problems = {
         # a name, or one with two shapes
-        problem: [name if isinstance(name, str) else name[0] for name in report[f"{problem}_keys"]]
+        problem: {name if isinstance(name, str) else name[0] for name in report[f"{problem}_keys"]}
         for problem in ("missing", "unexpected", "mismatched")
     }
-    check_whole(place, problems, f"it is not a whole {type(model).__name__}")
+    check_whole(place, problems, f"it is not a whole {kind.__name__}")
     return model
 
 
@@ -227,6 +212,8 @@ def _reading_configuration(place):
     """What is wrong with a configuration, in a sentence."""
     try:
         yield
+    except UserError:
+        raise
     except (StrictDataclassError, TypeError, ValueError) as error:
         reason = str(error).replace("\n", " ")
         raise unreadable(place, f"its configuration is damaged ({reason})") from None
