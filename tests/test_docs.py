@@ -17,7 +17,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 NO_PATHS = (
-    "facebook",  # ids of the hub
+    *("facebook", "Dev-Jahn", "davevanveen", "dgrauet", "mnmly"),  # ids of the hub
     "runs",  # what a recipe writes
     ".rows",  # what a run of extract writes
     "OUT",  # a placeholder

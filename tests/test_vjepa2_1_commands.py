@@ -7,8 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import write_video
+import vjepa_utils as vj
+from tests.conftest import GOLDEN_HEADS, write_video
 from tests.released_2_1 import shapes, state
+from vjepa_utils.weights.regime import regime_of
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,59 @@ def test_figures(made, tmp_path, command):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "figures" / "monkey-pca.png").exists()
     assert not (tmp_path / "figures" / "monkey-recovery.png").exists()  # it is distilled
+
+
+def test_info(made, clip, command):
+    """Against sizes by hand: 12 blocks of 192 channels, tokens of 4×5 patches, 2 steps jointly."""
+    words = ["--video", clip, "--size", 64, "--count", 4]
+    done = command("info", made / "large.pt", *words)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.strip().split("  ", 1) for line in done.stdout.splitlines()[1:])
+    lines = {title: text.strip() for title, text in lines.items()}
+    block = 12 * 192**2 + 13 * 192  # qkv, proj and MLP of 4 times the width, two norms
+    patches = 192 * 3 * 256 * 3 + 2 * 192  # of two frames, and of one
+    encoder = 12 * block + patches + 2 * 192 + 4 * 2 * 192
+    assert lines["encoder"].startswith(f"{encoder / 1e6:.1f} M parameters: 12 blocks, 192 channels")
+    state = torch.load(made / "large.pt")["predictor"]
+    norms = [state[f"module.backbone.mask_tokens.{i}"].norm().item() for i in range(8)]
+    assert lines["mask tokens"] == "8, of norm " + " ".join(f"{norm:.3g}" for norm in norms)
+    assert lines["weights"] == "target_encoder of the training checkpoint, moving average"
+    assert lines["clip"] == "4 frames: 2 steps of 4×5 patches"
+    assert lines["2 frames"].startswith("encoded jointly are 20 tokens")
+    assert lines["4 frames"].startswith("encoded jointly are 40 tokens")
+    done = command("info", made / "large.pt", "--weights", "encoder")
+    assert "encoder of the training checkpoint, online" in done.stdout
+    done = command("info", GOLDEN_HEADS / "ssv2")
+    assert "7 classes, for classify" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("facebook/vjepa2-vitl-fpc64-256", (16, 64, 4, 256, "encoder", "MIT")),
+        ("facebook/vjepa2-vitg-fpc64-384-ssv2", (16, 64, 4, 384, "encoder", "MIT")),
+        ("vjepa2_1_vitl_dist_vitG_384", (16, 4, 384, "ema_encoder", "MIT")),
+        ("vjepa2_1_vitG_384", (16, 4, 384, "target_encoder", "MIT")),
+        ("apiantonio/vjepa2.1-vit-large-384", (16, 4, 384, "ema_encoder", "MIT")),
+    ],
+)
+def test_the_regime_of_released_checkpoints(name, words):
+    """facebookresearch/vjepa2, configs/train; which key, src/hub/backbones.py."""
+    frames, *rest = regime_of(name)
+    assert (*frames, *rest) == words
+    assert regime_of("bert") is None
+
+
+def test_convert(made, tmp_path, command):
+    done = command("convert", made / "small.pt", tmp_path / "small")
+    assert done.returncode == 0 and "12 blocks of 192 channels, ema_encoder" in done.stdout
+    whole, kept = vj.load_encoder(made / "small.pt"), vj.load_encoder(tmp_path / "small")
+    frames = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
+    assert torch.equal(whole.encode(frames).values, kept.encode(frames).values)
+    file = tmp_path / "small" / "model.safetensors"
+    assert file.stat().st_size < 0.26 * (made / "small.pt").stat().st_size
+    done = command("convert", made / "small.pt", tmp_path / "small")
+    assert done.returncode == 1 and "small exists: give the name of a new folder" in done.stderr
+    done = command("convert", tmp_path / "none.pt", tmp_path / "other")
+    assert done.returncode == 1 and done.stderr.startswith("error: There is no file")
+    assert not (tmp_path / "other").exists()

@@ -8,9 +8,11 @@ from vjepa_utils.cli import (
     Parser,
     classify,
     compare,
+    convert,
     explore,
     extract,
     figures,
+    info,
     pca,
     probe,
     recover,
@@ -21,7 +23,7 @@ from vjepa_utils.cli import (
 )
 
 COMMANDS = [figures, pca, recover, compare, similarity, track, tapvid, classify, probe, explore]
-COMMANDS += [extract, surprise]
+COMMANDS += [extract, surprise, info, convert]
 
 
 def parser():

@@ -277,20 +277,23 @@ class Encoder:
 
         remedy: what to set instead, with {} for the number of frames that fits.
         """
-        # The peak is in the MLP: the residual, its norm, the hidden layer and its output; and the
-        # pixels in float32.
-        config = self.model.config
-        wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
-        channels = (3 * self.channels + wide) * self.dtype.itemsize
-        pixels = 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
-        needed = plan.tokens * (channels + pixels)
         what = f"{plan.context} frames encoded jointly are {plan.tokens} tokens and"
 
         def advice(share):
             fits = int(share * plan.steps) * 2
             return remedy.format(fits) + " fits" if fits >= 2 else "take a smaller size"
 
-        check_fits(needed, self.device, what, advice)
+        check_fits(self.memory(plan), self.device, what, advice)
+
+    def memory(self, plan: Plan) -> float:
+        """Bytes that the activations of a context take at their peak: in the MLP, the residual, its
+        norm, the hidden layer and its output; and the pixels in float32.
+        """
+        config = self.model.config
+        wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
+        channels = (3 * self.channels + wide) * self.dtype.itemsize
+        pixels = 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
+        return plan.tokens * (channels + pixels)
 
     def _layers(self, layer, layers, out):
         """The layers to read of one pass, checked."""

@@ -9,7 +9,7 @@ five points, each a line or a method here:
 3. a single frame has a patch embedding of its own, and an embedding of the modality, image or
    video, is added to every token: `patch_embedding`;
 4. four norms after four blocks, the levels, instead of one final norm: `outputs`;
-5. query, key and value come in one matrix: `released_2_1` splits it when it reads a file.
+5. query, key and value come in one matrix: `weights.layouts` splits it.
 
 The predictor has modality embeddings of its own and a second output, for the visible tokens. In
 ViT-g and ViT-G it reads and predicts all four levels; in the distilled ViT-B and ViT-L it predicts

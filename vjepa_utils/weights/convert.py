@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.model.vjepa2_1 import VJEPA21
 from vjepa_utils.weights.models import load_model
 
@@ -39,6 +40,8 @@ def convert(
         UserError: no such file.
         OSError: the folder exists, or cannot be written.
     """
+    if not Path(path).is_file():
+        raise UserError(f"There is no file {path}: give a .pt file of V-JEPA 2 or 2.1.")
     if Path(folder).exists():
         raise FileExistsError(f"{folder} exists: give the name of a new folder.")
     model = load_model(Path(path), None, weights, config)

@@ -141,7 +141,7 @@ def _vjepa2(place, config, known):
         if not is_whole(heads, 1) or width % (2 * heads):
             raise UserError(
                 f"{place} does not tell how many heads share {width} channels ({field} is "
-                f"{heads!r}): give config={{{field!r}: …}}, or put a config.json beside it."
+                f"{heads!r}): give config={{{field!r}: …}} (--heads), or a config.json beside it."
             )
     return VJEPA2(VJEPA2Config.from_dict(named))
 

@@ -1,0 +1,84 @@
+"""The command `info`."""
+
+from vjepa_utils import cli
+from vjepa_utils.cli.convert import PT, pt_options
+
+
+def register(commands):
+    parents = PT, cli.frames(), cli.size(), cli.context()
+    parser = cli.add(commands, info, *parents)
+    parser.add_argument("name", metavar="NAME", help=cli.NAMES)
+    parser.add_argument("--video", help="a clip: what it costs in tokens and memory")
+
+
+def info(arguments):
+    """What a checkpoint is, what it was trained on, and what a clip of yours costs with it."""
+    import vjepa_utils as vj
+
+    encoder = vj.load_encoder(arguments.name, **pt_options(arguments))
+    lines = [*_model(encoder), *_training(encoder)]
+    lines.append(("runs on", f"{encoder.device} in {str(encoder.dtype).split('.')[1]}"))
+    if arguments.video:
+        video = vj.read_video(arguments.video, **cli.sampling(arguments))
+        lines += _costs(encoder, video, arguments.context, arguments.size)
+    print(encoder.name)
+    for title, text in lines:
+        print(f"  {title:13}{text}")
+
+
+def _model(encoder):
+    config, predictor = encoder.model.config, getattr(encoder.model, "predictor", None)
+    total = sum(p.numel() for p in encoder.model.parameters())
+    rest = sum(p.numel() for p in predictor.parameters()) if predictor else 0
+    yield (
+        "encoder",
+        f"{(total - rest) / 1e6:.1f} M parameters: {encoder.depth} blocks, {encoder.channels} "
+        f"channels, {config.num_attention_heads} heads; a token is {encoder.patch_size}×"
+        f"{encoder.patch_size} pixels of {encoder.tubelet_size} frame(s)",
+    )
+    if predictor:
+        norms = predictor.embeddings.mask_tokens.float().flatten(1).norm(dim=1).tolist()
+        yield (
+            "predictor",
+            f"{rest / 1e6:.1f} M parameters: {config.pred_num_hidden_layers} blocks, "
+            f"{config.pred_hidden_size} channels, {config.pred_num_attention_heads} heads",
+        )
+        yield "mask tokens", f"{len(norms)}, of norm {' '.join(f'{norm:.3g}' for norm in norms)}"
+    if "VJEPA2ForVideoClassification" in (getattr(config, "architectures", None) or []):
+        yield "head", f"{config.num_labels} classes, for classify"
+
+
+def _training(encoder):
+    from vjepa_utils.weights.regime import MASKS, regime_of
+
+    regime = regime_of(encoder.name)
+    key = getattr(encoder.model.config, "encoder_key", None) or (regime and regime.key)
+    if regime and regime.frames:
+        frames = " and then ".join(map(str, regime.frames))
+        yield (
+            "trained on",
+            f"{frames} frames, {regime.rate:g} a second, squares of {regime.side} pixels; {MASKS}",
+        )
+    elif encoder.training_size:
+        yield "trained on", f"squares of {encoder.training_size} pixels"
+    if key:
+        kind = "online" if key == "encoder" else "moving average"
+        yield "weights", f"{key} of the training checkpoint, {kind}"
+    yield "licence", regime.licence if regime else "not known here"
+
+
+def _costs(encoder, video, context, size):
+    from vjepa_utils.model.devices import free_memory
+
+    free, plan = free_memory(encoder.device) / 2**30, encoder.plan(video, context, size)
+    steps, rows, columns = plan.grid
+    yield "clip", f"{len(video)} frames: {steps} steps of {rows}×{columns} patches"
+    plans = {plan.context: plan}
+    if encoder.training_size:  # an image encoder encodes no frames jointly
+        plans[len(video)] = encoder.plan(video, "clip", size)
+    for frames, plan in plans.items():
+        yield (
+            f"{frames} frame{'s' if frames > 1 else ''}",
+            f"encoded jointly are {plan.tokens:,} tokens and need about "
+            f"{encoder.memory(plan) / 2**30:.2f} of {free:.1f} GiB",
+        )

@@ -1,0 +1,51 @@
+"""What is known of released checkpoints and does not stand in their files: how they were trained,
+which of upstream's two encoders they hold, and their licence.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Regime(NamedTuple):
+    """How a checkpoint was trained (facebookresearch/vjepa2 at c2963a4, `configs/train`).
+
+    Args:
+        frames: of a training clip, in pretraining and then in the cool-down; () if not known.
+        rate: frames a second; None if not known.
+        side: of the square pictures in the end, in pixels; None if not known.
+        key: of the encoder in upstream's .pt file: "encoder" is the online one, "target_encoder"
+            and "ema_encoder" are moving averages; None if not known, or if there is no such file.
+        licence: of the weights.
+    """
+
+    frames: tuple[int, ...]
+    rate: float | None
+    side: int | None
+    key: str | None
+    licence: str
+
+
+KNOWN = {  # the beginning of a name
+    # Upstream's conversion reads "encoder", under heads trained on the moving average.
+    r"vjepa2-vit[lhg]-fpc\d+-256": Regime((16, 64), 4, 256, "encoder", "MIT"),
+    r"vjepa2-vitg-fpc\d+-384": Regime((16, 64), 4, 384, "encoder", "MIT"),
+    r"vjepa2_1_vit[bl]_dist": Regime((16,), 4, 384, "ema_encoder", "MIT"),
+    r"vjepa2_1_vit[gG]_384": Regime((16,), 4, 384, "target_encoder", "MIT"),
+    r"vjepa2\.1-vit-?(b|base|l|large)-": Regime((16,), 4, 384, "ema_encoder", "MIT"),
+    r"vjepa2\.1-vit-(giant|gigantic)-": Regime((16,), 4, 384, "target_encoder", "MIT"),
+    r"vjepa2-demo": Regime((), None, 128, None, "research use, see its card"),
+    r"dino-demo": Regime((), None, 128, None, "research use, see its card"),
+    r"dinov2": Regime((), None, 518, None, "Apache-2.0"),
+    r"dinov3": Regime((), None, None, None, "DINOv3 License"),
+}
+# Of all of V-JEPA 2 and 2.1 (`max_temporal_keep: 1`).
+MASKS = "every mask spans all frames, so the future was never what is hidden"
+
+
+def regime_of(name: str) -> Regime | None:
+    """The regime of a released checkpoint, by its id or the name of its folder; else None."""
+    matching = (regime for known, regime in KNOWN.items() if re.match(known, Path(name).name))
+    return next(matching, None)
