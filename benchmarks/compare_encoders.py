@@ -43,9 +43,9 @@ from tqdm import tqdm
 import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
-from benchmarks.propagation import agreement
 from demo.render.scenes import unseen_scenes
 from vjepa_utils.files import replacing
+from vjepa_utils.segmentation import agreement, segment_in
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
 THREE = ("blackswan", "breakdance", "dog")  # sequences
@@ -95,7 +95,9 @@ def propagation(encode, clips):
     values = {}
     for name, (video, masks) in clips.items():
         if masks[0].any():
-            j, f = np.mean([*agreement(encode(video, "frame", 480), masks).values()], 0)
+            features = encode(video, "frame", 480)
+            ours = segment_in(features, video, masks=np.uint8(masks[0]), edges=False)
+            j, f = np.mean([*agreement(ours.labels, masks).values()], 0)
             values[name] = j, f, (j + f) / 2
     return values
 

@@ -17,10 +17,10 @@ import benchmarks.compare_encoders as table
 import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import PatchColours
-from benchmarks.propagation import boundary_agreement, overlap
 from tests.conftest import GOLDEN, grey_levels, write_video
 from tests.test_colours import features
 from vjepa_utils.__main__ import main
+from vjepa_utils.segmentation.propagation import boundary_agreement, overlap
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 60, 90, 3), np.uint8)
 KINDS = {  # random weights in the format of the released checkpoints

@@ -32,6 +32,8 @@ from .load import load_encoder as load_encoder
 from .predict import masks as masks
 from .predict.recovery import Recovery as Recovery
 from .predict.surprise import Surprise as Surprise
+from .segmentation.segment import Masks as Masks
+from .segmentation.segment import segment as segment
 from .tracking.points import Tracks as Tracks
 from .tracking.points import track as track
 from .video import Video as Video

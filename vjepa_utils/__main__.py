@@ -16,6 +16,7 @@ from vjepa_utils.cli import (
     pca,
     probe,
     recover,
+    segment,
     similarity,
     surprise,
     tapvid,
@@ -23,7 +24,7 @@ from vjepa_utils.cli import (
 )
 
 COMMANDS = [figures, pca, recover, compare, similarity, track, tapvid, classify, probe, explore]
-COMMANDS += [extract, surprise, info, convert]
+COMMANDS += [extract, surprise, segment, info, convert]
 
 
 def parser():

@@ -105,12 +105,21 @@ def size(default=None, usual="256, or the training size if larger"):
     return argument("--size", type=side_or_sides, default=default, help=text)
 
 
-def output(*suffixes, flag="-o", required=True, text=""):
-    """A file to write, of these kinds, in a folder that can be written to."""
+def box(text):
+    sides = text.split(",")
+    if len(sides) != 4:
+        raise argparse.ArgumentTypeError(f"must be LEFT,TOP,RIGHT,BOTTOM, not {text}")
+    return *point(",".join(sides[:2])), *point(",".join(sides[2:]))
+
+
+def output(*suffixes, flag="-o", required=True, text="", folder=False):
+    """A file to write, of these kinds, in a folder that can be written to; or a `folder`."""
     *others, last = suffixes
     kinds = f"{', '.join(others)} or {last}" if others else last
 
     def writable(path):
+        if folder and not Path(path).suffix and Path(path).resolve().parent.is_dir():
+            return Path(path)
         if Path(path).suffix.lower() not in suffixes:
             raise argparse.ArgumentTypeError(f"must end in {kinds}, not {path}")
         check_writable(path)
