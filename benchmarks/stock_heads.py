@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import VJEPA2ForVideoClassification
 
 from benchmarks import pages
-from vjepa_utils.actions.heads import Reading, head_logits, load_head, segment_tokens
+from vjepa_utils.actions.heads import Reading, head_logits, load_classifier, segment_tokens
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden_heads"
 MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -27,7 +27,7 @@ def logits_of(name, clips, reading, joined=True):
 
     clips: normalised pixels (segments, views, frames, 3, height, width).
     """
-    model, _ = load_head(GOLDEN / name, name, reading, torch.float32)
+    model, _ = load_classifier(GOLDEN / name, name, reading, torch.float32)
     found = []
     for view in clips.unbind(1):
         tokens = segment_tokens(model, view, reading.levels)  # (segments, tokens, channels)

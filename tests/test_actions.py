@@ -22,9 +22,8 @@ from vjepa_utils.__main__ import main
 from vjepa_utils.actions.heads import (
     READINGS,
     Reading,
-    cost,
     head_logits,
-    load_head,
+    load_classifier,
     segment_frames,
     segment_tokens,
     square_views,
@@ -119,7 +118,7 @@ def test_without_a_part_of_the_reading_the_answer_is_another(name, without, exac
 
 def test_the_epsilon_is_that_of_the_pooler_alone():
     """On the golden cases it moves the logits by no more than rounding does."""
-    model, _ = load_head(GOLDEN_HEADS / "ssv2", "ssv2", Reading(pooler_eps=1e-5))
+    model, _ = load_classifier(GOLDEN_HEADS / "ssv2", "ssv2", Reading(pooler_eps=1e-5))
     for part, eps in ((model.pooler, 1e-5), (model.vjepa2, 1e-6)):
         norms = [each for each in part.modules() if isinstance(each, torch.nn.LayerNorm)]
         assert len(norms) >= 8 and {each.eps for each in norms} == {eps}
@@ -131,7 +130,7 @@ def test_logits_equal_stock_transformers(head):
     pixels = normalised(noise(8, 64, 64))
     with torch.no_grad():
         expected = stock(pixels[None]).logits[0]
-    model, reading = load_head(folder, "head", dtype=torch.float32)
+    model, reading = load_classifier(folder, "head", dtype=torch.float32)
     found = head_logits(model, segment_tokens(model, pixels[None]))[0]
     assert (found - expected).norm() / expected.norm() < 1e-5 and expected.std() > 0.05
     assert reading == Reading()
@@ -256,26 +255,35 @@ def test_heads_that_do_not_fit_their_configuration(weights, config, sentence, tm
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_the_cost_of_a_head_is_told_before_it_starts(monkeypatch, exact):
-    """ViT-g on Diving48 by hand: 16 × 24² tokens a segment of four levels; 3 views of 4 segments of
-    40 blocks, and 3 blocks of the pooler."""
-    giant = VJEPA2Config(
-        hidden_size=1408, num_hidden_layers=40, mlp_ratio=48 / 11, crop_size=384, frames_per_clip=32
-    )
-    pooled, encoding, pooling = cost(giant, READINGS["vjepa2-vitg-fpc32-384-diving48"])
-    assert pooled == 147_456
-    assert pooling == pytest.approx(3 * (24 * 1408**2 * 147_456 + 4 * 147_456**2 * 1408))
-    assert encoding == pytest.approx(
-        40 * (2 * 9216 * (4 * 1408**2 + 2 * 1408 * 6144) + 4 * 9216**2 * 1408)
-    )
-    assert 3 * (4 * encoding + pooling) == pytest.approx(1.6e15, rel=0.05)
-    frames, _ = golden_clip("ssv2")
-    monkeypatch.setattr("vjepa_utils.actions.heads.operations_per_second", lambda *_: 1e3)
-    with pytest.warns(UserWarning, match=r"ssv2 pools 64 tokens of a view .* operations, \d+ min"):
-        vj.classify(frames, GOLDEN_HEADS / "ssv2")
-    monkeypatch.setattr("vjepa_utils.actions.heads.free_memory", lambda _: 1e5)
-    with pytest.raises(MemoryError, match="ssv2 pools 64 tokens .* 0.0 GiB are free: take a head"):
-        vj.classify(frames, GOLDEN_HEADS / "ssv2")
+def test_what_cannot_fit_is_refused_before_it_starts(monkeypatch, exact):
+    """Worked by hand: 2 segments of 2 steps of 4×4 patches, 4 levels of 4 segments of them; 12
+    copies of 96 channels in float32."""
+    for name, tokens in (("ssv2", 2 * 2 * 16), ("diving48", 4 * 4 * 2 * 16)):
+        frames, _ = golden_clip(name)
+        needed = 12 * 96 * 4 * tokens
+        classify = lambda: vj.classify(frames, GOLDEN_HEADS / name, 1, GOLDEN_READINGS[name])
+        monkeypatch.setattr("vjepa_utils.model.devices.free_memory", lambda _: needed)
+        classify()
+        monkeypatch.setattr("vjepa_utils.model.devices.free_memory", lambda _: needed - 1)
+        with pytest.raises(MemoryError, match=f"The {tokens} tokens of a view that {name} pools"):
+            classify()
+
+
+def test_frames_are_numbers_of_the_file_and_those_that_were_read(head, exact, monkeypatch):
+    """A clip whose grey level is its frame number, from frame 6 on, every third."""
+    video = vj.as_video(grey_levels(100, 64, 80, step=2))[6::3]
+    seen = []
+    pixels = Encoder.pixels
+
+    def spy(self, frames, size):
+        seen.append(frames[:, 0, 0, 0] / 2)
+        return pixels(self, frames, size)
+
+    monkeypatch.setattr(Encoder, "pixels", spy)
+    classification = vj.classify(video, head[0])
+    assert np.array_equal(classification.frames, seen)
+    assert classification.frames.min() > 6 and not (classification.frames % 3).any()
+    assert "frames 6 to" not in classification.table()
 
 
 def test_progress_counts_every_segment_and_view(monkeypatch, exact):
@@ -291,13 +299,13 @@ def test_progress_counts_every_segment_and_view(monkeypatch, exact):
         def __exit__(self, *_):
             pass
 
-        def update(self, done):
+        def update(self, done=1):
             seen.append(done)
 
     monkeypatch.setattr("vjepa_utils.actions.heads.tqdm", Bar)
     frames, _ = golden_clip("diving48")
     vj.classify(frames, GOLDEN_HEADS / "diving48", reading=GOLDEN_READINGS["diving48"])
-    assert len(seen) == 1 + 3 * (4 + 1) and sum(seen[1:]) == pytest.approx(seen[0])
+    assert seen[0] == sum(seen[1:]) == 3 * 4
 
 
 @pytest.mark.parametrize(

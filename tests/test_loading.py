@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN
-from vjepa_utils.actions.heads import READINGS, head_logits, load_head, segment_tokens
+from vjepa_utils.actions.heads import READINGS, head_logits, load_classifier, segment_tokens
 from vjepa_utils.model.devices import free_memory
 from vjepa_utils.weights import checkpoints
 
@@ -232,7 +232,7 @@ def check_head(name, monkeypatch):
     reading = READINGS[short]
     assert max(reading.levels, default=about["num_hidden_layers"]) == about["num_hidden_layers"]
     monkeypatch.setitem(READINGS, short, replace(reading, levels=(1,) if reading.levels else ()))
-    model, found = load_head(checkpoints.find(name), name)
+    model, found = load_classifier(checkpoints.find(name), name)
     assert found == READINGS[short]
     attention = model.pooler.self_attention_layers[0].self_attn
     assert (attention.num_heads, attention.head_dim) == (16, about["hidden_size"] // 16)

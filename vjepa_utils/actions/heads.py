@@ -8,7 +8,6 @@ your own classes, see `probes`.
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,18 +17,15 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.encoder import Encoder
-from vjepa_utils.model.devices import (
-    best_device,
-    fast_dtype,
-    free_memory,
-    operations_per_second,
-)
+from vjepa_utils.model.devices import best_device, check_fits, fast_dtype
 from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.video import as_video
-from vjepa_utils.weights.checkpoints import CHECKPOINTS, find, label, pixel_statistics
+from vjepa_utils.weights.checkpoints import find, label, pixel_statistics
 from vjepa_utils.weights.models import load_model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from vjepa_utils.video import Clip, File
@@ -40,9 +36,11 @@ class Reading:
     """What a head reads of a clip, and how its pooler reads the tokens: none of it is in the files
     of a checkpoint.
 
-    segments: of the clip.  step: between the frames of a segment.
-    pooler_heads, pooler_eps: heads of the pooler's attention, which must divide the channels, and
-        epsilon of its layer norms; None for the encoder's, as transformers has them.
+    segments: how many of the clip.
+    step: between the frames of a segment.
+    pooler_heads: of the pooler's attention, a divisor of the channels; None for the encoder's, as
+        transformers has them.
+    pooler_eps: epsilon of the pooler's layer norms; None likewise.
     levels: numbers of the blocks that are read, from 1 on, each through the final norm; () for the
         last.
     """
@@ -64,18 +62,18 @@ READINGS = {
 }
 VIEWS = 3  # square crops along the long side
 POOLER_COPIES = 12  # of its tokens in memory at the peak, in the MLP (measured)
-PATIENCE = 600  # seconds; what takes longer warns first
 
 
 @dataclass
 class Classification:
     """What a head or a probe says of a clip.
 
-    labels: the likeliest class names, best first.  probabilities: theirs, float array (top,): the
-        mean of the views' softmax.
-    logits: float32 tensor (views, classes); a probe has one view.  frames: int array (segments,
-        frames), file numbers of the frames used.
-    name: of the head.  remark: why it cannot be trusted, or "".
+    labels: the likeliest class names, best first.
+    probabilities: theirs, float array (top,): the mean of the views' softmax.
+    logits: float32 tensor (views, classes); a probe has one view.
+    frames: int array (segments, frames), file numbers of the frames used.
+    name: of the head.
+    remark: why it cannot be trusted, or "".
     """
 
     labels: list
@@ -100,9 +98,9 @@ class Classification:
             for name, share in zip(self.labels, self.probabilities, strict=True)
         ]
         parts = " and ".join(f"{part[0]} to {part[-1]}" for part in self.frames)
-        views = f", {len(self.logits)} views" * (len(self.logits) > 1)
-        about = f"{self.name}, {self.logits.shape[1]} classes; frames {parts}{views}."
-        return "\n".join([*lines, about, *filter(None, [self.remark])])
+        views = f", {len(self.logits)} views" if len(self.logits) > 1 else ""
+        lines.append(f"{self.name}, {self.logits.shape[1]} classes; frames {parts}{views}.")
+        return "\n".join([*lines, self.remark] if self.remark else lines)
 
 
 def classify(
@@ -133,52 +131,49 @@ def classify(
     Returns:
         Classification.
     Raises:
-        ValueError: no head, weights are missing or do not fit their configuration, or the reading
-            does not fit them.  MemoryError: the tokens of a view cannot fit.  ConnectionError: as
-            `load_encoder`.
+        UserError: no head, weights are missing or do not fit their configuration, or the reading
+            does not fit them.
+        MemoryError: the tokens of a view cannot fit.
+        ConnectionError: as `load_encoder`.
     """
     _check_whole_number("top", top)
     video, name, folder = as_video(video), label(str(checkpoint)), find(str(checkpoint))
-    model, reading = load_head(folder, name, reading)
+    model, reading = load_classifier(folder, name, reading)
     config, encoder = model.config, Encoder(model.vjepa2, name, *pixel_statistics(folder))
     side = config.crop_size
     chosen = segment_frames(len(video), config.frames_per_clip, reading.segments, reading.step)
     size, corners = square_views(video.height, video.width, side)
-    tokens, encoding, pooling = cost(config, reading)
-    total = len(corners) * (len(chosen) * encoding + pooling)
-    _check_cost(name, model, tokens, total)
+    _check_memory(name, model, reading)
     # of each segment (frames, 3, height, width)
     segments = [encoder.pixels(video[part].frames, size) for part in chosen]
-    about = dict(desc=f"classifying with {name}", unit="op", unit_scale=True)
+    bar = dict(desc=f"classifying with {name}", unit="segment", delay=2, leave=False)
     logits = []
-    with tqdm(total=total, **about, delay=2, leave=False) as progress:
+    with tqdm(total=len(corners) * len(segments), **bar) as progress:
         for y, x in corners:
-            found = []
+            tokens = []
             for pixels in segments:
                 view = pixels[None, :, :, y : y + side, x : x + side]
-                found.append(segment_tokens(model, view, reading.levels))
-                progress.update(encoding)
-            logits.append(head_logits(model, torch.cat(found, 1)))
-            progress.update(pooling)
+                tokens.append(segment_tokens(model, view, reading.levels))
+                progress.update()
+            logits.append(head_logits(model, torch.cat(tokens, 1)))
     names = [config.id2label[i] for i in range(config.num_labels)]
     return Classification.of(
         torch.cat(logits), names, top, video.indices[chosen], name, _remark(model, names)
     )
 
 
-def load_head(folder, name, reading=None, dtype=None):
-    """A `VJEPA2ForVideoClassification` of `load_model` whose pooler is set up by a reading, and the
-    reading; None as for `classify`. dtype as for `load_encoder`.
+def load_classifier(
+    folder: Path, name: str, reading: Reading | None = None, dtype: torch.dtype | None = None
+) -> tuple[nn.Module, Reading]:
+    """A `VJEPA2ForVideoClassification` whose pooler is set up by a reading, and the reading, None
+    as for `classify`; dtype as for `load_encoder`.
     """
     device = torch.device(best_device())
     model = load_model(folder, dtype or fast_dtype(device), head=True).to(device)
     if not hasattr(model, "pooler"):
-        heads = " or ".join(
-            each for each in CHECKPOINTS if each.split("/")[1] in READINGS and "vitl" in each
-        )
         raise UserError(
-            f"{name} has no classification head: take one that has, such as {heads}, or train a "
-            "probe on its features."
+            f"{name} has no classification head: take one that has, such as "
+            "facebook/vjepa2-vitl-fpc16-256-ssv2, or train a probe on its features."
         )
     config = model.config
     if sorted(config.id2label) != list(range(config.num_labels)):
@@ -189,11 +184,11 @@ def load_head(folder, name, reading=None, dtype=None):
     if reading is None:
         reading = READINGS.get(name.split("/")[-1], Reading())
     _check_reading(name, config, reading)
-    about = copy.deepcopy(config)
-    about.num_attention_heads = reading.pooler_heads or config.num_attention_heads
-    about.layer_norm_eps = reading.pooler_eps or config.layer_norm_eps
+    pooler_config = copy.deepcopy(config)
+    pooler_config.num_attention_heads = reading.pooler_heads or config.num_attention_heads
+    pooler_config.layer_norm_eps = reading.pooler_eps or config.layer_norm_eps
     with torch.device("meta"):
-        pooler = type(model.pooler)(about)
+        pooler = type(model.pooler)(pooler_config)
     pooler.load_state_dict(model.pooler.state_dict(), assign=True)
     model.pooler = pooler.eval().requires_grad_(False)
     return model, reading
@@ -217,43 +212,14 @@ def head_logits(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     return model.classifier(model.pooler(tokens)).float().cpu()
 
 
-def cost(config, reading):
-    """Tokens that the pooler takes of a view, operations of encoding a segment and of pooling a
-    view. A multiplication and its addition are two.
-    """
-    steps = config.frames_per_clip // config.tubelet_size
-    rows = config.crop_size // config.patch_size
-    width, tokens = config.hidden_size, steps * rows**2
-
-    def block(n, mlp_ratio):  # linear layers, then queries by keys and scores by values
-        return 2 * n * width**2 * (4 + 2 * mlp_ratio) + 4 * n**2 * width
-
-    pooled = tokens * reading.segments * max(1, len(reading.levels))
-    depth = max(reading.levels, default=config.num_hidden_layers)
-    return (
-        pooled,
-        depth * block(tokens, config.mlp_ratio),
-        config.num_pooler_layers * block(pooled, 4),  # and a query, of which there is only one
-    )
-
-
-def _check_cost(name, model, tokens, operations):
-    """Fail or warn before hours are spent."""
-    memory = POOLER_COPIES * tokens * model.config.hidden_size * model.dtype.itemsize
-    free = free_memory(model.device)
-    needs = f"{name} pools {tokens:,} tokens of a view jointly, which takes about"
-    if memory > free:
-        raise MemoryError(
-            f"{needs} {memory / 2**30:.1f} GiB, where {free / 2**30:.1f} GiB are free: take a head "
-            "with fewer segments or on a smaller encoder."
-        )
-    minutes = operations / operations_per_second(model.device, model.dtype) / 60
-    if minutes * 60 > PATIENCE:
-        warnings.warn(
-            f"{needs} {memory / 2**30:.1f} GiB; all views are {operations:.1e} operations, "
-            f"{minutes:.0f} minutes or more on this {model.device.type}.",
-            stacklevel=3,
-        )
+def _check_memory(name, model, reading):
+    config = model.config
+    steps = config.frames_per_clip // config.tubelet_size * reading.segments
+    tokens = steps * (config.crop_size // config.patch_size) ** 2 * max(1, len(reading.levels))
+    needed = POOLER_COPIES * tokens * config.hidden_size * model.dtype.itemsize
+    remedy = "take a head with fewer segments or on a smaller encoder"
+    what = f"The {tokens:,} tokens of a view that {name} pools jointly"
+    check_fits(needed, model.device, what, lambda share: remedy)
 
 
 def segment_frames(total: int, frames: int, segments: int, step: int) -> np.ndarray:
@@ -294,14 +260,12 @@ def square_views(
 
 def _remark(model, names):
     """Signs that a head was never trained."""
-    signs = ["the head is random: its biases are all zero, as before training"] * (
-        not model.classifier.bias.any()
-    )
-    signs += ["the checkpoint names no classes"] * (
-        names == [f"LABEL_{i}" for i in range(len(names))]
-    )
-    text = "; ".join(signs)
-    return text and f"{text[0].upper()}{text[1:]}."
+    signs = []
+    if not model.classifier.bias.any():
+        signs.append("The head is random: its biases are all zero, as before training.")
+    if names == [f"LABEL_{i}" for i in range(len(names))]:
+        signs.append("The checkpoint names no classes.")
+    return " ".join(signs)
 
 
 def _check_whole_number(what, value):

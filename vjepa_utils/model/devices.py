@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -58,15 +57,3 @@ def check_fits(
             f"{what} need about {needed / 2**30:.1f} GiB, where {free / 2**30:.1f} GiB are free: "
             f"{remedy(free / needed)}."
         )
-
-
-def operations_per_second(device: torch.device, dtype: torch.dtype) -> float:
-    """Throughput of a matrix product on a torch.device, measured in milliseconds: an upper bound
-    on a model's.
-    """
-    side = 1024
-    matrix = torch.zeros(side, side, device=device, dtype=dtype)
-    for _ in range(2):  # the first may include a library's initialisation
-        start = time.perf_counter()
-        (matrix @ matrix)[0, 0].item()  # waits for the result
-    return 2 * side**3 / (time.perf_counter() - start)
