@@ -44,7 +44,7 @@ def labelled_clips(source: File) -> tuple[list[LabelledClip], str]:
             f"table, and has {len(classes)}."
         )
     named = [
-        LabelledClip(file, label, recording or re.sub(r"\d+\D*$", "", file.stem) or file.stem)
+        LabelledClip(file, label, recording or re.sub(r"\d+\D*$", "", file.stem) or str(file))
         for file, label, recording in rows
     ]
     if all(recording for *_, recording in rows):
