@@ -199,7 +199,9 @@ def folder(tmp_path):
 
 def test_only_pickled_weights(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"lacks model.safetensors, and .bin files are not read"):
+    with pytest.raises(
+        ValueError, match="lacks model.safetensors: .* such as .bin files, which are not read"
+    ):
         load(folder)
 
 
@@ -240,7 +242,7 @@ def test_a_byte_order_mark_and_statistics_that_are_null(folder, tiny, golden):
         ({"num_attention_heads": 5}, "how many heads share 96 channels .* is 5"),
         (
             {"architectures": ["VJEPA2ForOtherThings"]},
-            "holds a VJEPA2ForOtherThings, and the only head that is read is VJEPA2ForVideoCl",
+            "holds a model of type .* VJEPA2ForOtherThings: .* without a head, and VJEPA2ForVideoC",
         ),
         ({"model_type": "videomae"}, "holds a model of type 'videomae'"),
     ],

@@ -16,55 +16,51 @@ def info(arguments):
     import vjepa_utils as vj
 
     encoder = vj.load_encoder(arguments.name, **pt_options(arguments))
-    lines = [*_model(encoder), *_training(encoder)]
-    lines.append(("runs on", f"{encoder.device} in {str(encoder.dtype).split('.')[1]}"))
+    lines = _model(encoder) | _training(encoder)
+    lines["runs on"] = f"{encoder.device} in {str(encoder.dtype).split('.')[1]}"
     if arguments.video:
         video = vj.read_video(arguments.video, **cli.sampling(arguments))
-        lines += _costs(encoder, video, arguments.context, arguments.size)
+        lines |= _costs(encoder, video, arguments.context, arguments.size)
     print(encoder.name)
-    for title, text in lines:
+    for title, text in lines.items():
         print(f"  {title:13}{text}")
 
 
 def _model(encoder):
     config, predictor = encoder.model.config, getattr(encoder.model, "predictor", None)
-    total = sum(p.numel() for p in encoder.model.parameters())
-    rest = sum(p.numel() for p in predictor.parameters()) if predictor else 0
-    yield (
-        "encoder",
-        f"{(total - rest) / 1e6:.1f} M parameters: {encoder.depth} blocks, {encoder.channels} "
-        f"channels, {config.num_attention_heads} heads; a token is {encoder.patch_size}×"
-        f"{encoder.patch_size} pixels of {encoder.tubelet_size} frame(s)",
-    )
+    count = lambda part: sum(p.numel() for p in part.parameters()) / 1e6 if part else 0
+    lines = {
+        "encoder": f"{count(encoder.model) - count(predictor):.1f} M parameters: {encoder.depth} "
+        f"blocks, {encoder.channels} channels, {config.num_attention_heads} heads; a token is "
+        f"{encoder.patch_size}×{encoder.patch_size} pixels of {encoder.tubelet_size} frame(s)"
+    }
     if predictor:
         norms = predictor.embeddings.mask_tokens.float().flatten(1).norm(dim=1).tolist()
-        yield (
-            "predictor",
-            f"{rest / 1e6:.1f} M parameters: {config.pred_num_hidden_layers} blocks, "
-            f"{config.pred_hidden_size} channels, {config.pred_num_attention_heads} heads",
+        lines["predictor"] = (
+            f"{count(predictor):.1f} M parameters: {config.pred_num_hidden_layers} blocks, "
+            f"{config.pred_hidden_size} channels, {config.pred_num_attention_heads} heads"
         )
-        yield "mask tokens", f"{len(norms)}, of norm {' '.join(f'{norm:.3g}' for norm in norms)}"
+        norms = " ".join(f"{norm:.3g}" for norm in norms)
+        lines["mask tokens"] = f"{config.pred_num_mask_tokens}, of norm {norms}"
     if "VJEPA2ForVideoClassification" in (getattr(config, "architectures", None) or []):
-        yield "head", f"{config.num_labels} classes, for classify"
+        lines["head"] = f"{config.num_labels} classes, for classify"
+    return lines
 
 
 def _training(encoder):
     from vjepa_utils.weights.regime import MASKS, regime_of
 
-    regime = regime_of(encoder.name)
+    regime, lines = regime_of(encoder.name), {}
     key = getattr(encoder.model.config, "encoder_key", None) or (regime and regime.key)
+    if encoder.training_size:
+        lines["trained on"] = f"squares of {encoder.training_size} pixels"
     if regime and regime.frames:
         frames = " and then ".join(map(str, regime.frames))
-        yield (
-            "trained on",
-            f"{frames} frames, {regime.rate:g} a second, squares of {regime.side} pixels; {MASKS}",
-        )
-    elif encoder.training_size:
-        yield "trained on", f"squares of {encoder.training_size} pixels"
+        lines["trained on"] += f", {frames} frames, {regime.rate:g} a second; {MASKS}"
     if key:
         kind = "online" if key == "encoder" else "moving average"
-        yield "weights", f"{key} of the training checkpoint, {kind}"
-    yield "licence", regime.licence if regime else "not known here"
+        lines["weights"] = f"{key} of the training checkpoint, {kind}"
+    return lines | {"licence": regime.licence if regime else "not known here"}
 
 
 def _costs(encoder, video, context, size):
@@ -72,13 +68,15 @@ def _costs(encoder, video, context, size):
 
     free, plan = free_memory(encoder.device) / 2**30, encoder.plan(video, context, size)
     steps, rows, columns = plan.grid
-    yield "clip", f"{len(video)} frames: {steps} steps of {rows}×{columns} patches"
-    plans = {plan.context: plan}
+    lines, plans = (
+        {"clip": f"{len(video)} frames: {steps} steps of {rows}×{columns} patches"},
+        [plan],
+    )
     if encoder.training_size:  # an image encoder encodes no frames jointly
-        plans[len(video)] = encoder.plan(video, "clip", size)
-    for frames, plan in plans.items():
-        yield (
-            f"{frames} frame{'s' if frames > 1 else ''}",
+        plans.append(encoder.plan(video, "clip", size))
+    for plan in plans:
+        lines[f"{plan.context} frame{'s' if plan.context > 1 else ''}"] = (
             f"encoded jointly are {plan.tokens:,} tokens and need about "
-            f"{encoder.memory(plan) / 2**30:.2f} of {free:.1f} GiB",
+            f"{encoder.memory(plan) / 2**30:.2f} of {free:.1f} GiB"
         )
+    return lines

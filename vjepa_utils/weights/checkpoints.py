@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.files import shipped
@@ -57,10 +57,7 @@ def label(name: str) -> str:
 
 def find(name: str) -> Path:
     """The folder or file of a checkpoint; one of the hub is fetched where it is not in the cache.
-
-    Raises:
-        UserError: there is none of that name, or it is gated.
-        ConnectionError: it is not in the cache, and the hub is out of reach.
+    ConnectionError where the hub is out of reach.
     """
     if name in SHIPPED:
         return SHIPPED[name]
@@ -95,16 +92,11 @@ def _fetched(name, revision):
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
         reason = "the hub did not give all of it"
-    except GatedRepoError:
+    except (RepositoryNotFoundError, HFValidationError):  # the former also of gated ones
         raise UserError(
-            f"{name} is gated, and you have no access to it: ask for access at "
-            f"https://huggingface.co/{name} (it is given to those who agree to its licence), then "
-            "run: hf auth login"
-        ) from None
-    except (RepositoryNotFoundError, HFValidationError):
-        raise UserError(
-            f"Hugging Face has no checkpoint {name} that you may read: check the id, or run: hf "
-            "auth login"
+            f"Hugging Face has no checkpoint {name} that you may read: check the id; if it is "
+            f"gated, ask for access at https://huggingface.co/{name} (it is given to those who "
+            "agree to its licence), then run: hf auth login"
         ) from None
     except (OSError, ValueError) as error:
         folder, reason = (

@@ -29,16 +29,7 @@ def convert(
     path: File, folder: File, weights: str | None = None, config: dict | None = None
 ) -> VJEPA2:
     """Write the encoder and predictor of a .pt file to a new folder, bit for bit: completely, or
-    not at all; returns the model.
-
-    Args:
-        path: a .pt file of V-JEPA 2 or 2.1.
-        folder: to be made.
-        weights: which encoder, as for `load_encoder`.
-        config: fields of config.json that the file lacks, as for `load_encoder`.
-    Raises:
-        UserError: no such file.
-        OSError: the folder exists, or cannot be written.
+    not at all. weights, config: as for `load_encoder`. Returns the model.
     """
     if not Path(path).is_file():
         raise UserError(f"There is no file {path}: give a .pt file of V-JEPA 2 or 2.1.")

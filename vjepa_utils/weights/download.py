@@ -20,14 +20,12 @@ URL = "https://dl.fbaipublicfiles.com/vjepa2/{}.pt"
 
 
 class Released(NamedTuple):
-    """A file as upstream's README has it (facebookresearch/vjepa2 at 204698b): blocks and channels
-    of the encoder, size of the file, its SHA-256 if known.
-    """
+    """A file as upstream's README has it (facebookresearch/vjepa2 at 204698b)."""
 
-    depth: int
-    width: int
+    depth: int  # blocks of the encoder
+    width: int  # channels of the encoder
     gigabytes: float
-    sha256: str | None
+    sha256: str | None  # if known
 
 
 RELEASED = {
@@ -51,13 +49,7 @@ def kept_folder(name: str) -> Path:
 
 
 def released_folder(name: str) -> Path:
-    """The folder of a released checkpoint: made from NAME.pt in the cache, or else fetched.
-
-    Raises:
-        ConnectionError: the file cannot be fetched; says where to put it.
-        UserError: the file is not the released one.
-        OSError: the disk is full.
-    """
+    """The folder of a released checkpoint, made from NAME.pt in the cache, or else fetched."""
     folder, file, released = kept_folder(name), user_cache() / f"{name}.pt", RELEASED[name]
     with FileLock(f"{folder}.lock"):  # another process may be making it
         if (folder / "config.json").exists():
@@ -72,8 +64,8 @@ def released_folder(name: str) -> Path:
         try:
             _keep(file, folder, released)
         finally:
-            if fetched:  # what the user put there stays
-                with contextlib.suppress(PermissionError):  # Windows, while it is mapped
+            with contextlib.suppress(PermissionError):  # Windows, while it is mapped
+                if fetched:  # what the user put there stays
                     file.unlink()
     return folder
 

@@ -72,15 +72,11 @@ def read_weights(place: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     so that memory holds no more than the result.
     """
     weights, missing = {}, missing_files(place) if place.is_dir() else []
-    if "config.json" in missing:
-        raise UserError(f"{place} has no config.json: it is no checkpoint in Hugging Face format.")
-    if missing and list(place.glob("*.bin")):
-        raise UserError(
-            f"{place} lacks {' and '.join(missing)}, and .bin files are not read, because that "
-            "could run code: save it as safetensors, with transformers' save_pretrained."
-        )
     if missing:
-        raise UserError(f"{place} lacks {' and '.join(missing)}: fetch it again.")
+        raise UserError(
+            f"{place} lacks {' and '.join(missing)}: it was fetched in part, or is in another "
+            "format, such as .bin files, which are not read because that could run code."
+        )
     for file in [place / name for name in weight_files(place)] if place.is_dir() else [place]:
         part = f"{file.stem}." if file.stem in ("encoder", "predictor") else ""
         with opened(file) as mapped, opened(file, backend="pread") as unmapped:

@@ -43,7 +43,7 @@ FIXED = {"tubelet_size": 2, "in_chans": 3}
 # Of V-JEPA 2.1 and not of V-JEPA 2; ports can be told to leave them out.
 SWITCHES = "use_rope_interleave", "interpolate_rope", "use_image_patch_embedder"
 SWITCHES += "use_modality_embeddings", "modality_embedding"
-# Heads by width, upstream's (src/models/vision_transformer.py, src/hub/backbones.py).
+# Heads by width (facebookresearch/vjepa2, src/models/vision_transformer.py, src/hub/backbones.py).
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
 PREDICTOR_HEADS = {384: 12}
 
@@ -57,46 +57,31 @@ def load_model(
 ) -> nn.Module:
     """The encoder in a folder or file: a `VJEPA2`, a `VJEPA21`, or transformers' model of images.
 
-    Args:
-        place: a folder, a .safetensors or a .pt file.
-        dtype: of the model; None for that of a .pt file.
-        weights: the key of the encoder in a .pt file, see `read_pt`.
-        config: fields that take precedence over those of config.json.
-        head: if there is one, give the `VJEPA2ForVideoClassification`, its encoder exchanged for
-            one with true positions.
-    Raises:
-        UserError: weights are missing, unexpected or of another shape; another kind of model.
+    dtype: None for that of a .pt file.  weights, config: as for `load_encoder`.
+    head: of a `VJEPA2ForVideoClassification` give all, the encoder with true positions.
     """
     config = config_of(place) | (config or {})
     if place.is_file() and place.suffix != ".safetensors":
         tensors, key = read_pt(place, weights)
-        return _finished(_vjepa(place, tensors, config | {"encoder_key": key}, dtype))
+        return _vjepa(place, tensors, config | {"encoder_key": key}, dtype)
     if weights is not None:
         raise UserError(
             f"weights={weights!r} chooses between the two encoders of a .pt file, and {place} "
             "holds only one."
         )
     kind, (architecture, *_) = config.get("model_type"), config.get("architectures") or [""]
-    if kind not in (*IMAGES, *VIDEOS):
+    if kind not in (*IMAGES, *VIDEOS) or ("For" in architecture and architecture != HEAD):
         raise UserError(
-            f"{place} holds a model of type {kind!r}, not V-JEPA 2, V-JEPA 2.1, DINOv2 or DINOv3."
-        )
-    if "For" in architecture and architecture != HEAD:
-        raise UserError(
-            f"{place} holds a {architecture}, and the only head that is read is {HEAD}: save its "
-            "encoder alone, with transformers' save_pretrained."
+            f"{place} holds a model of type {kind!r} {architecture}: what is read is V-JEPA 2, "
+            f"V-JEPA 2.1, DINOv2 and DINOv3, without a head, and {HEAD}."
         )
     tensors = read_weights(place, dtype)
     if kind in IMAGES:
-        return _finished(_image_model(place, tensors, config, dtype))
+        return _image_model(place, tensors, config, dtype)
     if architecture != HEAD:
-        return _finished(_vjepa(place, tensors, config, dtype))
-    model = _finished(_classifier(place, tensors, config, dtype))
+        return _vjepa(place, tensors, config, dtype)
+    model = _classifier(place, tensors, config, dtype)
     return model if head else model.vjepa2
-
-
-def _finished(model):
-    return model.eval().requires_grad_(False)
 
 
 def _vjepa(place, tensors, config, dtype):
@@ -120,7 +105,8 @@ def _vjepa(place, tensors, config, dtype):
             )
     check_whole(place, weight_problems(model, tensors), f"it is not a whole {kind}")
     model.config.encoder_key = config.get("encoder_key")
-    return model.take_weights({name: v.to(dtype or v.dtype) for name, v in tensors.items()})
+    model.take_weights({name: value.to(dtype or value.dtype) for name, value in tensors.items()})
+    return model.eval().requires_grad_(False)
 
 
 def _field(name):
@@ -177,7 +163,7 @@ def _classifier(place, tensors, config, dtype):
         f"{built.num_pooler_layers} blocks of self-attention and {built.hidden_size} channels",
     )
     head.load_state_dict(tensors, assign=True)
-    return model
+    return model.eval().requires_grad_(False)
 
 
 def _image_model(place, tensors, config, dtype):
@@ -204,7 +190,7 @@ def _image_model(place, tensors, config, dtype):
         for problem in ("missing", "unexpected", "mismatched")
     }
     check_whole(place, problems, f"it is not a whole {kind.__name__}")
-    return model
+    return model.eval().requires_grad_(False)
 
 
 @contextmanager

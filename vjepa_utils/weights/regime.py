@@ -10,21 +10,12 @@ from typing import NamedTuple
 
 
 class Regime(NamedTuple):
-    """How a checkpoint was trained (facebookresearch/vjepa2 at c2963a4, `configs/train`).
+    """How a checkpoint was trained (facebookresearch/vjepa2 at c2963a4, `configs/train`)."""
 
-    Args:
-        frames: of a training clip, in pretraining and then in the cool-down; () if not known.
-        rate: frames a second; None if not known.
-        side: of the square pictures in the end, in pixels; None if not known.
-        key: of the encoder in upstream's .pt file: "encoder" is the online one, "target_encoder"
-            and "ema_encoder" are moving averages; None if not known, or if there is no such file.
-        licence: of the weights.
-    """
-
-    frames: tuple[int, ...]
-    rate: float | None
-    side: int | None
-    key: str | None
+    frames: tuple[int, ...]  # of a training clip, in pretraining and in the cool-down; () unknown
+    rate: float | None  # frames a second
+    side: int | None  # of the square pictures in the end
+    key: str | None  # of the encoder in a .pt file: "encoder" is online, the others are averages
     licence: str
 
 
