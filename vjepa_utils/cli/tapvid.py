@@ -19,10 +19,11 @@ def tapvid(arguments):
     Frames are resized to 256×256 first; --size encodes them at another size.
     """
     import vjepa_utils as vj
+    from vjepa_utils.tracking.tapvid import table
 
     head = vj.tracking.load_head(arguments.head) if arguments.head else None
     encoder = vj.load_encoder(arguments.encoder)
     print(f"{encoder.name}{f' with {head.name}' if head else ''}, {arguments.mode}")
     options = encoder, head, arguments.size, arguments.mode, arguments.clips
-    for line in vj.tracking.tapvid.table(arguments.path, *options):
+    for line in table(arguments.path, *options):
         print(line, flush=True)
