@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +10,8 @@ import av
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 from PIL import Image, ImageDraw, ImageFont
 
 from vjepa_utils.checks import UserError
@@ -128,12 +130,22 @@ def heat_maps(axes, heat, size=None, colours=HEAT):
 
 def with_heading(figure: Figure, heading: str) -> Figure:
     """The figure cropped to what is drawn, under a heading of the same width."""
-    figure.draw_without_rendering()
+    literal(figure).draw_without_rendering()
     width, height = figure.get_tightbbox().size
     width = max(width + 0.1, NARROW)
     figure.set_size_inches(width, height)
     text = figure.suptitle(heading, fontsize=9, x=0.05 / width, ha="left", wrap=True)
+    literal(figure)
     figure.set_size_inches(width, height + text.get_window_extent().height / SCREEN + 0.15)
+    return figure
+
+
+def literal(figure: Figure) -> Figure:
+    """The figure with its texts drawn as they are: a name may hold $, or signs that no font has."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    for text in figure.findobj(Text):
+        drawable = "".join(c if ord(c) in known or c == "\n" else "\ufffd" for c in text.get_text())
+        text.set_text(re.sub(r"(?<!\\)\$", r"\\$", drawable))
     return figure
 
 
@@ -185,12 +197,12 @@ def clip_caption(video: Video, numbers: np.ndarray | torch.Tensor) -> str:
     """Name of a clip and the rate of its frames of these numbers; arrays and folders of images have
     no clock.
     """
-    if video.path is None or video.path.is_dir():
-        return video.path.name if video.path else "clip"
+    if video.no_clock:
+        return video.name
     moments = video.times[video.positions(np.unique(numbers))]
     if len(moments) < 2:
-        return video.path.name
-    return f"{video.path.name} · frames at {1 / np.median(np.diff(moments)):.3g} a second"
+        return video.name
+    return f"{video.name} · frames at {1 / np.median(np.diff(moments)):.3g} a second"
 
 
 def basis_caption(features: Features, colours: PCAColours) -> str:
@@ -216,7 +228,7 @@ def write_film(pictures: Iterable[np.ndarray], path: File, rate: float) -> None:
             first, *rest = (Image.fromarray(picture) for picture in pictures)
             first.save(temporary, save_all=True, append_images=rest, duration=1000 / rate, loop=0)
             return
-        with av.open(str(temporary), "w") as container:
+        with av.open(f"file:{temporary}", "w") as container:
             stream = container.add_stream(
                 "h264", rate=Fraction(float(rate)).limit_denominator(1001)
             )

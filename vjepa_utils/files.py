@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 File: TypeAlias = "str | os.PathLike"
+MIB = 2**20  # bytes
 
 
 def shipped(name: str) -> Path:
@@ -30,6 +32,22 @@ def shipped(name: str) -> Path:
 def user_cache() -> Path:
     """The folder of cached results, created if missing."""
     return platformdirs.user_cache_path("vjepa_utils", appauthor=False, ensure_exists=True)
+
+
+def file_identity(path: Path) -> list[tuple[str, int, int, str]]:
+    """What tells a file, or those of a folder, from others and from what they were before: (path,
+    bytes, date, hash of the first and the last MiB) of each.
+    """
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns, _ends(p)) for p in files]
+
+
+def _ends(path):
+    with open(path, "rb") as file:
+        digest = hashlib.sha256(file.read(MIB))
+        file.seek(max(file.tell(), path.stat().st_size - MIB))
+        digest.update(file.read(MIB))
+    return digest.hexdigest()
 
 
 def check_writable(path: File) -> None:

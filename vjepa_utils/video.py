@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from copy import copy
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,7 +19,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from vjepa_utils.checks import UserError, is_whole
-from vjepa_utils.reading.sources import FOLDER_RATE, IMAGES, ImageFolder, VideoFile
+from vjepa_utils.files import file_identity
+from vjepa_utils.reading.pictures import RATE
+from vjepa_utils.reading.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,20 +50,30 @@ class Video:
     times: float (T,), seconds from the file's first frame.
     path: the file or folder, None for an array.
     height, width: of the frames, in pixels.
+    no_clock: why the times are assumed, "" where they are the file's.
     """
 
     def __init__(self, indices, times, path, size, source=None, frames=None):
         self.indices, self.times, self.path = indices, times, path
         self.height, self.width = size
+        self.no_clock = source.no_clock if source else f"{RATE} frames a second are assumed"
         self._source, self._frames = source, frames
 
     def __repr__(self):
-        name = self.path.name if self.path else "array"
         if not len(self):
-            return f"Video({name}, 0 frames)"
+            return f"Video({self.name}, 0 frames)"
         text = f"{len(self)} frames {self.indices[0]} to {self.indices[-1]}"
-        text += f", {self.times[0]:.2f} to {self.times[-1]:.2f} s" if self.path else ""
-        return f"Video({name}, {text}, {self.width}×{self.height} pixels)"
+        if self.path:
+            text += f", {self.times[0]:.2f} to {self.times[-1]:.2f} s"
+        if self.path and self.no_clock:
+            text += f" ({self.no_clock})"
+        return f"Video({self.name}, {text}, {self.width}×{self.height} pixels)"
+
+    @property
+    def name(self) -> str:
+        """Of its file, what cannot be printed replaced; "clip" for an array."""
+        name = self.path.name if self.path else "clip"
+        return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
 
     def __len__(self):
         return len(self.indices)
@@ -71,11 +85,12 @@ class Video:
                 "A Video takes slices, such as video[0:2], or lists of positions; single frames "
                 "are in video.frames."
             )
-        frames = None if self._frames is None else self._frames[positions]
-        size = self.height, self.width
-        return Video(
-            self.indices[chosen], self.times[chosen], self.path, size, self._source, frames
-        )
+        part = copy(self)
+        part.indices, part.times = self.indices[chosen], self.times[chosen]
+        if self._frames is not None:
+            frames = self._frames[positions]
+            part._frames = frames if frames.strides[0] >= 0 else frames.copy()  # torch takes no -1
+        return part
 
     @property
     def frames(self) -> np.ndarray:
@@ -91,7 +106,7 @@ class Video:
                     f"{self.path} is damaged at frame {self._source.broken}: take the frames "
                     f"before that, the first {len(frames)} of this clip."
                 )
-            self._frames = frames
+            self._frames, self._source = frames, None  # which closes its file and its threads
         return self._frames
 
     def pieces(self, count: int, start: int = 0) -> Iterator[Video]:
@@ -118,7 +133,7 @@ class Video:
                 warnings.warn(f"{damage}: the clip ends before it.", stacklevel=3)
             if len(frames):
                 piece = piece[: len(frames)]
-                piece._frames = frames
+                piece._frames, piece._source = frames, None
                 yield piece
             if not complete:
                 return
@@ -154,8 +169,8 @@ class Video:
 
     @property
     def identity(self) -> str:
-        """Identifies the clip: a hash of its files' paths, sizes and dates and of the frame
-        numbers, or of the frames of an array.
+        """Identifies the clip: a hash of its frame numbers and of its files' paths, sizes, dates
+        and content (see `file_identity`), or of the frames of an array.
         """
         digest = hashlib.sha256(repr(self.indices.tolist()).encode())
         if self.path is None:
@@ -165,37 +180,31 @@ class Video:
         return digest.hexdigest()
 
 
-def file_identity(path: Path) -> list[tuple[str, int, int, str]]:
-    """What changes when a file or folder is rewritten: a list of (path, bytes, date, hash of its
-    first and last 4 KiB).
-    """
-    identity = []
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        stat, ends = file.stat(), ""
-        if file.is_file():
-            with open(file, "rb") as opened:
-                head = opened.read(4096)
-                opened.seek(max(0, stat.st_size - 4096))
-                ends = hashlib.sha256(head + opened.read()).hexdigest()
-        identity.append((str(file.resolve()), stat.st_size, stat.st_mtime_ns, ends))
-    return identity
-
-
-def read_video(path: File, start: int | str = 0, every: int = 1, count: int | None = None) -> Video:
+def read_video(
+    path: File,
+    start: int | str = 0,
+    every: int | None = None,
+    count: int | None = None,
+    fps: float | None = None,
+) -> Video:
     """Open a clip.
 
     Args:
-        path: a video file, an animated GIF, an image, or a folder of images (in natural order; 30 a
-            second). Of several video streams the largest is read. Rotation is applied, non-square
-            pixels are resampled.
-        start: the first frame, as a number or as a time in seconds, "5.2s" (the frame on screen
+        path: a video file, a picture, an animation or stack of pictures, or a folder of images (in
+            natural order). If a file has several video streams, the largest is read. Rotations and
+            mirrors are applied, non-square pixels are resampled.
+        start: the first frame, as a number or as a time in seconds, "5.2s" (the frame on the screen
             then).
-        every: take every n-th frame from there. count: at most so many; None for all.
+        every: take every n-th frame from there; None for all.
+        count: at most so many; None for all.
+        fps: instead of `every`, take the frame on the screen at each moment start + k / fps, by
+            time stamps: frames a second, at most 1000.
     Returns:
         Video. Up to half a gigabyte of frames is decoded at once, larger clips when they are used.
-        Of a file that is damaged within these frames, the frames before that, with a warning.
+        If the file is damaged within these frames, those before the damage, with a warning.
     Raises:
-        FileNotFoundError, ValueError: one sentence that names the file or argument.
+        FileNotFoundError: there is no such file.
+        UserError: one sentence that names the file or argument.
     """
     name, path = path, Path(path)
     if not path.exists() or name == "":
@@ -203,22 +212,25 @@ def read_video(path: File, start: int | str = 0, every: int = 1, count: int | No
     for name, value in (("every", every), ("count", count)):
         if value is not None and not is_whole(value, 1):
             raise UserError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    source = (
-        ImageFolder(path) if path.is_dir() or path.suffix.lower() in IMAGES else VideoFile(path)
-    )
-    total = len(source.times)
-    start = _frame_number(start, source.times, path)
-    indices = np.arange(start, total, every)[:count]
+    if fps is not None and every is not None:
+        raise UserError("every and fps exclude each other: give one of them.")
+    source = open_source(path)
+    first, moment = _start(start, source, path)
+    if fps is None:
+        indices = np.arange(first, len(source.times), every or 1)[:count]
+    else:
+        indices = _at_rate(fps, moment, count, source, path)
     if count is not None and len(indices) < count:
         warnings.warn(
-            f"{path} has {len(indices)} of the {count} frames asked for (start {start}, every "
-            f"{every}).",
+            f"{path} has {len(indices)} of the {count} frames asked for, from start {start} on.",
             stacklevel=2,
         )
     video = Video(indices, source.times[indices], path, source.size, source)
-    if len(video) * video.height * video.width * 3 > DECODE_AT_ONCE:
-        return video
-    return next(video.pieces(len(video)))  # decoded now, so that damage shows now
+    if len(video) * video.height * video.width * 3 <= DECODE_AT_ONCE:
+        video = next(video.pieces(len(video)))  # decoded now, so that damage shows now
+    if source.lost and len(video) == len(indices) != count:
+        warnings.warn(f"{path} is damaged: {source.lost}.", stacklevel=2)
+    return video
 
 
 def as_video(video: Clip) -> Video:
@@ -227,37 +239,58 @@ def as_video(video: Clip) -> Video:
         return video
     if isinstance(video, (str, PathLike)):
         return read_video(video)
+    move = "transpose"
     if hasattr(video, "detach"):  # a tensor; numpy has no bfloat16
-        video = video.detach().cpu()
+        video, move = video.detach().cpu(), "permute"
         video = video.float() if video.is_floating_point() else video
-    frames = np.asarray(video)
+    frames = np.ascontiguousarray(video)
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise UserError(
-            f"A clip must have the shape (frames, height, width, 3), not {frames.shape}."
+            f"A clip must have the shape (frames, height, width, 3), not {frames.shape}"
+            f"{_remedy(frames.shape, move)}."
         )
     if frames.dtype.kind == "f":
         if not (frames.min() >= 0 and frames.max() <= 1):  # NaN fails both
-            found = f"{frames.min():.4g} to {frames.max():.4g}"
             raise UserError(
-                f"A float clip must lie between 0 and 1, without NaN; this one is {found}. "
-                "Divide by 255 or pass uint8."
+                "A float clip must lie between 0 and 1, without NaN; this one is "
+                f"{frames.min():.4g} to {frames.max():.4g}. Divide by 255 or pass uint8."
             )
         frames = (frames * 255).round().astype(np.uint8)
     elif frames.dtype != np.uint8:
         raise UserError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
     indices = np.arange(len(frames))
-    return Video(indices, indices / FOLDER_RATE, None, frames.shape[1:3], frames=frames)
+    return Video(indices, indices / RATE, None, frames.shape[1:3], frames=frames)
 
 
-def _frame_number(start, times, path):
-    """`start` as a frame number, checked against the length of the file."""
-    total = len(times)
+def _remedy(shape, move):
+    """What makes a clip of an array x of this shape; move: its method that exchanges axes."""
+    if len(shape) == 5:
+        return "; of a batch give one clip, x[0]"
+    if len(shape) == 4 and shape[-1] == 1:
+        return "; repeat the grey channel, x[..., [0, 0, 0]]"
+    if len(shape) == 4 and shape[-1] == 4:
+        return "; leave the opacity out, x[..., :3]"
+    if len(shape) == 4 and shape[1] == 3:
+        return f"; move the channels last, x.{move}(0, 2, 3, 1)"
+    if len(shape) == 4 and shape[0] == 3:
+        return f"; move the channels last, x.{move}(1, 2, 3, 0)"
+    if len(shape) == 3 and shape[-1] == 3:
+        return "; a picture is a clip of one frame, x[None]"
+    if len(shape) == 3:
+        return "; a grey clip needs three channels, x[..., None][..., [0, 0, 0]]"
+    return ""
+
+
+def _start(start, source, path):
+    """Number of the first frame, and the moment in seconds."""
+    times, total = source.times, len(source.times)
     if isinstance(start, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+)s", start):
-        seconds = float(start[:-1])
-        end = times[-1] + (times[-1] - times[-2] if total > 1 else 1 / FOLDER_RATE)
-        if seconds >= end:
-            raise UserError(f"start {start} is beyond the end of {path}, which lasts {end:.2f} s.")
-        return int(np.searchsorted(times, seconds + 1e-3, side="right")) - 1
+        moment = float(start[:-1])
+        if moment >= source.end:
+            raise UserError(
+                f"start {start} is beyond the end of {path}, which lasts {source.end:.2f} s."
+            )
+        return int(_on_screen(moment, source, path, 1e-3)), moment
     if not is_whole(start, 0):
         raise UserError(
             f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.'
@@ -267,4 +300,32 @@ def _frame_number(start, times, path):
             f"start {start} is beyond the end of {path}, which has {total} frames (0 to "
             f"{total - 1})."
         )
-    return int(start)
+    return int(start), times[start]
+
+
+def _at_rate(fps, moment, count, source, path):
+    """Numbers of the frames on the screen at a moment and so often in a second from then on."""
+    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps <= 1000:
+        raise UserError(f"fps must be frames a second, above 0 and at most 1000, not {fps!r}.")
+    steps = np.arange(np.ceil((source.end - moment) * float(fps) - 1e-6))[:count]
+    numbers = _on_screen(moment + steps / float(fps), source, path, source.tick / 2)
+    repeated = len(numbers) - len(np.unique(numbers))
+    if repeated:
+        warnings.warn(
+            f"{path} changes less often than {fps:g} times a second: {repeated} of the "
+            f"{len(numbers)} frames repeat the one before.",
+            stacklevel=3,
+        )
+    return numbers
+
+
+def _on_screen(moments, source, path, slack):
+    """Numbers of the frames that are on the screen at moments in seconds."""
+    if (np.diff(source.times) < 0).any():
+        raise UserError(
+            f"{path} has time stamps that go backwards, from frame "
+            f"{np.diff(source.times).argmin()} on: take frames by their numbers."
+        )
+    if source.no_clock:
+        warnings.warn(f"{path}: {source.no_clock}.", stacklevel=4)
+    return np.searchsorted(source.times, moments + slack, side="right") - 1

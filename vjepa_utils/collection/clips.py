@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fsspec.core import url_to_fs
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.reading.sources import IMAGES
+from vjepa_utils.reading.pictures import IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -98,7 +98,7 @@ class Exploration:
         places = video.positions(frames[:, 0])
         size = {"width": video.width, "height": video.height, "frames": len(video)}
         return {
-            "clip": {"name": video.path.name if video.path else "clip", **size},
+            "clip": {"name": video.name, **size},
             "context": str(self.context),
             "whole": self.grid[0],
             "steps": [

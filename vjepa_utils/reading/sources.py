@@ -1,141 +1,88 @@
-"""Where the frames of a clip come from: a video file, or a folder of images.
+"""Where the frames of a clip come from: a folder of images, a file of pictures, or a video file.
 
-Each source has times (seconds of all its frames), size (height, width) and `read(numbers)`, which
-gives uint8 (n, height, width, 3); fewer than requested where a file is damaged, and then `broken`
-is the number of the first frame lost.
+Each source has `times` (seconds of all its frames), `tick` (what they are rounded to), `size`
+(height, width) and `read(numbers)`, which gives uint8 (n, height, width, 3); fewer where a file is
+damaged, and then `broken` is the number of the first frame lost. `lost` says what its header
+promises and the file does not hold, `no_clock` why its times are assumed: "" where all is well.
 """
 
 from __future__ import annotations
 
-import re
+import warnings
 from fractions import Fraction
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import av
-import decord
 import numpy as np
-from PIL import Image, ImageOps
+from av.stream import Disposition
+from PIL import Image
+from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.reading.pictures import IMAGES, RATE, ImageFolder, PictureFile
 
-IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-FOLDER_RATE = 30  # frames a second: a folder of images has no clock
-FAR = 30  # frames; over a larger gap, seeking is faster than decoding all in between
-# raised on damaged files
-DECORD_ERRORS = decord.DECORDError, RuntimeError, AssertionError, StopIteration
-decord.logging.set_level(decord.logging.QUIET)
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAR = 8  # frames; a key frame that is further ahead is sought
+# These have packets that show nothing. Interlaced ones may have two for a frame.
+UNEVEN = {"mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "theora", "vp8"}
+STREAMED = {"mpegts", "mpeg"}  # no index, and a length that is measured, not promised
+NO_TIME_STAMPS = 0x80  # AVFMT_NOTIMESTAMPS: FFmpeg counts raw streams at an assumed rate
 
 
-class ImageFolder:
-    """Images of one size, in natural order: 2.png before 10.png."""
-
-    def __init__(self, path):
-        files = (
-            [path]
-            if path.is_file()
-            else [p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.name[0] != "."]
-        )
-        if not files:
-            raise UserError(f"The folder {path} holds no images ({', '.join(sorted(IMAGES))}).")
-        self.files = sorted(
-            files,
-            key=lambda p: [
-                int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)
-            ],
-        )
-        self.times = np.arange(len(files)) / FOLDER_RATE
-        self.size = self._read(self.files[0]).shape[:2]
-
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        frames = [self._read(self.files[i]) for i in indices]
-        for i, frame in zip(indices, frames, strict=True):
-            if frame.shape[:2] != self.size:
-                sizes = (
-                    f"is {frame.shape[1]}×{frame.shape[0]} pixels, the first image "
-                    f"{self.size[1]}×{self.size[0]}"
-                )
-                raise UserError(f"{self.files[i]} {sizes}: all must be of one size.")
-        return np.stack(frames)
-
-    def _read(self, file):
-        try:
-            with Image.open(file) as image:
-                return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except OSError:
-            raise UserError(f"{file} cannot be read as an image; repair or remove it.") from None
+def open_source(path: Path) -> ImageFolder | PictureFile | VideoFile:
+    """The source of a file or folder; UserError, in one sentence, if it cannot be read."""
+    if path.is_dir():
+        return ImageFolder(path)
+    if path.suffix.lower() in IMAGES:
+        return PictureFile(path)
+    video = VideoFile(path)
+    return PictureFile(path) if video.still else video
 
 
 class VideoFile:
-    """A video file. Consecutive frames come from PyAV, which identifies them by timestamp and
-    decodes no further than requested; frames far apart from decord, where its seeks can be trusted.
+    """A video file. Frames are identified by their time stamps where it has them; no more of them
+    are decoded than the key frames before what is requested make necessary.
     """
 
     def __init__(self, path):
-        self.path, self.lock, self.container, self.decord_reader = path, Lock(), None, None
+        self.path, self.lock, self.container = path, Lock(), None
+        self.lost, self.no_clock, self.keys = "", "", np.array([0])
         try:
-            with av.open(str(path)) as container:
-                cover = av.stream.Disposition.attached_pic
-                streams = [
-                    s
-                    for s in container.streams.video
-                    if s.codec_context and s.width and not s.disposition & cover
-                ]
-                if not streams or container.format.name == "tty":  # FFmpeg would draw a text file
-                    raise UserError(f"{path} holds no video stream.")
-                stream = max(streams, key=lambda s: s.width * s.height)
-                self.stream, stored = stream.index, (stream.height, stream.width)
-                self.single_stream = len(container.streams.video) == 1
-                aspect = Fraction(
-                    stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
-                )
-                self.stamps, count, self.exact_seeks = _packet_stamps(container, stream)
-                step = float(1 / (stream.average_rate or FOLDER_RATE))
-                time_base = float(stream.time_base)
             self._open()
-            first = next(self.frames)
-            # frames whose beginning was cut off are never decoded
-            if self.stamps is not None and first.pts is not None:
-                self.stamps = self.stamps[np.searchsorted(self.stamps, first.pts) :]
-            self.shape = _upright(first).shape
-            self._open()
+            kind = self.container.format.name
+            self.still = kind == "gif" or kind.endswith("_pipe")  # Pillow's
+            if not self.still:
+                self.index = self._choose()
+                self._go_to(0)
+                self._survey()
+                self._go_to(0)
         except (av.error.FFmpegError, StopIteration):
-            what = (
-                "is empty"
-                if path.stat().st_size == 0
-                else "cannot be read as a video: it is damaged, cut off or of another kind"
-            )
-            raise UserError(f"{path} {what}.") from None
-        self.times = (
-            np.arange(count) * step
-            if self.stamps is None
-            else (self.stamps - self.stamps[0]) * time_base
-        )
-        height, width, _ = self.shape
-        turned = (height, width) != stored  # by 90 degrees: the stored width is the height now
-        self.size = (round(height * aspect), width) if turned else (height, round(width * aspect))
+            if path.stat().st_size == 0:
+                raise UserError(f"{path} is empty.") from None
+            raise UserError(
+                f"{path} cannot be read as a video: it is damaged, cut off or of another kind."
+            ) from None
 
-    def read(self, indices: np.ndarray) -> np.ndarray:
-        """The frames of these numbers; fewer if the file is damaged among them, and then `broken`
-        is the first one lost.
+    def read(self, numbers: np.ndarray) -> np.ndarray:
+        """The frames of these numbers, in order; fewer if the file is damaged before one of them,
+        and then `broken` is the first one lost.
         """
-        numbers = [int(i) for i in indices]
+        frames, done = np.empty((len(numbers), *self.shape), np.uint8), 0
         with self.lock:  # a decoder has a position
-            frames = None
-            if (
-                self.exact_seeks
-                and self.single_stream
-                and numbers[-1] - numbers[0] > FAR * len(numbers)
-            ):
-                frames = self._read_scattered(numbers)
-            if frames is None:
-                frames = self._read_in_order(numbers)
-        if len(frames) and frames.shape[1:3] != self.size:
-            frames = np.stack(
-                [
-                    Image.fromarray(f).resize(self.size[::-1], Image.Resampling.BICUBIC)
-                    for f in frames
-                ]
-            )
+            for number in numbers:
+                frame = self._frame(int(number))
+                if frame is None:
+                    self._go_to(0)
+                    break
+                frames[done] = self._upright(frame)
+                done += 1
+        frames, size = frames[:done], self.size[::-1]
+        if done and self.shape[:2] != self.size:
+            resize = lambda f: Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)
+            frames = np.stack([resize(frame) for frame in frames])
         return frames
 
     def __del__(self):
@@ -144,96 +91,184 @@ class VideoFile:
         if getattr(self, "container", None):
             self.container.close()
 
-    def _open(self, number=0):
-        """Go to the key frame before a frame; to the start of the file where the container has no
-        index.
-        """
+    def _open(self):
         if self.container:
             self.container.close()
-        self.container = av.open(str(self.path))
-        stream = self.container.streams[self.stream]
-        stream.thread_type = "AUTO"  # several frames are decoded at once
-        jump = number and self.exact_seeks
-        if jump:
-            self.container.seek(int(self.stamps[number]), stream=stream)
-        self.frames, self.next = self.container.decode(stream), number if jump else 0
+        # a name may look like a URL, and metadata may be of any encoding
+        self.container = av.open(f"file:{self.path}", metadata_errors="replace")
 
-    def _read_in_order(self, numbers):
-        frames = np.empty((len(numbers), *self.shape), np.uint8)
-        done, self.broken = 0, numbers[0]
-        try:
-            if numbers[0] < self.next or (self.exact_seeks and numbers[0] > self.next + FAR):
-                self._open(numbers[0])
-            while done < len(numbers):
-                frame = next(self.frames)
-                number = (
-                    self.next
-                    if self.stamps is None or frame.pts is None
-                    else int(np.searchsorted(self.stamps, frame.pts))
-                )
-                if number > numbers[done]:
-                    if done == 0 and self.exact_seeks:  # the seek went too far
-                        self.exact_seeks = False
-                        self._open()
-                        return self._read_in_order(numbers)
-                    break  # the file is damaged here, or lacks this frame
-                self.next = self.broken = number + 1
-                if number == numbers[done]:
-                    frames[done] = _upright(frame, self.shape)
-                    done += 1
-        except (av.error.FFmpegError, StopIteration):
-            pass
-        if done < len(numbers):
+    def _go_to(self, key):
+        """Seek to a key frame; the first one by opening the file again, which never fails."""
+        if key:
+            self.container.seek(int(self.stamps[key]), stream=self.stream)
+        else:
             self._open()
-        return frames[:done]
+            self.stream = self.container.streams[self.index]
+            self.stream.thread_type = "AUTO"  # several frames are decoded at once
+        self.frames, self.next = self.container.decode(self.stream), key
 
-    def _read_scattered(self, numbers):
-        """Frames from decord; None where it fails, chooses another stream or mistakes padding for
-        picture.
+    def _choose(self):
+        """Index of the largest video stream."""
+        hidden = Disposition.attached_pic | Disposition.timed_thumbnails
+        streams = [
+            s
+            for s in self.container.streams.video
+            if s.codec_context and s.width and not s.disposition & hidden
+        ]
+        if not streams or self.container.format.name == "tty":  # FFmpeg would draw a text file
+            raise UserError(f"{self.path} holds no video stream.")
+        rank = lambda s: (s.width * s.height, s.frames)
+        best = max(streams, key=rank)
+        equal = sum(rank(s) == rank(best) for s in streams)
+        what = f"of {best.width}×{best.height} pixels"
+        if equal > 1 and best.frames == 1:  # as phones write .heic
+            raise UserError(
+                f"{self.path} holds {equal} pictures {what}, tiles of one or a series, which "
+                "cannot be joined here: save it as PNG or JPEG."
+            )
+        if equal > 1:
+            warnings.warn(
+                f"{self.path} holds {equal} video streams {what}: the first is read.", stacklevel=2
+            )
+        return best.index
+
+    def _survey(self):
+        """Find the picture's size and rotation, and the time stamps of all frames."""
+        packets = self._packets()
+        self._go_to(0)
+        first, codec, file = next(self.frames), self.stream.codec_context, self.container.format
+        self._set_upright(first)
+        self.tick, self.stamps = float(self.stream.time_base), None
+        stamps, coded, is_key, lengths = zip(*packets, strict=True)
+        coded = [stamp for stamp in coded if stamp is not None]
+        lengths, rate = dict(zip(stamps, lengths, strict=True)), self._rate()
+        if file.flags & NO_TIME_STAMPS:
+            self.no_clock = f"it has no time stamps: {rate:g} frames a second are assumed"
+        if (
+            codec.name in UNEVEN
+            or first.interlaced_frame
+            or None in stamps
+            or len(set(stamps)) < len(stamps)
+            or coded != sorted(coded)
+        ):  # packets do not tell which frames there are
+            stamps = self._decode_all()
+            if None in stamps:
+                stamps = np.arange(len(stamps)) / rate / self.tick
+            elif (np.diff(stamps) > 0).all():
+                self.stamps = np.array(stamps)
+        elif file.name == "avi" and codec.has_b_frames:  # the right stamps, at other frames
+            stamps = np.sort(stamps)
+        else:
+            self.stamps = stamps = self._seekable(np.array(stamps), np.array(is_key), first.pts)
+        self.times = (np.array(stamps) - stamps[0]) * self.tick
+        last = (lengths.get(stamps[-1]) or 0) * self.tick
+        self.end = self.times[-1] + (last or 1 / rate)
+
+    def _packets(self):
+        """(pts, dts, whether it is a key frame, duration) of each packet; sets what is lost, by the
+        second at which the data of all streams end.
         """
+        packets, end, torn, promised = [], 0.0, 0, (self.container.duration or 0) / 1e6
+        ticks = [float(stream.time_base or 0) for stream in self.container.streams]
         try:
-            self.decord_reader = self.decord_reader or decord.VideoReader(str(self.path))
-            frames = self.decord_reader.get_batch(numbers).asnumpy()
-            if len(self.decord_reader) == len(self.times) and frames.shape[1:] == self.shape:
-                return frames
-        except DECORD_ERRORS:
-            pass
-        self.exact_seeks = False
-        return None
+            for packet in self.container.demux():
+                if packet.size and packet.stream_index == self.index and not packet.is_discard:
+                    packets.append((packet.pts, packet.dts, packet.is_keyframe, packet.duration))
+                    torn += packet.is_corrupt
+                stamp = packet.dts if packet.pts is None else packet.pts
+                if packet.size and stamp is not None:  # the last one is empty
+                    end = max(end, (stamp + (packet.duration or 0)) * ticks[packet.stream_index])
+        except av.error.FFmpegError:
+            pass  # cut off: what is there counts
+        kind, step = self.container.format.name, 1 / self._rate()
+        if kind == "avi":  # where that is cut off, FFmpeg guesses the duration
+            promised = max(promised, self.stream.frames * step)
+        if kind not in STREAMED and end and promised - end > max(0.05 * promised, 2 * step):
+            self.lost = f"its header promises {promised:.2f} s, and {end:.2f} s are there"
+        elif torn:
+            self.lost = f"not all of its packets are whole, {torn} of {len(packets)} are torn"
+        return packets
 
+    def _rate(self):
+        return float(self.stream.average_rate or RATE)
 
-def _upright(frame, shape=None):
-    """uint8 (height, width, 3), rotated as the file says, and resized to `shape` where the size
-    changes within the file; colours as decord's.
-    """
-    height, width = (
-        (shape[1], shape[0]) if shape and frame.rotation % 180 else (shape or (None, None))[:2]
-    )
-    rgb = frame.reformat(width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
-    return np.rot90(rgb, frame.rotation // 90)
+    def _decode_all(self):
+        """Time stamps of all frames; None for one that has none."""
+        self._go_to(0)
+        stamps, name = [], self.path.name
+        bar = dict(desc=f"counting the frames of {name}", unit="frame", delay=2, leave=False)
+        try:
+            for frame in tqdm(self.frames, **bar):
+                if frame.is_corrupt:
+                    raise av.error.InvalidDataError(0, "corrupt")
+                stamps.append(frame.pts)
+        except av.error.FFmpegError:
+            self.lost = f"frame {len(stamps)} cannot be decoded, nor can those after it"
+        return stamps
 
+    def _seekable(self, stamps, is_key, first):
+        """Time stamps of packets, sorted, from that of the first frame on: those before a key frame
+        are never decoded. Sets which key frames can be sought.
+        """
+        # no packet may cross a key frame in time
+        earlier, later = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]
+        closed = np.all((earlier == stamps) & (later == stamps) | ~is_key)
+        keys, stamps = stamps[is_key], np.sort(stamps)
+        stamps = stamps[np.searchsorted(stamps, first) :]
+        if closed and self.container.format.name not in STREAMED:
+            self.keys = np.union1d([0], np.searchsorted(stamps, keys))
+        return stamps
 
-def _packet_stamps(container, stream):
-    """Sorted timestamps of all packets, int64, or None where they have none; how many packets; and
-    whether seeks can be trusted.
+    def _set_upright(self, first):
+        """Find out how the first frame, and thus each, becomes upright with square pixels."""
+        matrix, stream = first.side_data.get("DISPLAYMATRIX"), self.stream
+        matrix = np.eye(3) if matrix is None else np.frombuffer(matrix, np.int32).reshape(3, 3)
+        (a, b), (c, d) = matrix[:2, :2].astype(float)  # x' = a x + c y, y' = b x + d y
+        self.turned = abs(b) + abs(c) > abs(a) + abs(d)
+        straight, skewed = ((b, c), (a, d)) if self.turned else ((d, a), (b, c))
+        if np.abs(skewed).max() > 0.05 * np.abs(straight).max():
+            warnings.warn(
+                f"{self.path} is turned by an angle that is no multiple of 90 degrees: it is read "
+                "at the nearest one.",
+                stacklevel=2,
+            )
+        self.flips = tuple(slice(None, None, -1 if value < 0 else 1) for value in straight)
+        height, width = (first.width, first.height) if self.turned else (first.height, first.width)
+        self.shape = height, width, 3
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
+        aspect = Fraction(aspect)
+        self.size = (
+            (round(height * aspect), width) if self.turned else (height, round(width * aspect))
+        )
 
-    They can if no packet crosses a key frame in time, and the container has an index of these.
-    """
-    packets = []
-    try:
-        for packet in container.demux(stream):
-            if packet.size and not packet.is_discard:  # the last one is empty
-                packets.append((packet.pts, packet.is_keyframe))
-    except av.error.FFmpegError:
-        pass  # cut off: what is there counts
-    unstamped = any(stamp is None for stamp, _ in packets)
-    if not packets or unstamped or container.format.name == "avi":  # it has decoding times only
-        return None, len(packets), False
-    stamps, key = np.array(packets, dtype=np.int64).T
-    earlier, later = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]
-    closed = np.all((earlier == stamps) & (later == stamps) | (key == 0))
-    return (
-        np.unique(stamps),
-        len(stamps),
-        bool(closed) and container.format.name not in ("mpegts", "mpeg"),
-    )
+    def _upright(self, frame):
+        """uint8 (height, width, 3), resized to `shape` where the size changes within the file."""
+        height, width = self.shape[1::-1] if self.turned else self.shape[:2]
+        rgb = frame.reformat(width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
+        return (rgb.transpose(1, 0, 2) if self.turned else rgb)[self.flips]
+
+    def _frame(self, wanted):
+        """The frame of a number; None where the file is damaged before or at it."""
+        key = int(self.keys[np.searchsorted(self.keys, wanted, "right") - 1])
+        if wanted < self.next or key > self.next + FAR:
+            self._go_to(key)
+        frame = None
+        while self.next <= wanted:
+            self.broken = self.next
+            try:
+                frame = next(self.frames, None)
+            except av.error.FFmpegError:
+                return None
+            if frame is None or frame.is_corrupt:
+                return None
+            number = self.next
+            if self.stamps is not None and frame.pts is not None:
+                number = np.searchsorted(self.stamps, frame.pts)
+            if number == self.next:
+                self.next += 1
+            elif number > self.next and len(self.keys) > 1:  # perhaps the seek went too far
+                self.keys = self.keys[:1]
+                self._go_to(0)
+            elif number > self.next:
+                return None
+        return frame

@@ -22,6 +22,7 @@ from vjepa_utils.drawing import (
     evenly,
     frame_rate,
     frames_numbered,
+    literal,
     show,
     write_film,
 )
@@ -82,7 +83,7 @@ def surprise_strip(
     bar.outline.set_visible(False)
     _curves(lower.subplots(2, 1, height_ratios=[1.4, 1]), surprise, error, ahead, marked)
     figure.suptitle(_heading(video, surprise, ahead), fontsize=9, x=0.01, ha="left", wrap=True)
-    return figure
+    return literal(figure)
 
 
 def animate_surprise(
@@ -116,7 +117,7 @@ def _film(video, surprise, error, ahead, moments):
     axes = figure.subplots(2, 1, height_ratios=[1.4, 1])
     _curves(axes, surprise, error, ahead, surprise.moments(moments, error, ahead))
     figure.suptitle(_heading(video, surprise, ahead), fontsize=7, x=0.01, ha="left", wrap=True)
-    canvas = FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(literal(figure))
     canvas.draw()
     curves = np.asarray(canvas.buffer_rgba())[..., :3]  # drawn once; only the line moves
     boxes = [axis.get_window_extent() for axis in axes]
