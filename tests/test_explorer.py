@@ -9,7 +9,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from scipy.stats import spearmanr
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
@@ -149,6 +152,13 @@ OTHER = {
     "axes": [3, 6],
     "mask": 0,
     "brush": {"step": 1, "rect": [2, 3, 27, 15]},
+    "clicks": [
+        {"step": 1, "x": 20.5, "y": 1000, "thing": 3, "is": True},
+        {"step": 0, "x": 1, "y": 2, "thing": 0, "is": False},
+    ],
+    "thing": 3,
+    "cut": -0.35,
+    "alone": True,
     "above": True,
     "live": True,
     "nearest": True,
@@ -181,6 +191,74 @@ def test_a_brush_selects_tokens(looked, run_node):
     x, y = values[..., 1] * scale[1], values[..., 3] * scale[3]
     assert (box == ((x >= -1) & (x <= 2) & (y >= 0) & (y <= 1.5))).all() and box.any()
     assert rect[1, 2:5, 3:7].all() and rect.sum() == 12
+
+
+def unit_tokens(view, size=None):
+    """Packed tokens of length 1, (tokens, size)."""
+    packed = view.components
+    x = packed.values.reshape(-1, len(packed.scale)) * packed.scale + packed.mean
+    return (x / np.sqrt((x**2).sum(1, keepdims=True) + packed.rest**2))[:, :size]
+
+
+@needs_node
+def test_masks_are_connected_and_widened(run_node):
+    mask = np.random.default_rng(0).random((9, 13)) < 0.4
+    seeds = [int(seed) for seed in np.flatnonzero(mask)[[3, 20]]]
+    code = f"""const mask = Uint8Array.from({mask.ravel().astype(int).tolist()});
+    console.log(JSON.stringify([[...E.connected(mask, {seeds}, 9, 13)],
+      ...[0, 1, 3].map((reach) => [...E.widened(mask, reach, 9, 13)])]));"""
+    connected, *widened = (np.array(one).reshape(9, 13) == 1 for one in run_node(code))
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    assert (connected == np.isin(labels, labels.flat[seeds])).all() and not connected.all()
+    for reach, wide in zip((0, 1, 3), widened, strict=True):
+        window = np.ones((2 * reach + 1, 2 * reach + 1))
+        assert (wide == ndimage.binary_dilation(mask, window)).all()
+
+
+@needs_node
+def test_two_groups_are_separated_between_them(run_node):
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.normal(-1, 0.3, 700), random.normal(2, 0.4, 200)])
+    threshold = run_node(f"console.log(E.otsu(Float32Array.from({values.tolist()})));")
+    best = max(
+        np.linspace(-1, 2, 300),
+        key=lambda t: (
+            (values < t).mean()
+            * (values >= t).mean()
+            * (values[values < t].mean() - values[values >= t].mean()) ** 2
+        ),
+    )
+    assert threshold == pytest.approx(best, abs=0.2)
+
+
+@needs_node
+def test_the_discriminant_is_fishers(looked, run_node):
+    inside, outside = list(range(40, 90)), list(range(300, 900, 3))
+    code = f"""const one = E.discriminant(views[0], {inside}, {outside});
+    console.log(JSON.stringify([[...one.weights], one.bias]));"""
+    weights, bias = run_node(code)
+    x = unit_tokens(looked.views[0], 64)
+    first, second = x[inside], x[outside]
+    labels = [1] * len(inside) + [0] * len(outside)
+    fisher = LinearDiscriminantAnalysis("lsqr", shrinkage=0.03 / 1.03)  # 0.03 beside 1, as a share
+    true = fisher.fit(x[inside + outside], labels).coef_[0]
+    assert np.corrcoef(true, weights)[0, 1] > 0.9999
+    assert bias == pytest.approx(-(first.mean(0) + second.mean(0)) / 2 @ weights, rel=1e-3)
+
+
+@needs_node
+def test_colours_of_a_thing_alone_are_its_own_components(looked, run_node):
+    view, mask = looked.views[0], np.zeros(looked.grid, int)
+    mask[:, 5:14, 3:12] = 1
+    code = f"""const mask = Uint8Array.from({mask.ravel().tolist()});
+    console.log(JSON.stringify(E.componentsOf(views[0], mask).map((c) => [...c])));"""
+    shown = np.array(run_node(code))[:, mask.ravel() == 1]
+    packed = view.components
+    x = (packed.values * packed.scale)[..., :64].reshape(-1, min(64, len(packed.scale)))
+    components = PCA(3, svd_solver="full").fit_transform(x[mask.ravel() == 1]).T
+    low, high = np.percentile(components, [1, 99], axis=1)[..., None]
+    for ours, true in zip(shown, np.clip((components - low) / (high - low), 0, 1), strict=True):
+        assert min(np.abs(ours - true).mean(), np.abs(ours - (1 - true)).mean()) < 0.01
 
 
 def test_errors_are_measured_and_said(looked):

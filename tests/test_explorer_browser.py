@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import vjepa_utils as vj
 from tests.browser import browser, drawn, pages, state, until
@@ -203,6 +204,76 @@ def test_an_old_browser_is_told(chromium, file):
     page.goto(file.as_uri())
     until(page, "document.getElementById('notice').textContent.includes('too old')")
     context.close()
+
+
+# ------------------------------------------------------------------ things, clicked and followed
+
+TAKEN = """(canvas) => { const { width, height } = canvas;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+  return [height, [...Array(width * height).keys()].map((i) => data[4 * i] === 53
+    && data[4 * i + 1] === 208 && data[4 * i + 2] === 230)]; }"""  # in the first colour
+
+
+def taken_in(page, steps):
+    """Which patches the strip shows as the first thing: (steps, rows, columns)."""
+    drawn(page)
+    rows, shown = page.locator(".thumbs canvas.map").first.evaluate(TAKEN)
+    shown = np.pad(np.reshape(shown, (rows, -1)), ((0, 0), (0, 1)))  # the gap after the last
+    return shown.reshape(rows, steps, -1).swapaxes(0, 1)[..., :-1]
+
+
+def worst_error(taken, true):
+    """The middle of the largest region that is wrongly taken, or wrongly not: (step, row, column),
+    and whether it is the thing.
+    """
+    best = (0, None, None)
+    for step, (ours, truth) in enumerate(zip(taken, true, strict=True)):
+        for wrong, is_thing in ((truth & ~ours, True), (ours & ~truth, False)):
+            labels, count = ndimage.label(wrong, np.ones((3, 3)))
+            for label in range(1, count + 1):
+                inside = ndimage.distance_transform_cdt(np.pad(labels == label, 1))[1:-1, 1:-1]
+                size = (labels == label).sum()
+                if size > best[0]:
+                    place = np.unravel_index(inside.argmax(), inside.shape)
+                    best = size, (step, *map(int, place)), is_thing
+    return best[1:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "thing"), [("kitesurfing", "red kite"), ("monkey", "monkey")])
+def test_a_thing_that_is_clicked_is_found_in_every_step(chromium, tmp_path, name, thing):
+    """The settings of docs/*.html; clicked as a user would who sees where it is wrong."""
+    video = vj.read_video(ROOT / "videos" / f"{name}.mp4", every=2)
+    exploration = look(video, [vj.load_encoder(dtype=torch.float32)], 512)
+    exploration.save(tmp_path / "page.html")
+    features = exploration.views[0].features
+    with np.load(ROOT / "videos" / f"{name}.npz") as truth:
+        masks = truth["masks"] == list(truth["names"]).index(thing) + 1
+        cover = [
+            np.mean([features.cover(masks[frame]).numpy() for frame in pair], 0)
+            for pair in exploration.frames
+        ]
+    true = np.array(cover) >= 0.5
+    with pages(chromium) as open_page:
+        page = open_page(tmp_path / "page.html", "#mode=segment")
+        (step, row, column), is_thing = (
+            (0, *np.unravel_index(cover[0].argmax(), true[0].shape)),
+            True,
+        )
+        for clicks in range(1, 9):
+            page.evaluate(f"explorer.setStep({step})")
+            click_patch(page, row, column, exploration, modifiers=[] if is_thing else ["Shift"])
+            until(page, f"explorer.state.clicks.length === {clicks}")
+            taken = taken_in(page, len(true))
+            recall = [
+                (ours & truth).sum() / truth.sum() for ours, truth in zip(taken, true, strict=True)
+            ]
+            overlap = [(a & b).sum() / (a | b).sum() for a, b in zip(taken, true, strict=True)]
+            print(f"{clicks} clicks: {min(recall):.2f} at least, overlap {np.mean(overlap):.2f}")
+            if min(recall) >= 0.8 and np.mean(overlap) >= 0.5:
+                return
+            (step, row, column), is_thing = worst_error(taken, true)
+    raise AssertionError("not found within 8 clicks")
 
 
 # ------------------------------------------------------------------ JupyterLab

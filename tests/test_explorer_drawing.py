@@ -27,8 +27,8 @@ PINS = [{"step": 0, "x": 100, "y": 60}, {"step": 2, "x": 220, "y": 140}]  # x an
 TOKENS = [1 * COLUMNS + 2, 2 * ROWS * COLUMNS + 3 * COLUMNS + 5]  # under the pins
 COLOURS = ["#35d0e6", "#ff6fae"]  # of the first two pins
 START = {"step": 0, "mode": "colours", "rgb": [0, 1, 2], "overlay": 0.8, "pins": [], "active": 0}
-START |= {"view": 0, "axes": [0, 1], "mask": 0, "brush": None}
-START |= {flag: False for flag in ("above", "live", "nearest", "unit", "allSteps")}
+START |= {"view": 0, "axes": [0, 1], "mask": 0, "brush": None, "clicks": [], "thing": 0, "cut": 0}
+START |= {flag: False for flag in ("above", "live", "nearest", "unit", "alone", "allSteps")}
 GREY = 205, 205, 205
 
 
@@ -261,6 +261,30 @@ def test_prediction_is_drawn(page):
     assert widths == ["71%", "52%", "33%", "0%"]
 
 
+def test_things_are_drawn_in_their_colours_with_their_areas(page):
+    show(page, mode="segment", clicks=CLICKS, cut=-0.5)
+    lines = page.locator(".curve polyline.best").evaluate_all(
+        "all => all.map((p) => p.getAttribute('points').split(' ').map((xy) => xy.split(',')))"
+    )
+    rgb = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS])
+    for panel in (0, 1):
+        painted = strip(page, panel)[..., :3]
+        things = (painted == rgb[:, None, None, None]).all(-1)  # (2, steps, rows, columns)
+        assert (things.any(0) | (painted == (24, 27, 35)).all(-1)).all()
+        assert things[0, 0, 1, 2] and not things[0, 1, 3, 0] and things[1, 2, 3, 5]  # as clicked
+        for step in range(STEPS):
+            page.evaluate(f"explorer.setStep({step})")
+            drawn(page)
+            assert (stage(page, panel)[..., :3] == painted[step]).all()
+            said = re.findall(r"thing \d: ([\d.]+) %", page.locator(".bar").nth(panel).inner_text())
+            areas = 100 * things[:, step].mean((1, 2))
+            assert [float(number) for number in said] == pytest.approx(areas, abs=0.06)
+        heights = np.array(lines[2 * panel : 2 * panel + 2], float)[..., 1]
+        areas = things.mean((2, 3))
+        assert np.corrcoef(heights.ravel(), areas.ravel())[0, 1] < -0.999  # up is more
+    assert page.locator("section:has(.curve) h2").inner_text() == "Area over time"
+
+
 # ------------------------------------------------------------------ what a person sees
 
 
@@ -480,6 +504,13 @@ def test_a_click_chooses_the_patch_that_it_is_on(page):
 
 
 TWO_PINS = {"mode": "similarity", "pins": PINS}
+HERE = {"step": 0, "x": 60, "y": 100}
+CLICKS = [
+    {"step": 0, "x": 100, "y": 60, "thing": 0, "is": True},
+    {"step": 1, "x": 20, "y": 140, "thing": 0, "is": False},
+    {"step": 2, "x": 220, "y": 140, "thing": 1, "is": True},
+]
+THINGS = {"mode": "segment", "clicks": CLICKS}
 # Help's text of a key: what is shown before, the key that is pressed, and what it changes
 PRESSED = {
     "step back, step on": [({"step": 1}, ",", {"step": 0}), ({"step": 1}, ".", {"step": 2})],
@@ -488,22 +519,36 @@ PRESSED = {
         ({"step": 1}, "End", {"step": 2}),
     ],
     "choose the patch under the pointer (Shift: pin another one)": [
-        (TWO_PINS, "Enter", {"pins": [{"step": 0, "x": 60, "y": 100}, PINS[1]]}),
-        (TWO_PINS, "Shift+Enter", {"pins": [*PINS, {"step": 0, "x": 60, "y": 100}], "active": 2}),
+        (THINGS, "Enter", {"clicks": [*CLICKS, {**HERE, "thing": 0, "is": True}]}),
+        (THINGS, "Shift+Enter", {"clicks": [*CLICKS, {**HERE, "thing": 0, "is": False}]}),
+        (TWO_PINS, "Enter", {"pins": [HERE, PINS[1]]}),
+        (TWO_PINS, "Shift+Enter", {"pins": [*PINS, HERE], "active": 2}),
     ],
     "pin another patch, in a colour of its own": [
-        (TWO_PINS, "p", {"pins": [*PINS, {"step": 0, "x": 60, "y": 100}], "active": 2})
+        (TWO_PINS, "p", {"pins": [*PINS, HERE], "active": 2})
     ],
-    "the next pin becomes the chosen one": [
+    "the next pin, or in Segment the next thing, becomes the chosen one": [
+        (THINGS, "n", {"thing": 1}),
+        ({**THINGS, "thing": 1}, "n", {"thing": 0}),
         (TWO_PINS, "n", {"active": 1}),
         ({**TWO_PINS, "active": 1}, "n", {"active": 0}),
     ],
-    "remove the chosen pin; Shift+X: all": [
+    "remove the chosen pin, or in Segment the last click; Shift+X: all": [
+        (THINGS, "x", {"clicks": [CLICKS[0], CLICKS[2]]}),
+        ({**THINGS, "thing": 1}, "Shift+X", {"clicks": [], "thing": 0}),
         (TWO_PINS, "x", {"pins": PINS[1:]}),
         ({**TWO_PINS, "active": 1}, "x", {"pins": PINS[:1], "active": 0}),
         (TWO_PINS, "Shift+X", {"pins": []}),
     ],
-    "colours, similarity, change, prediction": [
+    "segment: take more, or less, for the thing": [
+        (THINGS, "[", {"cut": -0.05}),
+        ({**THINGS, "cut": 0.95}, "]", {"cut": 1}),
+    ],
+    "segment: colour a thing by the three components of its own tokens": [
+        (THINGS, "o", {"alone": True})
+    ],
+    "colours, similarity, change, prediction, segment": [
+        ({}, "5", {"mode": "segment"}),
         ({"mode": "change"}, "1", {"mode": "colours"}),
         ({}, "2", {"mode": "similarity"}),
         ({}, "3", {"mode": "change"}),

@@ -10,8 +10,8 @@ HERE = Path(__file__).parent
 
 
 # One idea each; together they are one module, without a build step.
-SCRIPTS = "data cosine colours places address elements queries modes marks tools stage cards"
-SCRIPTS = f"{SCRIPTS} scatter keys layout explorer notebook".split()
+SCRIPTS = "data cosine segment colours places address elements queries things modes marks tools"
+SCRIPTS = f"{SCRIPTS} stage cards scatter keys layout explorer notebook".split()
 
 
 def script():

@@ -11,6 +11,8 @@ export const FLAGS = {
     help: "each token in the colour of the pin that it is most similar to" },
   unit: { key: "u", label: "0 to 1",
     help: "similarity from 0 to 1; otherwise black is the clip's 5th percentile" },
+  alone: { key: "o", label: "its colours alone",
+    help: "segment: colour a thing by the three components of its own tokens" },
   allSteps: { key: "t", label: "all steps", help: "scatter: tokens of all steps, or of this one" },
 };
 
@@ -60,6 +62,19 @@ const brush = {
   },
 };
 
+/** Clicks of *Segment*: what is, or is not, which thing. */
+const clicks = {
+  first: [],
+  write: (list) => list.map((click) => [pins.write([click]), click.thing, Number(click.is)].join())
+    .join(";"),
+  read: (word, limits) => word.split(";").flatMap((text) => {
+    const [, place, thing, is] = /^(.*),(\d),([01])$/.exec(text) || [];
+    const [pin] = place ? pins.read(place, limits) : [];
+    return pin && Number(thing) < PIN_COLOURS.length
+      ? [{ ...pin, thing: Number(thing), is: is === "1" }] : [];
+  }),
+};
+
 export const FIELDS = {
   step: counted("steps"),
   mode: { first: "colours", read: (word, { modes }) => (modes.includes(word) ? word : undefined) },
@@ -72,6 +87,9 @@ export const FIELDS = {
   axes,
   mask: counted("masks"),
   brush,
+  clicks,
+  thing: { first: 0, read: (word) => whole(word, PIN_COLOURS.length) },
+  cut: { first: 0, read: (word) => (Math.abs(number(word)) <= 1 ? number(word) : undefined) },
   ...Object.fromEntries(Object.keys(FLAGS).map((name) => [name, {
     first: false, write: Number, read: (word) => (word === "1" ? true : undefined),
   }])),

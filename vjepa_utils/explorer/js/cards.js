@@ -19,6 +19,10 @@ function readoutOf(ex) {
   }
 
   function ofView(view, index, token) {
+    if (ex.state.mode === "segment") {
+      return thingsOf(ex, index).flatMap(({ mask, score }, thing) => (mask
+        ? [dotOf(PIN_COLOURS[thing], mask[token]), fixed(score[token]), " "] : []));
+    }
     if (ex.state.mode === "change") {
       return [`1 − cosine ${fixed(changeOf(ex, index).map[token], 3)}`];
     }
@@ -41,7 +45,8 @@ function readoutOf(ex) {
     if (prediction) return element.replaceChildren(...lines, ...predicted(at, step, prediction));
     views.forEach((view, i) =>
       lines.push(line(viewName(view), ...ofView(view, i, tokenOf(ex, at)))));
-    if (ex.state.mode !== "change") {
+    if (ex.state.mode === "segment") lines.push(quiet("score for each thing; ringed if taken"));
+    else if (ex.state.mode !== "change") {
       lines.push(quiet(ex.state.pins.length ? "cosine with each pin"
         : "components drawn red / green / blue"));
     }
@@ -50,7 +55,7 @@ function readoutOf(ex) {
   return { element, draw };
 }
 
-/** The pins: click one to compare with it, or take it away. */
+/** The pins, or the things of *Segment*: click one to choose it, or take it away. */
 function pinsOf(ex) {
   const element = h("div", { class: "pins" }), kept = memo();
   const chip = (pin, i) => {
@@ -65,13 +70,15 @@ function pinsOf(ex) {
         { "aria-label": "remove this pin", class: "remove" }));
   };
   return { element, draw() {
-    const { pins, active, mode } = ex.state;
-    kept(JSON.stringify([pins, active, mode === "prediction"]), () => {
+    const { pins, active, mode, clicks, thing } = ex.state;
+    kept(JSON.stringify([pins, active, mode, clicks, thing]), () => {
+      if (mode === "segment") return element.replaceChildren(...thingsList(ex));
       element.replaceChildren(...pins.map(chip));
       if (pins.length > 1) {
         element.append(button("remove all", "remove all pins (Shift+X)",
           () => ex.change({ pins: [], active: 0 }), { class: "all" }));
       }
+      return element;
     });
   } };
 }
@@ -79,22 +86,32 @@ function pinsOf(ex) {
 const DASHES = ["", "5 3", "2 2", "8 3 2 3"];  // of the lines of each view
 const CURVE = { width: 420, height: 220, left: 40, right: 8, top: 10, bottom: 26 };
 
-/** Cosine of the best match in each step. */
+/** Cosine of the best match in each step, for the curve. */
+function matchSeries(ex) {
+  const lines = ex.views.flatMap((_, view) =>
+    findings(ex, view).map((one) => ({ ...one, view, values: one.best.cosines })));
+  const lowest = Math.min(...lines.map(({ values }) => Math.min(...values)));
+  const low = lines.length ? Math.max(-1, Math.min(0.9, Math.floor((lowest - 0.02) * 10) / 10)) : 0;
+  return { title: "Best match over time", lines, low, high: 1,
+    write: (value, narrow) => fixed(value, narrow ? 3 : 2),
+    text: lines.length ? "cosine of the best match in each step, by first frame"
+      : "Choose a patch, or point at one in Similarity." };
+}
+
+/** What changes over time: one line for each thing that is followed, in each view. */
 function curveOf(ex) {
   const { width, height, left, right, top, bottom } = CURVE, { steps } = ex;
-  const element = h("div", { class: "curve" });
+  const heading = h("h2"), curve = h("div", { class: "curve" });
   const x = (step) => left + (width - left - right) * (steps > 1 ? step / (steps - 1) : 0.5);
-  const lines = () => ex.views.flatMap((_, view) =>
-    findings(ex, view).map((one) => ({ ...one, view, values: one.best.cosines })));
 
-  function axes(y, low) {
+  function axes(y, { low, high, write }) {
     const marks = [];
     for (let i = 0; i <= 4; i++) {
-      const value = low + ((1 - low) * i) / 4;
+      const value = low + ((high - low) * i) / 4;
       marks.push(
         h("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "grid" }),
         h("text", { x: left - 6, y: y(value) + 3.5, "text-anchor": "end" },
-          fixed(value, 1 - low < 0.4 ? 3 : 2)));
+          write(value, high - low < 0.4)));
     }
     for (let step = 0; step < steps; step += Math.max(1, Math.ceil(steps / 8))) {
       marks.push(h("text", { x: x(step), y: height - 8, "text-anchor": "middle" },
@@ -118,34 +135,31 @@ function curveOf(ex) {
   }
 
   /** With several views, which dash is which, and its number now. */
-  const legend = (all) => ex.views.map((view, v) => {
-    const here = all.filter((one) => one.view === v);
-    const one = here.filter((each) => each.chosen).pop() || here[0];
+  const legend = ({ lines, write }) => ex.views.map((view, v) => {
+    const here = lines.filter((line) => line.view === v);
+    const line = here.filter((each) => each.chosen).pop() || here[0];
     return h("span", {},
       h("svg", { viewBox: "0 0 26 6", width: 26, height: 6 }, h("line", { x1: 0, x2: 26, y1: 3,
         y2: 3, class: "key", "stroke-dasharray": DASHES[v % 4] })),
-      `${viewName(view)} ${fixed(one.values[ex.state.step], 3)}`);
+      `${viewName(view)} ${line ? write(line.values[ex.state.step], true) : "–"}`);
   });
 
   function draw() {
-    const all = lines();
-    const lowest = Math.min(...all.map(({ values }) => Math.min(...values)));
-    const low = all.length ? Math.max(-1, Math.min(0.9, Math.floor((lowest - 0.02) * 10) / 10)) : 0;
-    const y = (value) => top + (height - top - bottom) * (1 - share(value, low, 1));
+    const series = (MODES[ex.state.mode].series || matchSeries)(ex), { lines, low, high } = series;
+    const y = (value) => top + (height - top - bottom) * (1 - share(value, low, high));
     const svg = h("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
-      "aria-label": "cosine of the best match in each step",
+      "aria-label": series.text,
       onclick(event) {
         const at = fraction(event)[0] * width;
         ex.setStep(Math.round(((at - left) / (width - left - right)) * (steps - 1)));
-      } }, ...axes(y, low), ...all.flatMap((one) => drawLine(one, y)));
-    const text = all.length ? "cosine of the best match in each step, by first frame"
-      : "Choose a patch, or point at one in Similarity.";
-    element.replaceChildren(svg, h("p", { class: "quiet" }, text));
-    if (all.length && ex.views.length > 1) {
-      element.append(h("p", { class: "quiet legend" }, ...legend(all)));
+      } }, ...axes(y, series), ...lines.flatMap((line) => drawLine(line, y)));
+    heading.textContent = series.title;
+    curve.replaceChildren(svg, h("p", { class: "quiet" }, series.text));
+    if (lines.length && ex.views.length > 1) {
+      curve.append(h("p", { class: "quiet legend" }, ...legend(series)));
     }
   }
-  return { element, draw };
+  return { element: h("section", { class: "card" }, heading, curve), draw };
 }
 
 const GUESS_NOTES = {

@@ -47,13 +47,15 @@ const button = (text, title, onclick, more = {}) =>
 const label = (text) => h("span", { class: "label" }, text);
 const group = (...children) => h("span", { class: "group" }, ...children);
 
-/** Buttons of which one is pressed; names: {value: text}. */
-function segmented(title, names, chosen, pick) {
+/** Buttons of which one is pressed, and only some are offered; names: {value: text}. */
+function segmented(title, names, chosen, pick, offered = () => true) {
   const buttons = Object.entries(names).map(([value, text]) =>
     button(text, "", () => pick(value), { "data-value": value }));
   const box = h("div", { class: "segmented", role: "group", "aria-label": title }, ...buttons);
-  box.update = () => buttons.forEach((one) =>
-    one.setAttribute("aria-pressed", one.dataset.value === String(chosen())));
+  box.update = () => buttons.forEach((one) => {
+    one.setAttribute("aria-pressed", one.dataset.value === String(chosen()));
+    one.hidden = !offered(one.dataset.value);
+  });
   return box;
 }
 

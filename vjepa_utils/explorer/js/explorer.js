@@ -18,7 +18,7 @@ class Explorer {
     Object.assign(this, { painted: null, through: true });
     this.sent = { step: this.state.step, point: null };  // what Python knows
     this.kept = { maps: memo(9 * this.views.length + 8), changes: memo(this.views.length),
-      selection: memo(), scrolled: memo() };
+      selection: memo(), scrolled: memo(), things: memo(2 * this.views.length) };
     layOut(this, root);
     this.setTool("point");
     this.drawNow();
@@ -29,6 +29,7 @@ class Explorer {
   /** Change parts of the state. */
   change(part) {
     this.state = { ...this.state, ...part };
+    if (!offersTool(this, this.tool)) this.setTool("point");
     this.draw();
     this.tell();
     this.remember();
@@ -81,11 +82,15 @@ class Explorer {
     this.draw();
   }
 
+  /** A point as it stands in the state. */
+  pinAt({ step = this.state.step, x, y }) {
+    const [left, top] = [x, y].map((value) => Math.round(value * 10) / 10);
+    return { step, x: left, y: top };
+  }
+
   /** Choose the patch at a point: instead of the chosen one, or beside it. */
   choose(at, another = false) {
-    const round = (value) => Math.round(value * 10) / 10;
-    const pin = { step: at.step ?? this.state.step, x: round(at.x), y: round(at.y) };
-    const pins = [...this.state.pins], { mode } = this.state;
+    const pin = this.pinAt(at), pins = [...this.state.pins], { mode } = this.state;
     if (another && pins.length >= PIN_COLOURS.length) {
       this.say(`At most ${PIN_COLOURS.length} patches can be pinned: remove one first.`);
       return;

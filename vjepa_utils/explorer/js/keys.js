@@ -18,15 +18,23 @@ export const KEYS = [
     act: (ex, _, shift) => useTool(ex, shift) },
   { keys: ["p"], text: "pin another patch, in a colour of its own",
     act: (ex) => { if (inPicture(ex)) ex.choose(ex.pointer, true); } },
-  { keys: ["n"], text: "the next pin becomes the chosen one",
+  { keys: ["n"], text: "the next pin, or in Segment the next thing, becomes the chosen one",
     act(ex) {
-      const { pins, active } = ex.state;
-      if (pins.length) ex.change({ active: (active + 1) % pins.length });
+      const { mode, thing, pins, active } = ex.state;
+      if (mode === "segment") ex.change({ thing: (thing + 1) % countThings(ex.state) });
+      else if (pins.length) ex.change({ active: (active + 1) % pins.length });
     } },
-  { keys: ["x"], text: "remove the chosen pin; Shift+X: all",
+  { keys: ["x"], text: "remove the chosen pin, or in Segment the last click; Shift+X: all",
     act(ex, _, shift) {
-      if (shift) ex.change({ pins: [], active: 0 });
-      else if (ex.state.pins.length) ex.removePin(ex.state.active);
+      const { mode, pins, active } = ex.state, segments = mode === "segment";
+      if (shift) ex.change(segments ? { clicks: [], thing: 0 } : { pins: [], active: 0 });
+      else if (segments) removeClick(ex);
+      else if (pins.length) ex.removePin(active);
+    } },
+  { shown: "[ ]", keys: ["[", "]"], text: "segment: take more, or less, for the thing",
+    act(ex, i) {
+      const cut = Math.round(20 * (ex.state.cut + [-0.05, 0.05][i])) / 20;
+      ex.change({ cut: Math.min(1, Math.max(-1, cut)) });
     } },
   { get shown() { return this.keys.join(" "); },
     get keys() { return Object.keys(MODES).map((_, i) => String(i + 1)); },

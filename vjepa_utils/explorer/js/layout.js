@@ -15,7 +15,7 @@ function layOut(ex, root) {
       h("div", { class: "main" }, stages.stages, transport.element, stages.strip),
       h("div", { class: "cards" }, numbers.element,
         card("Under the pointer", readout.element, pins.element),
-        card("Best match over time", curve.element),
+        curve.element,
         card("Tokens in two components", scatterBar.element, scatter.canvas))),
     aboutNumbers(ex), ex.help);
   ex.parts = [stages, controls, transport, readout, pins, curve, scatterBar, scatter, numbers];
@@ -75,14 +75,13 @@ function controlsOf(ex) {
   const modes = segmented("What is drawn",
     Object.fromEntries(modesOf(ex).map((name) => [name, MODES[name].name])),
     () => ex.state.mode, (mode) => ex.setMode(mode));
-  const offered = Object.entries(TOOLS).filter(([, { offered: may }]) => !may || may(ex));
   const tools = segmented("What the pointer does",
-    Object.fromEntries(offered.map(([name, tool]) => [name, tool.name])),
-    () => ex.tool, (tool) => ex.setTool(tool));
+    Object.fromEntries(Object.entries(TOOLS).map(([name, tool]) => [name, tool.name])),
+    () => ex.tool, (tool) => ex.setTool(tool), (tool) => offersTool(ex, tool));
   const pickers = ["red", "green", "blue"].map((name, i) => componentPicker(ex,
     `component drawn ${name}`, () => ex.state.rgb[i],
     (c) => ex.change({ rgb: replaced(ex.state.rgb, i, c) }), { class: name }));
-  const [live, nearest, unit, above] = ["live", "nearest", "unit", "above"]
+  const [live, nearest, unit, above, alone] = ["live", "nearest", "unit", "above", "alone"]
     .map((name) => flagCheck(ex, name));
   const masks = picker("mask", () => ex.predictions.map(({ name, encoder }) =>
     `${name} · ${shortName(encoder)}`), () => ex.state.mask, (mask) => ex.change({ mask }));
@@ -96,10 +95,14 @@ function controlsOf(ex) {
   });
   const overlay = h("input", { type: "range", min: 0, max: 100, "aria-label": "overlay strength",
     oninput: () => ex.change({ overlay: overlay.value / 100 }) });
+  const cut = h("input", { type: "range", min: -1, max: 1, step: 0.05, "aria-label": "threshold",
+    title: "take more, or less, for the thing ([ and ])",
+    oninput: () => ex.change({ cut: Number(cut.value) }) });
+  const segmentBox = group(label("more"), cut, label("less"), alone);
   const rgbBox = group(label("components"), ...pickers);
   const similarityBox = group(live, nearest, unit), maskBox = group(label("mask"), masks);
   const hideBox = group(through, clear);
-  const updated = [modes, tools, ...pickers, live, nearest, unit, above, masks, through];
+  const updated = [modes, tools, ...pickers, live, nearest, unit, above, alone, masks, through];
 
   function draw() {
     const { mode, pins } = ex.state;
@@ -108,12 +111,14 @@ function controlsOf(ex) {
     similarityBox.hidden = mode !== "similarity";
     nearest.hidden = pins.length < 2;
     maskBox.hidden = mode !== "prediction";
+    segmentBox.hidden = mode !== "segment";
+    cut.value = ex.state.cut;
     hideBox.hidden = ex.tool !== "hide";
     overlay.value = Math.round(100 * ex.state.overlay);
     hint.textContent = hintOf(ex);
   }
   const element = h("div", { class: "tools" }, modes, tools, rgbBox, similarityBox, maskBox,
-    hideBox, group(label("frame"), overlay, label("overlay"), above));
+    segmentBox, hideBox, group(label("frame"), overlay, label("overlay"), above));
   return { element, hint, draw };
 }
 

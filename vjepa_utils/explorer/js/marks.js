@@ -35,14 +35,13 @@ function ringsOf(ex, view, step, { left = 0, radius, squares = false }) {
 }
 
 function marksOf(ex, panel, step) {
-  const { state, pointer } = ex, { mode, brush } = state, marks = [];
+  const { state, pointer } = ex, { brush } = state, mode = MODES[state.mode], marks = [];
   if (panel.outlined && step !== null) marks.push(outline(panel, step));
-  if (panel.view !== undefined && mode !== "change") {
+  if (panel.view !== undefined && mode.rings !== false) {
     const radius = Math.max(1.1, 0.028 * Math.min(ex.rows, ex.columns) + 0.5);
-    if (mode === "similarity" || state.pins.length) {
-      marks.push(...ringsOf(ex, panel.view, step, { radius, squares: true }));
-    }
+    marks.push(...ringsOf(ex, panel.view, step, { radius, squares: true }));
   }
+  if (mode.marks) marks.push(...mode.marks(ex, state.step));
   if (brush && brush.rect && brush.step === state.step && panel.view !== undefined) {
     const [y, x, bottom, right] = brush.rect;
     marks.push(h("rect", { x, y, width: right - x + 1, height: bottom - y + 1, class: "brush" }));

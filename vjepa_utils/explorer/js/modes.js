@@ -41,6 +41,7 @@ export const MODES = {
   },
   change: {
     name: "Change",
+    rings: false,
     hint: "How far the features of each patch moved since the step before, as 1 − cosine.",
     paint(ex, view, from, to, out) {
       const { map, top } = changeOf(ex, view);
@@ -54,6 +55,19 @@ export const MODES = {
     hint: "What the predictor recovers of a hidden region, beside what the encoder makes of the "
       + "whole clip.",
     panels: (ex) => predictionPanels(ex, ex.predictions[ex.state.mask]),
+  },
+  segment: {
+    name: "Segment",
+    hint: "Click a thing, and it is found in all steps. Shift+click, or Not this: what is wrongly "
+      + "taken for it. Clicks in any step count.",
+    click: (ex, at, shift) => addClick(ex, at, !shift),
+    paint: paintThings,
+    rings: false,
+    marks: clickMarks,
+    series: areaSeries,
+    bar: (ex, view) => ({ text: thingsOf(ex, view).map(({ areas }, i) => (areas
+      ? `thing ${i + 1}: ${percent(areas[ex.state.step], 1)} of this step` : "")).join(" · ")
+      || "nothing is chosen" }),
   },
 };
 

@@ -4,7 +4,23 @@
 const TOOLS = {
   point: {
     name: "Choose",
-    click: (ex, at, event) => ex.choose(at, event.shiftKey),
+    click(ex, at, { shiftKey }) {
+      const { click } = MODES[ex.state.mode];
+      if (click) click(ex, at, shiftKey);
+      else ex.choose(at, shiftKey);
+    },
+  },
+  pin: {
+    name: "Pin",
+    hint: "Each click pins another patch, in a colour of its own.",
+    offered: (ex) => ex.state.mode !== "segment",
+    click: (ex, at) => ex.choose(at, true),
+  },
+  not: {
+    name: "Not this",
+    hint: "Click what is wrongly taken for the thing.",
+    offered: (ex) => ex.state.mode === "segment",
+    click: (ex, at) => addClick(ex, at, false),
   },
   select: {
     name: "Select",
@@ -34,6 +50,8 @@ const TOOLS = {
     end: (ex) => sendMask(ex),
   },
 };
+
+const offersTool = (ex, tool) => !TOOLS[tool].offered || TOOLS[tool].offered(ex);
 
 function paintPatch(ex, [row, column], value) {
   const radius = Math.min(ex.rows, ex.columns) > 20 ? 1 : 0;  // a finger's width on fine grids
