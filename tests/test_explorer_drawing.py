@@ -341,6 +341,17 @@ def test_pictures_and_times_are_those_of_the_first_frame_of_each_step(exploratio
         assert step["time"] == pytest.approx(times[0], abs=1e-3)
 
 
+def test_numbers_and_curve_stand_beside_two_landscape_pictures(page):
+    page.set_viewport_size({"width": 1280, "height": 720})
+    show(page, mode="similarity", pins=PINS)
+    page.evaluate("scrollTo(0, 0)")
+    for part in (".picture", ".readout", ".curve"):
+        box = page.locator(part).last.bounding_box()
+        assert box["y"] > 0 and box["y"] + box["height"] <= 720
+    page.set_viewport_size({"width": 1280, "height": 900})
+    drawn(page)
+
+
 # ------------------------------------------------------------------ marks, numbers, curve, scatter
 
 

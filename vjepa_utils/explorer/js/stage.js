@@ -8,8 +8,8 @@ function stagesOf(ex) {
 
   function build(panels) {
     const aspect = clip.width / clip.height, count = panels.length;
-    ex.body.classList.toggle("side", aspect * count < 2.6);
     ex.body.classList.toggle("upright", aspect < 1 || count > 3);  // two by two on a telephone
+    ex.body.classList.toggle("many", aspect * count > 5);  // two by two everywhere
     ex.body.style.setProperty("--aspect", aspect);
     shown = panels.map((panel) => stageOf(ex, panel));
     stages.replaceChildren(...shown.map((stage) => stage.element));
@@ -21,6 +21,7 @@ function stagesOf(ex) {
   }
 
   function layout() {
+    ex.body.classList.toggle("side", ex.body.clientWidth >= 960);  // numbers beside the pictures
     const room = (strip.clientWidth || 600) - 8, ratio = window.devicePixelRatio || 1;
     const wide = Math.max(upright ? 44 : 72, Math.min(upright ? 96 : 150, room / steps));
     const tall = (wide * clip.height) / clip.width;

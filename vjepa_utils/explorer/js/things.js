@@ -86,7 +86,7 @@ function areaSeries(ex) {
 function clickMarks(ex, step) {
   return ex.state.clicks.filter((click) => click.step === step).flatMap((click) => {
     const [row, column] = patchAt(click, ex.clip, ex.rows, ex.columns);
-    const d = `M${column + 0.1} ${row + 0.5}h0.8${click.is ? `m-0.4 -0.4v0.8` : ""}`;
+    const d = `M${column - 0.3} ${row + 0.5}h1.6${click.is ? "m-0.8 -0.8v1.6" : ""}`;
     return twice("path", { d }, "ring", click.is ? PIN_COLOURS[click.thing] : "#ff3b30");
   });
 }
