@@ -533,6 +533,49 @@ def test_features_and_labels_that_do_not_match(change, sentence):
         vj.train_probe(*change(*toy(6, 0)))
 
 
+def test_classes_are_those_of_the_configuration_in_any_order(tmp_path, exact):
+    shutil.copytree(GOLDEN_HEADS / "ssv2", tmp_path / "head")
+    file = tmp_path / "head" / "config.json"
+    about = json.loads(file.read_text())
+    about["id2label"] = {str(i): f"class {i}" for i in (3, 0, 6, 5, 1, 2, 4)}
+    file.write_text(json.dumps(about))
+    frames, case = golden_clip("ssv2")
+    classified = vj.classify(frames, tmp_path / "head", 7, GOLDEN_READINGS["ssv2"])
+    assert classified.labels == [
+        f"class {i}" for i in case["probabilities"].argsort(descending=True)
+    ]
+
+
+def test_a_probe_reads_a_clip_as_those_it_learnt_from(tiny):
+    """Its size and context, and the file's numbers of frames; classes that come unsorted."""
+    video = vj.as_video(noise(40, 32, 48))[3::2]
+    features = [
+        vj.actions.probes.clip_features(video[i : i + 9], tiny, 32, "frame") for i in range(6)
+    ]
+    probe = vj.train_probe(features, [*"cabbca"], "linear", tiny, 32, "frame")
+    assert probe.predict(features) == [*"cabbca"]
+    again = probe.classify(video, tiny, top=3)
+    expected = probe.logits([vj.actions.probes.clip_features(video, tiny, 32, "frame")])
+    assert torch.equal(again.logits, expected)
+    assert again.labels == ["abc"[i] for i in expected[0].argsort(descending=True)]
+    chosen = np.linspace(0, len(video) - 1, 8).round().astype(int)
+    assert np.array_equal(again.frames, video.indices[chosen][None])
+
+
+def test_the_command_asks_about_clips_that_it_did_not_train_on(folder, command, monkeypatch):
+    """Every clip is known by its mean: none of those asked about is among those trained on."""
+    trained, asked = [], []
+    mean = lambda clips: [round(float(clip.values.mean()), 5) for clip in clips]
+    train, predict = vj.train_probe, vj.Probe.predict
+    spy = lambda clips, *rest, **named: trained.extend(mean(clips)) or train(clips, *rest, **named)
+    monkeypatch.setattr(vj, "train_probe", spy, raising=False)
+    spied = lambda self, clips: asked.extend(mean(clips)) or predict(self, clips)
+    monkeypatch.setattr(vj.Probe, "predict", spied)
+    status, *_ = command("probe", folder, "--encoder", GOLDEN / "model", "--size", "32")
+    assert status == 0 and len(trained) == 2 * 5 and len(asked) == 2 * 3
+    assert len({*trained, *asked}) == 8 and not {*trained} & {*asked}
+
+
 def test_features_of_another_encoder():
     features, labels = toy(6, 0)
     probe = vj.train_probe(features, labels, "linear")

@@ -16,6 +16,7 @@ from benchmarks import impossible_events
 from demo.render import impossible
 from demo.render.scenes import textures
 from tests.conftest import GOLDEN, grey_levels, write_video
+from vjepa_utils.drawing import HEAT
 from vjepa_utils.predict.predictor import normalised
 
 SIZE = (32, 48)  # 2 rows of 3 tokens
@@ -49,23 +50,36 @@ def test_of_one_window_it_is_what_is_recovered_of_its_future(tiny, horizon):
     assert found.l1[last].ravel() == pytest.approx(truth.l1, abs=1e-5)
 
 
-def test_baselines_by_hand(tiny):
-    """From encodings of the visible frames jointly, or of each step alone; pixels by numpy."""
-    frames = noise(8)
+@pytest.mark.parametrize("target", ["window", "step"])
+@pytest.mark.parametrize(("context", "horizon"), [(2, 3), (6, 2), (4, 1)])
+def test_every_window_and_distance_by_hand(tiny, context, horizon, target):
+    """From encodings of the visible frames jointly, or of each step alone; the prediction by
+    `recover`; pixels by numpy."""
+    frames, seen = noise(14), context // 2
+    surprise = tiny.surprise(frames, context, horizon, SIZE, target, 0)
+    expected = {name: np.full_like(values, np.nan) for name, values in every(surprise).items()}
     encoded = lambda clip, context: normalised(tiny.encode(clip, context, SIZE).values)
-    known, whole = encoded(frames[:6], "clip"), encoded(frames, "clip")
-    alone = encoded(frames, "pair")
-    for target, seen, truth in (("window", known, whole[3]), ("step", alone[:3], alone[3])):
-        found = tiny.surprise(frames, 6, 1, SIZE, target, 0)
-        for name, guess in (("last step", seen[2]), ("mean", seen.mean((0, 1, 2)))):
-            guess = guess.expand_as(truth)
-            errors = F.cosine_similarity(guess, truth, dim=-1), (guess - truth).abs().mean(-1)
-            for error, expected in zip(("cosine", "l1"), errors, strict=True):
-                assert found.baselines[name][error][3] == pytest.approx(expected, abs=1e-5)
-        changed = np.abs(frames[6:].astype(float) - frames[4:6]) / 255 / tiny.std.view(3).numpy()
-        by_patch = changed.mean((0, 3)).reshape(2, 16, 3, 16).mean((1, 3))
-        assert found.baselines["pixels"]["l1"][3] == pytest.approx(by_patch, abs=1e-5)
-        assert np.isnan(found.baselines["pixels"]["cosine"]).all()
+    for first in range(7 - seen - horizon + 1):
+        window = frames[2 * first :][: context + 2 * horizon]
+        hidden = vj.masks.future((seen + horizon, 2, 3), seen - 1)
+        predicted = tiny.recover(window, hidden, 0, SIZE).predicted.view(horizon, 2, 3, -1)
+        if target == "window":
+            known, truth = encoded(window[:context], "clip"), encoded(window, "clip")[seen:]
+        else:
+            known, truth = encoded(window, "pair").split([seen, horizon])
+        last = window[context - 2 : context].astype(float)
+        for h in range(horizon):
+            row = (first + seen + h) * horizon + h
+            mean = known.mean((0, 1, 2)).expand(2, 3, -1)
+            for name, guess in (("", predicted[h]), ("last step ", known[-1]), ("mean ", mean)):
+                cosine = F.cosine_similarity(guess, truth[h], dim=-1)
+                expected[f"{name}cosine"][row] = cosine
+                expected[f"{name}l1"][row] = (guess - truth[h]).abs().mean(-1)
+            changed = np.abs(window[context + 2 * h :][:2] - last) / 255 / tiny.std.view(3).numpy()
+            by_patch = changed.mean((0, 3)).reshape(2, 16, 3, 16).mean((1, 3))
+            expected["pixels l1"][row] = by_patch
+    for name, values in every(surprise).items():
+        assert values == pytest.approx(expected[name], abs=1e-5, nan_ok=True), name
 
 
 @pytest.mark.parametrize("target", ["window", "step"])
@@ -257,8 +271,12 @@ def test_the_strip_shows_frames_heat_and_curves():
     chosen = [2, 3, 7, 9]  # both moments, first and last step that are predicted
     assert titles == ["frames 4+5", "(1)  frames 6+7", "(2)  frames 14+15", "frames 18+19"]
     heated = lambda axis: np.asarray(axis.get_images()[0].get_array())
+    heat = found.errors()["prediction"]
+    top = np.nanpercentile(heat, 99.5)  # one scale for all
     for step, plain, hot in zip(chosen, plains, hots, strict=True):
         assert (heated(plain) == 20 * step).all()
+        expected = 0.6 * 255 * HEAT(np.clip(heat[step] / top, 0, 1))[..., :3] + 0.4 * 20 * step
+        assert np.abs(heated(hot)[12::24, 12::24] - expected).max() <= 0.5
         patches = heated(hot).reshape(2, 24, 3, -1, 3)[:, :, :, 2:-2].astype(float)
         brightness = patches.mean((1, 3, 4))
         if step == 3:

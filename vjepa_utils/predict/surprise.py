@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.signal import find_peaks
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
@@ -107,15 +108,12 @@ class Surprise:
     def moments(self, most: int = 3, error: str = "cosine", ahead: int = 1) -> np.ndarray:
         """The steps of most surprise, the most surprising first: int (at most `most`,).
 
-        Each is the largest within half a context of it: one event is one moment.
+        They are peaks more than half a context apart: one event is one moment.
         """
         curve = np.nan_to_num(self.over_time(error, ahead)["prediction"], nan=-np.inf)
-        apart, found = max(1, self.context // 4), []
-        for step in np.argsort(-curve, kind="stable"):
-            around = curve[max(0, step - apart) : step + apart + 1]
-            if np.isfinite(curve[step]) and curve[step] == around.max():
-                found.append(step)
-        return np.array(found[:most], int)
+        curve = np.pad(curve, 1, constant_values=-np.inf)  # the ends can be peaks
+        peaks, _ = find_peaks(curve, distance=max(1, self.context // 4) + 1)
+        return peaks[np.argsort(-curve[peaks], kind="stable")][:most] - 1
 
     def table(self, ahead: int = 1) -> str:
         """Mean and largest error over time of prediction and baselines, as text."""
