@@ -30,26 +30,30 @@ def guided(maps: torch.Tensor, frame: np.ndarray, features: Features) -> torch.T
         float32 (classes, H, W).
     """
     guide = torch.as_tensor(frame).movedim(-1, 0).float()[None] / 255  # (1, 3, H, W)
-    size = guide.shape[2:]
+    size, full = guide.shape[2:], guide
     radius = max(1, round(RADIUS * features.stride * size[0] / features.picture_size[0]))
+    if coarser := min(4, radius // 2):  # fewer pixels do for what is linear within a window
+        radius = max(1, round(radius / coarser))
+        small = [-(-side // coarser) for side in size]
+        guide = F.interpolate(guide, small, mode="bilinear", antialias=True)
 
     def mean(x):  # of windows, as far as they lie in the frame
         kernel = dict(kernel_size=2 * radius + 1, stride=1, padding=radius)
         return F.avg_pool2d(x, **kernel, count_include_pad=False)
 
-    x = upsampled(maps, size, features)[None]  # (1, classes, H, W)
+    x = upsampled(maps, guide.shape[2:], features)[None]  # (1, classes, h, w)
     centre, average = mean(guide), mean(x)
-    # covariances of the colours with each other and with each map
-    product = lambda a, b: mean((a.unsqueeze(2) * b.unsqueeze(1)).flatten(1, 2))
     outer = lambda a, b: (a.unsqueeze(2) * b.unsqueeze(1)).flatten(1, 2)
-    square = product(guide, guide) - outer(centre, centre)
-    cross = product(guide, x) - outer(centre, average)
+    # covariances of the colours with each other and with each map
+    square = mean(outer(guide, guide)) - outer(centre, centre)
+    cross = mean(outer(guide, x)) - outer(centre, average)
     square = square[0].unflatten(0, (3, 3)).permute(2, 3, 0, 1) + EPSILON * torch.eye(3)
     slope = torch.linalg.solve(square, cross[0].unflatten(0, (3, -1)).permute(2, 3, 0, 1))
-    slope = slope.permute(2, 3, 0, 1)[None]  # (1, 3, classes, H, W)
-    offset = average - (slope * centre.unsqueeze(2)).sum(1)
-    smooth = mean(slope.flatten(1, 2)).unflatten(1, (3, -1))
-    return ((smooth * guide.unsqueeze(2)).sum(1) + mean(offset))[0]
+    slope = slope.permute(2, 3, 0, 1)  # (3, classes, h, w)
+    offset = average - (slope * centre[0].unsqueeze(1)).sum(0)
+    linear = mean(torch.cat([slope, offset]))  # (4, classes, h, w): three slopes, the offset
+    linear = F.interpolate(linear, size, mode="bilinear")
+    return (linear[:3] * full[0].unsqueeze(1)).sum(0) + linear[3]
 
 
 def upsampled(maps: torch.Tensor, size: tuple[int, int], features: Features) -> torch.Tensor:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.ndimage import label as connected
-from skimage.filters import threshold_otsu
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, check_inside
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SIZE = 480  # short side, as in the protocol of DAVIS
 PIECE = 16  # frames that are read at a time
+# Thresholds of clicks to choose from, as shares of the way from the median cosine to 1.
+LEVELS = np.linspace(0.3, 0.6, 16)
 
 
 @dataclass(repr=False)
@@ -107,8 +109,8 @@ def segment(
         at: number in the file of the frame of `masks`, `points` or `box`; None for the first.
         size: as for `Encoder.encode`.
         layer: as for `Encoder.encode`.
-        threshold: of clicks: how much more similar, from −1 to 1, a patch must be to the clicked
-            ones than to the rejected; None chooses it by Otsu's method.
+        threshold: of clicks: the least cosine, from −1 to 1, of a patch with a clicked one; None
+            chooses the one at which similarity falls most over the outline.
         edges: whether masks follow the edges of the frame (`guided`), or are upsampled bilinearly.
     Returns:
         Masks.
@@ -138,7 +140,7 @@ def segment_in(
 
 
 def _hints(video, masks, points, box, at):
-    """What is marked, {step: mask (H, W) or clicks}, and how many objects; checked."""
+    """What is marked, {step: mask, list of clicks or corners of a box}, and how many objects."""
     given = [each for each in (masks, points, box) if each is not None]
     if len(given) != 1:
         raise UserError("Give one of masks, points and box: what to segment in one frame.")
@@ -148,9 +150,11 @@ def _hints(video, masks, points, box, at):
     if masks is not None:
         steps = {step: _read_mask(mask, video) for step, mask in steps.items()}
         objects = max(int(mask.max()) for mask in steps.values())
-    else:
-        steps = {step: _clicks(hint, box is not None, video) for step, hint in steps.items()}
+    elif points is not None:
+        steps = {step: _clicks(hint, video) for step, hint in steps.items()}
         objects = max(click[2] for clicks in steps.values() for click in clicks)
+    else:
+        steps, objects = {step: _corners(hint, video) for step, hint in steps.items()}, 1
     if objects < 1:
         raise UserError("Nothing is marked: label an object with 1 or more.")
     return steps, objects
@@ -162,6 +166,8 @@ def _carried(video, features, hints, threshold, edges):
     for step, hint in hints[0].items():
         if isinstance(hint, list):
             labels[step] = _first_labels(features, step, hint, objects, threshold)
+        elif isinstance(hint, tuple):
+            labels[step] = _box_labels(features, step, hint)
         else:
             cover = [features.cover(hint == n) for n in range(objects + 1)]
             labels[step] = torch.stack(cover, -1)
@@ -189,19 +195,7 @@ def _read_mask(mask, video):
     return mask
 
 
-def _clicks(hint, is_box, video):
-    """Clicks as (x, y, label); of a box its middle, and its surroundings as "not this"."""
-    if is_box:
-        left, top, right, bottom = (float(v) for v in hint)
-        if not (left < right and top < bottom):
-            raise UserError(f"box must be left, top, right, bottom, not {tuple(hint)}.")
-        xs, ys = np.linspace(left, right, 5), np.linspace(top, bottom, 5)
-        inside = [(x, y, 1) for x in xs[1:-1] for y in ys[1:-1]]
-        reach = 0.1 * (right - left), 0.1 * (bottom - top)
-        around = [(x, y) for x in xs for y in (top - reach[1], bottom + reach[1])]
-        around += [(x, y) for y in ys for x in (left - reach[0], right + reach[0])]
-        within = lambda x, y: 0 <= x <= video.width and 0 <= y <= video.height
-        return inside + [(x, y, 0) for x, y in around if within(x, y)]
+def _clicks(hint, video):
     clicks = [(float(x), float(y), int(label)) for x, y, label in hint]
     if not clicks:
         raise UserError("points is empty: give at least one (x, y, label).")
@@ -210,31 +204,69 @@ def _clicks(hint, is_box, video):
     return clicks
 
 
+def _corners(hint, video):
+    left, top, right, bottom = (float(v) for v in hint)
+    for corner in ((left, top), (right, bottom)):
+        check_inside(corner, video.height, video.width)
+    if not (left < right and top < bottom):
+        raise UserError(f"box must be left, top, right, bottom, not {tuple(hint)}.")
+    return left, top, right, bottom
+
+
+def _box_labels(features, step, box):
+    """Labels of a step from a box: patches in it more similar to its middle than to any patch
+    outside: (rows, columns, 2).
+    """
+    rows, columns = features.grid[1:]
+    centres = [[features.centre_of(r, c) for c in range(columns)] for r in range(rows)]
+    middle, half = np.add(box[:2], box[2:]) / 2, np.subtract(box[2:], box[:2]) / 2
+    off = torch.from_numpy(np.abs((np.array(centres) - middle) / half).max(-1)).float()
+    x = F.normalize(features.values[step], dim=-1)
+    core = off <= max(0.5, float(off.min()))
+    inner = (x @ x[core].T).amax(-1)
+    outer = (x @ x[off > 1].T).amax(-1) if (off > 1).any() else torch.full_like(inner, -1)
+    label = ((off <= 1) & (inner > outer)).float()
+    return torch.stack([1 - label, label], -1)
+
+
 def _first_labels(features, step, clicks, objects, threshold):
     """Labels of a step from clicks: patches more similar to the clicked ones of an object than to
     all others, in one piece with a click: (rows, columns, 1 + objects).
     """
-    rows, columns = features.grid[1:]
-    x = features.values[step].flatten(0, 1)
-    x = F.normalize(x - x.mean(0), dim=-1)  # what all patches share says nothing
+    x = F.normalize(features.values[step], dim=-1)  # (rows, columns, channels)
     places = [features.token_at(click[:2]) for click in clicks]
-    similar = (x @ torch.stack([x[r * columns + c] for r, c in places]).T).view(rows, columns, -1)
+    similar = (x @ torch.stack([x[place] for place in places]).T).numpy()  # (…, clicks)
     labels = np.array([click[2] for click in clicks])
-    soft = torch.zeros(rows, columns, objects + 1)
+    soft = torch.zeros(*x.shape[:2], objects + 1)
     for n in sorted(set(labels) - {0}):
-        score = similar[..., labels == n].amax(-1)
-        if (labels != n).any():
-            score = score - similar[..., labels != n].amax(-1)
-        values = score.numpy()
-        least = threshold_otsu(values) if threshold is None else threshold
-        pieces, _ = connected(values > least)
-        own = {pieces[place] for place, label in zip(places, labels, strict=True) if label == n}
-        soft[..., n] = torch.from_numpy(np.isin(pieces, [*(own - {0})])).float()
-        for (r, c), label in zip(places, labels, strict=True):
-            soft[r, c, n] = float(label == n)
+        score, others = similar[..., labels == n].max(-1), similar[..., labels != n]
+        nearer = score > others.max(-1, initial=-1)
+        clicked = [place for place, label in zip(places, labels, strict=True) if label == n]
+        median = np.median(score)
+        levels = median + (1 - median) * LEVELS if threshold is None else [threshold]
+        pieces = [_pieces_with(clicked, nearer & (score > level)) for level in levels]
+        soft[..., n] = torch.from_numpy(max(pieces, key=lambda piece: _contrast(score, piece)))
     soft[..., 1:] /= soft[..., 1:].sum(-1, keepdim=True).clamp(min=1)
     soft[..., 0] = 1 - soft[..., 1:].sum(-1)
     return soft
+
+
+def _pieces_with(places, mask):
+    """The connected parts of a bool mask (rows, columns) that hold one of some places, and these
+    places.
+    """
+    pieces, _ = connected(mask)
+    mask = np.isin(pieces, [pieces[place] for place in places if pieces[place]])
+    for place in places:
+        mask[place] = True
+    return mask
+
+
+def _contrast(score, piece):
+    """By how much a score falls over the outline of a piece."""
+    rim = piece & ~binary_erosion(piece, border_value=1)
+    around = binary_dilation(piece) & ~piece
+    return score[rim].mean() - score[around].mean() if rim.any() and around.any() else -1
 
 
 def _scenes(video):
