@@ -249,7 +249,7 @@ class Encoder:
             slot.copy_(resized(frame, size))
         return self.normalised(pixels)
 
-    def describe(self, video: Video, plan: Plan) -> dict:
+    def describe(self, video: Video, plan: Plan, layer: int | str | None = None) -> dict:
         """The fields of `Features` that are known before anything is encoded."""
         return dict(
             patch_size=self.patch_size,
@@ -257,6 +257,7 @@ class Encoder:
             source_size=(video.height, video.width),
             encoder=self.name,
             stride=plan.stride,
+            layer=layer,
         )
 
     @cached_property
@@ -327,14 +328,14 @@ class Encoder:
             what = "Features of {} steps of {}×{} tokens".format(*shape)
             remedy = 'give out="film.safetensors", take fewer frames or a smaller size'
             check_fits(4 * math.prod(shape), torch.device("cpu"), what, lambda share: remedy)
-            return FeatureList(self.describe(video, plan))
+            return FeatureList(self.describe(video, plan, layer))
         from vjepa_utils.stream import FeatureFile  # not on the way from clips to features
 
         if video.path and Path(out).resolve() == video.path.resolve():
             raise UserError(f"out names the clip itself, {out}: give another file.")
         batch = self._at_once(plan) * plan.steps
         run = self._run(video, plan, layer)
-        return FeatureFile(out, run, self.describe(video, plan), shape, batch)
+        return FeatureFile(out, run, self.describe(video, plan, layer), shape, batch)
 
     def _run(self, video, plan, layer):
         """Identifies a computation: files of equal runs hold the same features, up to rounding."""

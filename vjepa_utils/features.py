@@ -35,6 +35,7 @@ class Features:
     times: float64 tensor (steps, 2), seconds in the file of `frames`; NaN where they are not known.
     stride: pixels of the encoded picture between tokens; that of the patch unless `encode` was
         given a smaller one.
+    layer: that `encode` was asked for, None for the final norm's output.
     """
 
     values: torch.Tensor
@@ -46,6 +47,7 @@ class Features:
     cuts: tuple = ()
     times: torch.Tensor | None = None
     stride: int | None = None
+    layer: int | str | None = None
 
     def __post_init__(self):
         self.stride = self.stride or self.patch_size  # older files have none
