@@ -185,7 +185,7 @@ def test_many_tokens_take_little_time_and_the_same_tokens():
     from scipy.spatial import cKDTree
 
     near = cKDTree(places).query(np.argwhere(hidden))[0]
-    found = vj.predict.recovery._nearest_visible(hidden)
+    found = vj.predict.recovery.nearest_visible(hidden)
     assert np.linalg.norm(places[found] - np.argwhere(hidden), axis=1) == pytest.approx(near)
 
 

@@ -2,6 +2,7 @@ from . import actions as actions
 from . import collection as collection
 from . import colours as colours
 from . import comparison as comparison
+from . import decoding as decoding
 from . import drawing as drawing
 from . import encoder as encoder
 from . import explorer as explorer
@@ -25,6 +26,7 @@ from .collection.collection import Collection as Collection
 from .collection.extraction import extract as extract
 from .colours import PCAColours as PCAColours
 from .comparison.stability import stability as stability
+from .decoding.decoder import PixelDecoder as PixelDecoder
 from .encoder import Encoder as Encoder
 from .explorer.explore import explore as explore
 from .features import Features as Features

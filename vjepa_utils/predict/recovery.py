@@ -61,7 +61,7 @@ class Recovery:
         truth, visible = self.target[self.hidden], self.target[~self.hidden]
         guesses = {
             "mean": visible.mean(0).expand_as(truth),
-            "nearest": visible[_nearest_visible(self.hidden)],
+            "nearest": visible[nearest_visible(self.hidden)],
             "same place": _same_place(self.target, self.hidden),
         }
         self.cosine, self.l1 = _errors(self.predicted, truth)
@@ -242,7 +242,7 @@ def _mean(values):
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _nearest_visible(hidden):
+def nearest_visible(hidden):
     """For each hidden token, which of the visible ones is the nearest in (step, row, column): (n
     hidden,).
     """

@@ -1,0 +1,289 @@
+"""Pixels from tokens, against scikit-learn, scenes that are linear in their tokens, a repainted
+clip, and brute force.
+"""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, PredefinedSplit
+
+import vjepa_utils as vj
+from tests.test_recovery import repainted
+from vjepa_utils.decoding import decoder as module
+from vjepa_utils.decoding import pixels
+
+PATCH, GRID = 8, (3, 8, 12)
+RANDOM = np.random.default_rng(0)
+
+
+def features_of(values, **fields):
+    """Features of a clip whose frames are encoded at their own size."""
+    steps, rows, columns, _ = values.shape
+    size = (PATCH * rows, PATCH * columns)
+    frames = torch.arange(2 * steps).view(-1, 2)
+    fields = {"encoder": "none", "picture_size": size, "source_size": size} | fields
+    return vj.Features(torch.as_tensor(values).float(), frames, PATCH, **fields)
+
+
+def scene(kinds=16, channels=20, seed=0):
+    """Features and frames of patches of some kinds: what a token's patch shows in both frames is a
+    linear function of the layer-normalised token, and a whole number.
+    """
+    generator = np.random.default_rng(seed)
+    tokens = generator.standard_normal((kinds, channels))
+    shown = generator.integers(0, 256, (kinds, 2, PATCH, PATCH, 3), np.uint8)
+    kind = generator.integers(0, kinds, GRID)
+    patches = shown[kind]  # (steps, rows, columns, 2, patch, patch, 3)
+    frames = patches.transpose(0, 3, 1, 4, 2, 5, 6).reshape(2 * GRID[0], 8 * PATCH, 12 * PATCH, 3)
+    return features_of(tokens[kind]), frames
+
+
+def noisy(seed=0):
+    """Random frames, and tokens that hold something of the colours of their patches."""
+    generator = np.random.default_rng(seed)
+    frames = generator.integers(0, 256, (2 * GRID[0], 8 * PATCH, 12 * PATCH, 3), np.uint8)
+    means = frames.reshape(GRID[0], 2, 8, PATCH, 12, PATCH, 3).mean((1, 3, 5))  # of each patch
+    mixed = (means - 127) @ generator.standard_normal((3, 20)) / 10
+    return features_of(mixed + generator.standard_normal((*GRID, 20))), frames
+
+
+def matrices(features, frames, border=0):
+    """Layer-normalised tokens and the pixels of their windows, as (frame, colour, row, column), by
+    loops; of windows that lie in the picture.
+    """
+    x, y, places = [], [], []
+    values = features.values.double().numpy()
+    for step, row, column in np.ndindex(*GRID):
+        top, left = row * PATCH - border, column * PATCH - border
+        side = PATCH + 2 * border
+        if min(top, left) < 0 or top + side > 8 * PATCH or left + side > 12 * PATCH:
+            continue
+        token = values[step, row, column]
+        x.append((token - token.mean()) / np.sqrt(token.var() + 1e-5))
+        cut = frames[2 * step : 2 * step + 2, top : top + side, left : left + side]
+        y.append(cut.transpose(0, 3, 1, 2).ravel() / 255)
+        places.append((row, column))
+    return np.array(x), np.array(y), np.array(places)
+
+
+def test_the_fit_equals_ridge():
+    features, frames = noisy()
+    decoder = vj.PixelDecoder().fit(features, frames)
+    inside = np.zeros((2, 3, PATCH + 4, PATCH + 4), bool)
+    inside[..., 2:-2, 2:-2] = True
+    for border, chosen in ((0, inside.ravel()), (2, ~inside.ravel())):
+        x, y, _ = matrices(features, frames, border)
+        y = y if border == 0 else y[:, chosen]
+        ridge = Ridge(alpha=decoder.strength).fit(x, y)
+        weights = decoder.weights.numpy()[:, chosen]
+        assert np.allclose(weights[:-1], ridge.coef_.T, atol=1e-6)
+        assert np.allclose(weights[-1], ridge.intercept_, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.01, 1, 30])
+def test_strength_is_chosen_by_held_out_tokens(noise):
+    features, frames = noisy(1)
+    features.values += noise * torch.randn(features.values.shape, generator=torch.manual_seed(0))
+    decoder = vj.PixelDecoder().fit(features, frames)
+    x, y, places = matrices(features, frames)
+    quarter = places // 2 % 2  # blocks of 2×2, a quarter of 8 rows
+    folds = PredefinedSplit(2 * quarter[:, 0] + quarter[:, 1])
+    search = GridSearchCV(
+        Ridge(), {"alpha": module.STRENGTHS}, cv=folds, scoring="neg_mean_squared_error"
+    )
+    assert decoder.strength == search.fit(x, y[:, :: module.EVERY]).best_params_["alpha"]
+
+
+def test_a_linear_scene_is_decoded_exactly():
+    features, frames = scene(seed=1)
+    where = np.random.default_rng(1).random(GRID) < 0.5
+    decoder = vj.PixelDecoder().fit(features, frames, where)
+    assert np.array_equal(decoder.decode(features), frames)  # frame k is of step k // 2
+    assert np.array_equal(decoder.decode(features.values), frames)
+    assert np.array_equal(decoder.decode(features[1:2]), frames[2:4])
+    assert decoder.score(features, frames, ~where) == {"r2": 1, "psnr": np.inf}
+
+
+def test_several_clips_share_a_fit():
+    sets = [noisy(seed) for seed in (0, 1)]
+    decoder = vj.PixelDecoder().fit(*map(list, zip(*sets, strict=True)))
+    x, y, _ = (np.concatenate(parts) for parts in zip(*(matrices(*s) for s in sets), strict=True))
+    ridge = Ridge(alpha=decoder.strength).fit(x, y)
+    weights = decoder.weights.numpy()[-1].reshape(2, 3, PATCH + 4, PATCH + 4)
+    assert np.allclose(weights[..., 2:-2, 2:-2].ravel(), ridge.intercept_, atol=1e-6)
+
+
+@pytest.mark.parametrize("mask", [vj.masks.block, vj.masks.tubes])
+def test_hidden_pixels_reach_neither_the_fit_nor_the_picture(tiny, mask):
+    frames = RANDOM.integers(0, 256, (6, 96, 128, 3), np.uint8)
+    hidden = mask(tiny.grid(frames, 96, "clip"), 0.3)
+    found = []
+    for clip in (frames, repainted(frames, hidden)):
+        recovery = tiny.recover(clip, hidden, 0, 96)
+        decoder = vj.PixelDecoder().fit(recovery, clip)
+        found.append((decoder, decoder.decode(recovery)))
+    (a, before), (b, after) = found
+    assert torch.equal(a.weights, b.weights) and torch.equal(a.trust, b.trust)
+    assert np.array_equal(before, after) and a.strength == b.strength
+
+
+def test_patches_meet_without_seams():
+    """A smooth scene and tokens that hold the colour at their centre: the edges of patches are no
+    larger steps than those inside.
+    """
+    y, x = np.mgrid[: 8 * PATCH, : 12 * PATCH] / 64
+    waves = [np.sin(3 * x + s) + np.cos(4 * y - s) for s in range(2 * GRID[0])]
+    frames = np.stack(waves)[..., None] * [40, 30, 20] + 128
+    means = frames.reshape(GRID[0], 2, 8, PATCH, 12, PATCH, 3).mean((3, 5)).swapaxes(1, 3)
+    frames = frames.round().astype(np.uint8)
+    features = features_of(means.reshape(*GRID[:1], 12, 8, 6).swapaxes(1, 2))
+    decoded = vj.PixelDecoder(normalise=False).fit(features, frames).decode(features).astype(int)
+    steps = np.abs(np.diff(decoded, axis=2)).mean((0, 1, 3))
+    edges = np.arange(len(steps)) % PATCH == PATCH - 1
+    assert steps[edges].mean() < 1.5 * steps[~edges].mean()
+
+
+def test_no_more_than_a_step_is_held_in_float64(monkeypatch):
+    features, frames = noisy()
+    largest, double = [], torch.Tensor.double
+    monkeypatch.setattr(
+        torch.Tensor, "double", lambda self: (largest.append(self.numel()), double(self))[1]
+    )
+    vj.PixelDecoder().fit(features, frames)
+    assert 0 < max(largest) <= 2 * 3 * 8 * 12 * PATCH**2  # the pixels of a step
+
+
+def test_a_saved_decoder_decodes_the_same(tmp_path):
+    features, frames = noisy()
+    decoder = vj.PixelDecoder(normalise=False).fit(features, frames)
+    decoder.save(tmp_path / "decoder.safetensors")
+    again = vj.PixelDecoder.load(tmp_path / "decoder.safetensors")
+    assert np.array_equal(again.decode(features), decoder.decode(features))
+    assert (
+        repr(again)
+        == repr(decoder)
+        == (f"PixelDecoder(none, final norm, short side 64, strength {decoder.strength:g})")
+    )
+    with pytest.raises(ValueError, match="is no decoder file"):
+        features.save(tmp_path / "features.safetensors")
+        vj.PixelDecoder.load(tmp_path / "features.safetensors")
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 12])
+def test_few_tokens_give_a_blur_and_a_sentence(tokens):
+    features, frames = noisy()
+    where = np.zeros(GRID, bool)
+    where.flat[RANDOM.choice(where.size, tokens, replace=False)] = True
+    sentence = (
+        f"{tokens} tokens .* fewer than their 20 channels: the strength of the ridge went up to"
+    )
+    with pytest.warns(UserWarning, match=sentence):
+        decoder = vj.PixelDecoder().fit(features, frames, where)
+    assert decoder.strength >= 100 and decoder.score(features, frames, ~where)["r2"] > -1.5
+
+
+# Numbers and copies
+
+
+def test_numbers_by_hand():
+    """Left half black, right half white: the mean colour has R² 0; half as dark a white is off by
+    127 in half of the pixels.
+    """
+    frames = np.zeros((2 * GRID[0], 8 * PATCH, 12 * PATCH, 3), np.uint8)
+    frames[:, :, 6 * PATCH :] = 255
+    features, guess = features_of(np.zeros((*GRID, 4))), np.where(frames, np.uint8(128), 0)
+    error = (127 / 255) ** 2 / 2  # as R²: the variance is 1/4
+    numbers = pixels.agreement(guess, features, frames)
+    assert numbers == pytest.approx({"r2": 1 - 4 * error, "psnr": -10 * np.log10(error)}, abs=1e-3)
+    grey = np.full_like(frames, 127.5)
+    assert pixels.agreement(grey, features, frames)["r2"] == pytest.approx(0, abs=1e-4)
+    left = np.zeros(GRID, bool)
+    left[:, :, :6] = True
+    assert pixels.agreement(guess, features, frames, left)["psnr"] == np.inf
+
+
+def test_copies_against_brute_force():
+    features, frames = noisy()
+    visible = RANDOM.random(GRID) < 0.4
+    patches = frames.reshape(GRID[0], 2, 8, PATCH, 12, PATCH, 3).transpose(0, 2, 4, 1, 3, 5, 6)
+    unit = features.values / features.values.norm(dim=-1, keepdim=True)
+    places = np.argwhere(visible)
+    for by in ("features", "place"):
+        copied = pixels.copied(features, frames, visible, by)
+        copied = copied.reshape(GRID[0], 2, 8, PATCH, 12, PATCH, 3).transpose(0, 2, 4, 1, 3, 5, 6)
+        assert np.array_equal(copied[visible], patches[visible])
+        for token in np.argwhere(~visible):
+            far = ((places - token) ** 2).sum(1)
+            far = far if by == "place" else -(unit[visible] @ unit[tuple(token)]).numpy()
+            assert np.array_equal(copied[tuple(token)], patches[tuple(places[far.argmin()])])
+
+
+def test_raw_colours_by_loops():
+    features, frames = noisy()
+    raw = pixels.raw_colours(features, frames)
+    assert raw.grid == GRID and raw.values.shape[-1] == 150 and raw.encoder == "raw colours"
+    means = frames.reshape(GRID[0], 2, 8, PATCH, 12, PATCH, 3).mean((3, 5)) / 255
+    for step, row, column in ((0, 3, 4), (2, 0, 11), (1, 7, 0)):  # edges are repeated
+        rows, columns = (np.arange(at - 2, at + 3) for at in (row, column))
+        near = means[step][:, rows.clip(0, 7)][:, :, columns.clip(0, 11)]
+        expected = near.transpose(0, 3, 1, 2).ravel()
+        assert np.allclose(raw.values[step, row, column], expected, atol=1e-6)
+
+
+# Bad input
+
+FEATURES, FRAMES = noisy()
+NONE = np.zeros(GRID, bool)
+
+
+@pytest.mark.parametrize(
+    ("features", "where", "sentence"),
+    [
+        (FEATURES, NONE, "True at some tokens, not bool .* and True at 0"),
+        (FEATURES, NONE[:2], r"bool of the shape \(3, 8, 12\)"),
+        (FEATURES, NONE.astype(int), "not int"),
+        (features_of(FEATURES.values * torch.nan), None, "NaN or infinite"),
+        (features_of(FEATURES.values, stride=4), None, "4 pixels apart"),
+        (features_of(FEATURES.values, source_size=(90, 60)), None, "60×90 pixels, not .* 96×64"),
+        ([FEATURES, features_of(FEATURES.values, encoder="b")], None, "for b, .* and for none, "),
+    ],
+)
+def test_bad_fits(features, where, sentence):
+    video = 2 * [FRAMES] if isinstance(features, list) else FRAMES
+    with pytest.raises(ValueError, match=sentence) as caught:
+        vj.PixelDecoder().fit(features, video, where)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "names"),
+    [
+        (features_of(FEATURES.values, encoder="b"), "Tokens of b, final norm, .* to none, final"),
+        (features_of(FEATURES.values, layer=3), "none, layer 3, .* fit to none, final norm"),
+        (features_of(FEATURES.values[:, :4]), "short side 32, .* short side 64"),
+        (FEATURES.values[..., :5], "5 channels, .* 20 channels"),
+    ],
+)
+def test_what_another_fit_decodes(other, names):
+    decoder = vj.PixelDecoder().fit(FEATURES, FRAMES)
+    with pytest.raises(ValueError, match=names):
+        decoder.decode(other)
+
+
+def test_a_decoder_that_is_not_fitted():
+    with pytest.raises(ValueError, match="not fitted yet"):
+        vj.PixelDecoder().decode(FEATURES)
+
+
+def test_features_know_their_layer(tiny, tmp_path):
+    frames = RANDOM.integers(0, 256, (4, 64, 64, 3), np.uint8)
+    layers = tiny.encode(frames, size=64, layers=[1, None])
+    assert [each.layer for each in layers.values()] == [1, None]
+    layers[1].save(tmp_path / "f.safetensors")
+    assert vj.Features.load(tmp_path / "f.safetensors").layer == 1
+    decoder = vj.PixelDecoder()
+    with pytest.warns(UserWarning, match="32 tokens"):
+        decoder.fit(layers[1], frames)
+    with pytest.raises(ValueError, match="final norm.* layer 1"):
+        decoder.decode(layers[None])
