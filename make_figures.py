@@ -23,6 +23,13 @@ def draw(arguments):
     thread: a second run changes no file.
     """
     torch.set_num_threads(1)  # with more, sums are taken in an order that changes from run to run
+    files = (ROOT / "videos" / f"{name}.mp4" for name in ("kitesurfing", "monkey"))
+    clips = {file.stem: vj.read_video(file, **sampling(arguments)) for file in files}
+    if min(map(len, clips.values())) < 4:
+        raise UserError(
+            "The figures need at least four frames of each clip: take a smaller --every or "
+            "--start, or a larger --count."
+        )
     encoder = vj.load_encoder(arguments.encoder, dtype=torch.float32)
     other = "dino-demo" if encoder.training_size else "vjepa2-demo"
     beside, recovers = vj.load_encoder(other, dtype=torch.float32), _recovers(encoder)
@@ -33,13 +40,6 @@ def draw(arguments):
     )
     if folder.exists() and not folder.is_dir():
         raise UserError(f"-o must be a folder, and {folder} is a file.")
-    files = (ROOT / "videos" / f"{name}.mp4" for name in ("kitesurfing", "monkey"))
-    clips = {file.stem: vj.read_video(file, **sampling(arguments)) for file in files}
-    if min(map(len, clips.values())) < 4:
-        raise UserError(
-            "The figures need at least four frames of each clip: take a smaller --every or "
-            "--start, or a larger --count."
-        )
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     for name, video in tqdm(clips.items(), desc="drawing"):

@@ -1,15 +1,32 @@
 """The command line, as a user types it."""
 
 import hashlib
+import inspect
+import io
+import itertools
+import os
+import pickle
+import re
 import subprocess
 import sys
+from collections import defaultdict
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
 
+import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
+from vjepa_utils import cli
+from vjepa_utils.__main__ import main, parser
+from vjepa_utils.checks import UserError
+from vjepa_utils.cli import convert
+from vjepa_utils.tracking import tapvid
+from vjepa_utils.tracking.head import TrackHead
 
 
 @pytest.fixture
@@ -191,3 +208,302 @@ def test_a_cut_is_said_once(tmp_path, command):
     path, words = write_video(tmp_path / "cut.mp4", frames), ["--encoder", GOLDEN / "model"]
     done = command("pca", path, *words, "--size", "64", "-o", tmp_path / "out.png")
     assert done.returncode == 0 and done.stderr.count("cut seems to lie between frames 2+3") == 1
+
+
+# Options: each is printed with its default, and arrives at the library
+
+COMMANDS = next(action.choices for action in parser()._actions if action.dest == "command")
+ABOVE = str(ROOT / "vjepa_utils" / "cli"), str(ROOT / "make_figures.py")
+LIBRARY = tuple(
+    str(path)
+    for path in (ROOT / "vjepa_utils").iterdir()
+    if path.name not in ("cli", "__main__.py")
+)
+# what to type for an option; words in braces are files of the fixture `files`
+TYPED = {
+    "address": "nowhere",
+    "after": "1",
+    "at": "3",
+    "box": "9,20,40,50",
+    "checkpoint": "{model}",
+    "clips": "1",
+    "context": "4",
+    "count": "10",
+    "crop_size": "32",
+    "dtype": "float32",
+    "encoder": "{model}",
+    "encoders": "{model}",
+    "error": "l1",
+    "every": "2",
+    "folder": "{new}",
+    "file": "{model}",
+    "fps": "15",
+    "frame": "3",
+    "grid": "3",
+    "head": "{head}",
+    "horizon": "2",
+    "layer": "1",
+    "layers": "1",
+    "mask": "tokens",
+    "masks": "tubes",
+    "mode": "strided",
+    "name": "{model}",
+    "num_attention_heads": "4",
+    "out": "{new}",
+    "output": "{new}",
+    "path": "{tapvid}",
+    "point": "9,20",
+    "points": "9,20",
+    "pool": "mean",
+    "pred_num_attention_heads": "2",
+    "probe": "{probe}",
+    "reject": "70,50",
+    "save": "{new}",
+    "seed": "7",
+    "share": "0.5",
+    "size": "32x48",
+    "source": "{classes}",
+    "sources": "{classes}",
+    "start": "1",
+    "target": "step",
+    "top": "2",
+    "video": "{clip}",
+    "weights": "encoder",
+    "workers": "2",
+}
+TYPED_FOR = {
+    ("compare", "context"): "frame",
+    ("segment", "mask"): "{picture}",
+    ("similarity", "context"): "frame",
+}
+# what the library calls an option, where it is another name
+CALLED = {"video": "path", "encoder": "name", "encoders": "name", "output": "path", "save": "path"}
+CALLED |= {"mask": "name", "grid": "count", "probe": "path", "clips": "count"}
+CALLED |= {("tapvid", "head"): "name", ("extract", "encoder"): "encoder", "file": "path"}
+CALLED |= {("segment", "mask"): "masks", "name": "name"}
+
+
+class Arrived(BaseException):
+    """Nothing more to wait for."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, tiny):
+    """What options name: {word: path}."""
+    folder = tmp_path_factory.mktemp("files")
+    noise = np.random.default_rng(0).integers(0, 256, (4, 24, 64, 96, 3), np.uint8)
+    for number, frames in enumerate(noise):
+        place = folder / "classes" / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        write_video(place / f"{number}.mp4", frames)
+    shape = {"points": np.full((2, 24, 2), 0.5, np.float32), "occluded": np.zeros((2, 24), bool)}
+    (folder / "tapvid.pkl").write_bytes(pickle.dumps({"clip": {"video": noise[0], **shape}}))
+    Image.fromarray(np.eye(64, 96, dtype=np.uint8)).save(folder / "picture.png")
+    config = dict(encoder="model", channels=tiny.channels, layer=None, context="frame", size=64)
+    TrackHead({**config, "parts": []}).save(folder / "head")
+    features = [tiny.encode(frames[:4], size=32) for frames in noise]
+    vj.train_probe(features, list("abab"), "linear", tiny, size=32).save(folder / "p.safetensors")
+    clip, probe = folder / "classes" / "a" / "0.mp4", folder / "p.safetensors"
+    names = {path.name.split(".")[0]: path for path in folder.iterdir()}
+    return {**names, "clip": clip, "probe": probe, "model": GOLDEN / "model"}
+
+
+def variants(command):
+    """The options of a command, but for help: once for each choice of those that exclude others."""
+    groups = COMMANDS[command]._mutually_exclusive_groups
+    grouped = [group._group_actions for group in groups]
+    free = [each for each in COMMANDS[command]._actions if each not in sum(grouped, [])]
+    if command == "info":  # of a .pt file; with the weights alone
+        free = [each for each in free if each.dest not in ("weights", *convert.FIELDS)]
+    for chosen in itertools.product(*grouped):
+        # of truth, a command reads the pictures itself
+        yield [o for o in (*free, *chosen) if o.dest not in ("help", "debug", "truth")]
+
+
+def typed(command, option, files, folder):
+    """The words for an option."""
+    if option.nargs == 0:
+        return option.option_strings[:1]
+    value = TYPED_FOR.get((command, option.dest)) or TYPED[option.dest]
+    suffix = re.match(r"(\.\w+)?", option.help)[0]  # the first kind that its help names
+    value = value.format(**files, new=folder / f"{option.dest}{suffix}")
+    return [*option.option_strings[:1], value]
+
+
+def plain(value):
+    """A value as text, to compare a Path with a word; an element alone is as a list of it."""
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        return plain(value[0])
+    return str(value) if isinstance(value, (int, float, str, Path, list, tuple, dict)) else None
+
+
+def put_together(command, given):
+    """What is given to the library, where a command makes something else of its options."""
+    if command == "figures":  # of files in the folder: see a test above
+        del given["output"]
+    if command == "compare":  # prints more
+        del given["numbers"]
+    if command == "track":
+        frame = given.pop("frame")
+        if "points" in given:
+            given["queries"] = [(frame, *point) for point in given.pop("points")]
+    if command == "segment":
+        rejected = [(*point, 0) for point in given.pop("reject")]
+        given["edges"] = not given.pop("no_edges")
+        if "point" in given:
+            given["points"] = [(*point, 1) for point in given.pop("point")] + rejected
+    if "weights" in given:
+        given["config"] = {key: given.pop(key) for key in convert.FIELDS}
+    return given
+
+
+@contextmanager
+def arguments_of_calls(wanted):
+    """{parameter: the values that commands give it, as text}, of calls into the library; until for
+    each of `wanted`, {parameter: values}, there are all.
+    """
+    given = defaultdict(set)
+
+    def see(frame, event, _):
+        caller = frame.f_back
+        if event != "call" or not frame.f_code.co_filename.startswith(LIBRARY):
+            return
+        while caller and not caller.f_code.co_filename.startswith((*LIBRARY, *ABOVE)):
+            caller = caller.f_back  # out of torch.no_grad
+        if not (caller and caller.f_code.co_filename.startswith(ABOVE)):
+            return
+        names, _, more, values = inspect.getargvalues(frame)
+        arguments = {name: values[name] for name in names} | values.get(more, {})
+        for name in wanted.keys() & arguments.keys():
+            given[name].add(plain(arguments[name]))
+        if all(values <= given[name] for name, values in wanted.items()):
+            raise Arrived
+
+    sys.setprofile(see)
+    try:
+        yield given
+    except Arrived:
+        pass
+    finally:
+        sys.setprofile(None)
+
+
+CASES = [
+    pytest.param(command, options, id=f"{command}-{number}")
+    for command in COMMANDS
+    for number, options in enumerate(variants(command))
+]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_every_option_arrives(name, options, files, tmp_path, command, monkeypatch):
+    """All options of a command at once, none at its default: each value is given to the library
+    under its name, and where a parameter has the name of one option, in every call.
+    """
+    if "checkpoint" in [option.dest for option in options]:  # which has an encoder of its own
+        options = [option for option in options if option.dest != "encoder"]
+    words = [word for option in options for word in typed(name, option, files, tmp_path)]
+    arguments = parser().parse_args([name, *words])
+    given = {option.dest: getattr(arguments, option.dest) for option in options}
+    assert not [option for option in options if given[option.dest] == option.default]
+    given = put_together(name, given)
+    wanted = defaultdict(set)
+    for option, value in given.items():
+        called = CALLED.get((name, option), CALLED.get(option, option))
+        wanted[called].add(plain(value))
+    monkeypatch.setattr("vjepa_utils.collection.cluster.import_ray", lambda: None)  # takes seconds
+    done = None
+    with arguments_of_calls(wanted) as passed:
+        done = command(name, *words)
+    assert not [parameter for parameter in wanted if not wanted[parameter] <= passed[parameter]], (
+        done
+    )
+    alone = set() if name == "figures" else set(given) - CALLED.keys()  # it sets more than these
+    assert not [option for option in alone if passed[option] != wanted[option]]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_is_used(name):
+    """Every option is explained, with its default where it has one."""
+    assert len(COMMANDS[name].format_help()) > 200
+    for option in COMMANDS[name]._actions:
+        default = option.default
+        if option.required or option.nargs == 0 or default in (None, [None]):
+            continue
+        default = " ".join(default) if isinstance(default, list) else default
+        assert f"(default: {default})" in option.help % vars(option), option.dest
+
+
+@pytest.mark.parametrize("mode", ["first", "strided"])
+def test_tapvid_measures_in_the_mode_that_is_asked_for(mode, files, command):
+    encoder = vj.load_encoder(GOLDEN / "model")
+    (_, *clip), follow = next(tapvid.clips(files["tapvid"])), partial(vj.track, size=32)
+    track = lambda frames, queries: follow(frames, queries, encoder)
+    shares = {each: tapvid.evaluate(*clip, track, each) for each in ("first", "strided")}
+    assert shares["first"] != shares["strided"]
+    words = ["tapvid", files["tapvid"], "--encoder", GOLDEN / "model", "--size", 32, "--mode", mode]
+    line = command(*words).stdout.splitlines()[2]
+    expected = [f"{100 * shares[mode][column]:.1f}" for column in tapvid.COLUMNS]
+    assert line.split() == [*expected, "clip"]
+
+
+def test_recover_does_not_blame_an_option_that_it_lacks(clip, tmp_path, command):
+    words = ["recover", clip, "--encoder", "dino-demo", "--mask", "block"]
+    done = command(*words, "-o", tmp_path / "out.png")
+    assert "dino-demo has no predictor" in done.stderr and "context" not in done.stderr
+
+
+@pytest.mark.parametrize("bad", [["--point", "129,9"], ["--point", "9,9", "--frame", "10"]])
+def test_a_point_that_is_nowhere_is_refused_before_a_model_is_loaded(clip, tmp_path, command, bad):
+    words = ["similarity", clip, *bad, "--encoders", "no/model", "-o", tmp_path / "out.png"]
+    done = command(*words)
+    assert done.returncode == 1 and "no/model" not in done.stderr
+    assert "outside the picture, which is 128×96" in done.stderr or "Frame 10" in done.stderr
+
+
+def test_nothing_is_written_over_the_clip(tmp_path, command):
+    """Not under another name of the file, nor into a folder of images."""
+    path = write_video(tmp_path / "clip.mp4", grey_levels(4))
+    os.link(path, tmp_path / "link.mp4")
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 48)).save(tmp_path / "images" / f"{number}.png")
+    for source, out in ((path, "link.mp4"), (tmp_path / "images", "images/0.png")):
+        before = (tmp_path / out).read_bytes()
+        done = command("pca", source, "--encoder", GOLDEN / "model", "-o", tmp_path / out)
+        assert done.returncode == 1 and "-o names the clip itself" in done.stderr
+        assert (tmp_path / out).read_bytes() == before
+
+
+def test_a_console_that_cannot_show_a_sign_shows_another(clip, tmp_path, monkeypatch):
+    """As a redirected one of Windows, which has no δ and no ×."""
+    console = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    words = ["pca", clip, "--encoder", GOLDEN / "model", "--size", 32, "-o", tmp_path / "out.png"]
+    main([str(word) for word in words])
+    console.seek(0)
+    assert console.read().endswith("5 steps of 2?3 patches, model\n")
+
+
+def test_figures_runs_no_program_of_another_package(tmp_path, monkeypatch, command):
+    """Installed, the folder beside the package is site-packages."""
+    (tmp_path / "make_figures.py").write_text("raise AssertionError('this is another one')")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\n')
+    monkeypatch.setattr(cli.figures, "ROOT", tmp_path)
+    monkeypatch.delitem(sys.modules, "make_figures", raising=False)
+    done = command("figures")
+    assert done.returncode == 1 and "drawn in a checkout" in done.stderr
+
+
+def test_only_what_the_user_can_mend_is_a_sentence(clip, tmp_path, monkeypatch, command):
+    """A bug shows its traceback; --debug shows that of a user's error."""
+    words = "pca", clip, "-o", tmp_path / "out.png"
+    with pytest.raises(UserError, match="There is no encoder"):
+        command(*words, "--encoder", "nobody", "--debug")
+
+    def broken(*_, **__):
+        raise ValueError("all the input array dimensions must match exactly")
+
+    monkeypatch.setattr(vj, "load_encoder", broken)
+    with pytest.raises(ValueError, match="dimensions"):
+        command(*words)

@@ -8,6 +8,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import vjepa_utils as vj
 from vjepa_utils.checks import UserError
 from vjepa_utils.files import check_writable
 
@@ -86,6 +87,7 @@ def frames(every=1):
 CLIP = argparse.ArgumentParser(add_help=False, parents=[frames()])
 CLIP.add_argument("video", help="a video file, a GIF or a folder of images")
 ENCODER = argument("--encoder", default="vjepa2-demo", help=f"{NAMES} (default: %(default)s)")
+FRAME = argument("--frame", type=whole, metavar="N", help="of the points (default: the first)")
 
 
 def encoders(*names):
@@ -131,18 +133,12 @@ def output(*suffixes, flag="-o", required=True, text="", folder=False):
 
 def read_clip(arguments):
     """The frames that were asked for; UserError if an output would be written over them."""
-    import vjepa_utils as vj
-
     source = Path(arguments.video)
     for flag, path in (("-o", arguments.output), ("--save", getattr(arguments, "save", None))):
-        if path and source.exists() and _within(path, source):
+        places = (path, path.parent) if path and source.exists() else ()
+        if any(place.exists() and place.samefile(source) for place in places):
             raise UserError(f"{flag} names the clip itself, {source}: give a file elsewhere.")
     return vj.read_video(arguments.video, **sampling(arguments))
-
-
-def _within(path, source):
-    """Whether a path is a file or folder, or lies in it, by whatever name."""
-    return any(place.exists() and place.samefile(source) for place in (path, path.parent))
 
 
 def sampling(arguments):

@@ -1,5 +1,6 @@
 """The command `classify`."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.checks import UserError
 
@@ -19,8 +20,6 @@ def register(commands):
 
 def classify(arguments):
     """The likeliest actions of a clip, by a checkpoint with a head or by a probe of your own."""
-    import vjepa_utils as vj
-
     if arguments.encoder and not arguments.probe:
         raise UserError("--encoder goes with --probe: a checkpoint with a head has its own.")
     video = cli.read_clip(arguments)

@@ -1,5 +1,6 @@
 """The command `compare`, and what `similarity` shares with it."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 
 
@@ -17,8 +18,6 @@ def register(commands):
 
 def on_one_grid(arguments, video):
     """{encoder: its features of the clip}, all on one grid."""
-    import vjepa_utils as vj
-
     encoders = [vj.load_encoder(name) for name in arguments.encoders]
     features = vj.comparison.on_one_grid(encoders, video, arguments.size, arguments.context)
     cli.warn_of_cuts(next(iter(features.values())))
@@ -27,8 +26,6 @@ def on_one_grid(arguments, video):
 
 def compare(arguments):
     """Several encoders on the same pairs of frames and one grid, each in its own colours."""
-    import vjepa_utils as vj
-
     video = cli.read_clip(arguments)
     features = on_one_grid(arguments, video)
     vj.figures.save(vj.comparison.encoders_strip(video, features), arguments.output)

@@ -1,5 +1,6 @@
 """The command `explore`."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.predict.masks import NAMES
 
@@ -19,8 +20,6 @@ def explore(arguments):
 
     Click a patch to see where it is found again, in every step and by every encoder.
     """
-    import vjepa_utils as vj
-
     video = cli.read_clip(arguments)
     encoders = [vj.load_encoder(name) for name in arguments.encoders]
     options = arguments.size, tuple(arguments.layers), arguments.masks, arguments.context

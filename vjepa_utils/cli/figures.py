@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]  # of a checkout; beside an installed package a
 def register(commands):
     parents = cli.frames(every=4), cli.ENCODER, cli.size(512), cli.context("pair")
     parser = cli.add(commands, figures, *parents)
-    text = "a folder (default: assets/; with another encoder, a folder in it)"
+    text = "folder (default: assets/; with another encoder, a folder in it)"
     parser.add_argument("-o", dest="output", type=Path, metavar="FOLDER", help=text)
 
 

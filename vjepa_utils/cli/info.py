@@ -1,5 +1,6 @@
 """The command `info`."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.cli.convert import PT, pt_options
 
@@ -13,8 +14,6 @@ def register(commands):
 
 def info(arguments):
     """What a checkpoint is, what it was trained on, and what a clip of yours costs with it."""
-    import vjepa_utils as vj
-
     encoder = vj.load_encoder(arguments.name, **pt_options(arguments))
     lines = _model(encoder) | _training(encoder)
     lines["runs on"] = f"{encoder.device} in {str(encoder.dtype).split('.')[1]}"

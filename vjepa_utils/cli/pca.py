@@ -1,5 +1,6 @@
 """The command `pca`."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 
 
@@ -10,8 +11,6 @@ def register(commands):
 
 def pca(arguments):
     """Colours of a clip: .png is a strip of its steps, .mp4 and .gif the frames beside them."""
-    import vjepa_utils as vj
-
     video = cli.read_clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
     features = encoder.encode(video, arguments.context, arguments.size)

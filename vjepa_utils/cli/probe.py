@@ -4,6 +4,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 
 
@@ -22,8 +23,6 @@ def register(commands):
 
 def probe(arguments):
     """Train a probe on your own classes, and measure it on recordings held out."""
-    import vjepa_utils as vj
-
     options = dict(size=arguments.size, context=arguments.context)
     encoder = vj.load_encoder(arguments.encoder)
     features, labels, skipped = vj.actions.probes.folder_features(

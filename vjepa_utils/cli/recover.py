@@ -1,5 +1,6 @@
 """The command `recover`."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.predict.masks import NAMES
 
@@ -22,18 +23,18 @@ def recover(arguments):
 
     All frames are encoded jointly.
     """
-    import vjepa_utils as vj
+    from vjepa_utils.predict.predictor import predictor_of
 
     video = cli.read_clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
+    predictor_of(encoder)  # an encoder without one is told that, before its grid is asked for
+    grid = encoder.grid(video, arguments.size, "clip")
+    options = arguments.share, arguments.after, arguments.seed
+    masks = {name: vj.masks.named(name, grid, *options) for name in arguments.mask}
     held = encoder.hold(video, arguments.size)
     cli.warn_of_cuts(held.whole)
-    options = arguments.share, arguments.after, arguments.seed
-    recoveries = {
-        name: held.recover(vj.masks.named(name, held.grid, *options)) for name in arguments.mask
-    }
+    recoveries = {name: held.recover(mask) for name, mask in masks.items()}
     vj.figures.save(vj.recovery.recovery_strip(video, recoveries), arguments.output)
-    grid = held.grid
     for name, recovery in recoveries.items():
         print(f"{name}\n{recovery.table()}\n")
     print(f"{arguments.output}: {grid[0]} steps of {grid[1]}×{grid[2]} patches, {encoder.name}")

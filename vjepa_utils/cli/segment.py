@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 
 
@@ -25,8 +26,6 @@ def segment(arguments):
 
     .png is a strip of frames, .mp4 and .gif a film, a folder holds a PNG a frame.
     """
-    import vjepa_utils as vj
-
     video = cli.read_clip(arguments)
     truth = None if arguments.truth is None else _truth(arguments.truth, video)
     points = None

@@ -1,22 +1,19 @@
 """The command `similarity`."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.checks import UserError, check_inside
 from vjepa_utils.cli.compare import arguments_of_both, on_one_grid
 
 
 def register(commands):
-    parser = cli.add(commands, similarity, *arguments_of_both())
+    parser = cli.add(commands, similarity, *arguments_of_both(), cli.FRAME)
     text = "in pixels of the clip, from its upper left corner"
     parser.add_argument("--point", type=cli.point, required=True, metavar="X,Y", help=text)
-    text = "file number of the frame that the point is in (default: the first taken)"
-    parser.add_argument("--frame", type=cli.whole, metavar="N", help=text)
 
 
 def similarity(arguments):
     """Where each encoder finds what a point of one frame shows: cosine, without training."""
-    import vjepa_utils as vj
-
     video, (x, y) = cli.read_clip(arguments), arguments.point
     first, last = int(video.indices[0]), int(video.indices[-1])
     frame = first if arguments.frame is None else arguments.frame

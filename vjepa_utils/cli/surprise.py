@@ -1,5 +1,6 @@
 """The command `surprise`."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 
 
@@ -21,8 +22,6 @@ def register(commands):
 
 def surprise(arguments):
     """How far each step of a clip is from what the predictor expects, as a film or a figure."""
-    import vjepa_utils as vj
-
     video = cli.read_clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
     options = arguments.context, arguments.horizon, arguments.size, arguments.target

@@ -1,5 +1,6 @@
 """The command `tapvid`."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.cli.track import HEAD
 
@@ -18,7 +19,6 @@ def tapvid(arguments):
 
     Frames are resized to 256×256 first; --size encodes them at another size.
     """
-    import vjepa_utils as vj
     from vjepa_utils.tracking.tapvid import table
 
     head = vj.tracking.load_head(arguments.head) if arguments.head else None

@@ -1,5 +1,6 @@
 """The command `track`, and the head that `tapvid` takes too."""
 
+import vjepa_utils as vj
 from vjepa_utils import cli
 
 HEAD = cli.argument(
@@ -11,9 +12,7 @@ def register(commands):
     save = cli.output(".npz", ".csv", flag="--save", required=False, text=" for the tracks")
     out = cli.output(".mp4", ".gif", ".png")
     size = cli.size(usual="512; with a head, the one it was trained at")
-    parser = cli.add(commands, track, cli.CLIP, cli.ENCODER, size, HEAD, save, out)
-    text = "file number of the frame that the points are in (default: the first taken)"
-    parser.add_argument("--frame", type=cli.whole, metavar="N", help=text)
+    parser = cli.add(commands, track, cli.CLIP, cli.ENCODER, size, HEAD, cli.FRAME, save, out)
     points = parser.add_mutually_exclusive_group()
     text = "in pixels of the clip, from its upper left corner"
     points.add_argument("--points", nargs="+", type=cli.point, metavar="X,Y", help=text)
@@ -26,8 +25,6 @@ def track(arguments):
 
     A ring is a hidden point.
     """
-    import vjepa_utils as vj
-
     video = cli.read_clip(arguments)
     frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
     points = arguments.points or vj.tracking.grid_points(video, arguments.grid)
