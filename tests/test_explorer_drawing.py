@@ -352,6 +352,33 @@ def test_numbers_and_curve_stand_beside_two_landscape_pictures(page):
     drawn(page)
 
 
+def test_the_view_is_saved_as_png_with_marks_and_scale(page, exploration):
+    show(page, mode="similarity", pins=PINS, active=1, step=1, overlay=0.7)
+    with page.expect_download() as saved:
+        page.keyboard.press("i")
+    assert saved.value.suggested_filename == "clip step 1 similarity.png"
+    sheet = np.asarray(Image.open(saved.value.path()).convert("RGB")).astype(int)
+    width, height, top = 480, 320, 64
+    assert sheet.shape == (114 + height, 16 + 2 * (width + 16), 3)
+    view, black = exploration.views[1], exploration.views[1].components.black
+    colours = inferno(cosines(view, TOKENS[1])[1], black, 1)
+    picture = sheet[top : top + height, 32 + width : 32 + 2 * width]
+    expected = 0.7 * colours + 0.3 * 10 * FRAMES[1][0]
+    marked = np.zeros((ROWS, COLUMNS), bool)
+    for token in TOKENS:
+        row, column = best(view, token, 1)
+        marked[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3] = True
+        edge = picture[int((row + 0.5) * 80), :, :]  # the ring crosses the middle of its row
+        rgb = [int(COLOURS[TOKENS.index(token)][i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(edge - rgb).sum(-1).min() < 20
+    off = np.abs(patches(picture, (0.5, 0.5)) - expected).max(-1)
+    assert off[~marked].max() < 5 and (~marked).sum() > 3
+    bar = sheet[top + height + 22 - 5, 32 + width :]
+    ends = colormaps["inferno"]([0, 255])[:, :3] * 255
+    for colour in (ends[0], ends[1] - 3):
+        assert np.abs(bar - colour).sum(-1).min() < 25
+
+
 # ------------------------------------------------------------------ marks, numbers, curve, scatter
 
 
@@ -599,6 +626,7 @@ OTHERS = {
     "brush: Enter, arrows, Enter selects a region of the picture",
     "Enter opens a brush, arrows move it, Shift+arrows size it",
     "copy the link to this view",
+    "save the pictures with their marks and scales as PNG",
     "light or dark",
     "this list",
 }

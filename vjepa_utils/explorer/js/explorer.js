@@ -15,7 +15,8 @@ class Explorer {
     this.state.step = Math.min(this.state.step, this.steps - 1);
     Object.assign(this, { tool: "point", pointer: null, drag: null, held: null, playing: null });
     // Patches that are hidden in a notebook, Uint8Array (count), in every step or in this one
-    Object.assign(this, { painted: null, through: true });
+    const brushSize = Math.min(this.rows, this.columns) > 20 ? 3 : 1;  // a finger's width
+    Object.assign(this, { painted: null, through: true, brushSize });
     this.sent = { step: this.state.step, point: null };  // what Python knows
     this.kept = { maps: memo(9 * this.views.length + 8), changes: memo(this.views.length),
       selection: memo(), scrolled: memo(), things: memo(2 * this.views.length) };

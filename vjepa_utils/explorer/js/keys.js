@@ -65,6 +65,7 @@ export const KEYS = [
   { shown: "Esc", keys: ["Escape"], text: "clear the selection, then the pointer", act: escape },
   { keys: ["c"], text: "copy the link to this view",
     act: (ex) => (ex.address && ex.address.shared ? ex.copyLink() : null) },
+  { keys: ["i"], text: "save the pictures with their marks and scales as PNG", act: savePicture },
   { keys: ["d"], text: "light or dark", act: (ex) => ex.setTheme() },
   { keys: ["?"], text: "this list", act: (ex) => ex.toggleHelp() },
 ];

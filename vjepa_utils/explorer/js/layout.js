@@ -54,6 +54,8 @@ function headerOf(ex) {
   return h("header", { class: "top" },
     h("div", { class: "title" }, h("h1", {}, clip.name), h("p", {}, about)),
     h("div", { class: "actions" }, copy,
+      button("Save PNG", "save the pictures with their marks and scales (I)",
+        () => savePicture(ex)),
       round("◐", "light or dark (D)", "light or dark", () => ex.setTheme()),
       round("?", "keys (?)", "keys", () => ex.toggleHelp())));
 }
@@ -88,6 +90,9 @@ function controlsOf(ex) {
   const through = check("through all steps",
     "hide a patch in every step, as in pretraining; otherwise in this step only",
     () => ex.through, (value) => { ex.through = value; });
+  const sizes = [1, 3, 5, 7, 9];  // of the brush that hides, in patches
+  const brush = picker("patches that the brush is wide", () => sizes.map((size) => `${size} wide`),
+    () => sizes.indexOf(ex.brushSize), (i) => { ex.brushSize = sizes[i]; });
   const clear = button("Clear", "show all patches again", () => {
     ex.painted = null;
     sendMask(ex);
@@ -101,8 +106,9 @@ function controlsOf(ex) {
   const segmentBox = group(label("more"), cut, label("less"), alone);
   const rgbBox = group(label("components"), ...pickers);
   const similarityBox = group(live, nearest, unit), maskBox = group(label("mask"), masks);
-  const hideBox = group(through, clear);
-  const updated = [modes, tools, ...pickers, live, nearest, unit, above, alone, masks, through];
+  const hideBox = group(label("brush"), brush, through, clear);
+  const flags = [live, nearest, unit, above, alone];
+  const updated = [modes, tools, ...pickers, ...flags, masks, brush, through];
 
   function draw() {
     const { mode, pins } = ex.state;
@@ -144,13 +150,16 @@ function transportOf(ex) {
   const element = h("div", { class: "transport" }, play, arrow("‹", "the step before", ",", -1),
     arrow("›", "the next step", ".", 1), slider, name);
   return { element, draw() {
-    const { step } = ex.state, { frames, time } = ex.page.steps[step];
-    slider.value = step;
+    slider.value = ex.state.step;
     play.textContent = ex.playing ? "❚❚" : "▶";
     play.setAttribute("aria-pressed", Boolean(ex.playing));
-    const place = `step ${step} of 0–${steps - 1}`;
-    name.textContent = `${place} · ${framesOf(frames)} · ${time.toFixed(2)} s`;
+    name.textContent = stepName(ex);
   } };
+}
+
+function stepName({ state: { step }, steps, page }) {
+  const { frames, time } = page.steps[step];
+  return `step ${step} of 0–${steps - 1} · ${framesOf(frames)} · ${time.toFixed(2)} s`;
 }
 
 function scatterBarOf(ex) {

@@ -91,12 +91,17 @@ function stageOf(ex, { rows, columns, title, full }) {
   };
 }
 
+/** The colours of a bar, from its low end to its high end. */
+function barColours(plain) {
+  if (plain) return ["#000", "#fff"];
+  return [...Array(17).keys()].map((i) => Math.round((255 * i) / 16))
+    .map((i) => `rgb(${INFERNO.subarray(3 * i, 3 * i + 3).join()})`);
+}
+
 function barOf({ text, low, high, label: name, plain }) {
   if (text) return [h("span", { class: "bartext" }, text)];
   const digits = high - low < 0.2 ? 3 : 2;
-  const stops = [...Array(17).keys()].map((i) => Math.round((255 * i) / 16))
-    .map((i) => `rgb(${INFERNO.subarray(3 * i, 3 * i + 3).join()})`);
-  const fill = plain ? "#000, #fff" : stops.join();
+  const fill = barColours(plain).join();
   return [h("span", {}, fixed(low, digits)),
     h("i", { style: `background:linear-gradient(90deg,${fill})` }),
     h("span", {}, fixed(high, digits)), h("span", { class: "bartext" }, name)];

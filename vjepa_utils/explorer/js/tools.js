@@ -54,7 +54,7 @@ const TOOLS = {
 const offersTool = (ex, tool) => !TOOLS[tool].offered || TOOLS[tool].offered(ex);
 
 function paintPatch(ex, [row, column], value) {
-  const radius = Math.min(ex.rows, ex.columns) > 20 ? 1 : 0;  // a finger's width on fine grids
+  const radius = (ex.brushSize - 1) / 2;
   const [top, left] = [row, column].map((at) => Math.max(0, at - radius));
   const bottom = Math.min(ex.rows - 1, row + radius);
   const right = Math.min(ex.columns - 1, column + radius);
