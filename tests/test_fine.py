@@ -197,7 +197,7 @@ def test_a_stopped_run_of_windows_goes_on_with_the_same_bits(tiny, tmp_path, mon
 
 @pytest.mark.parametrize(
     "arguments",
-    [dict(overlap=2), dict(context="clip", overlap=2), dict(context=4, overlap=4)]
+    [dict(overlap=2), dict(context=4, overlap=4), dict(context=4, overlap="2")]
     + [dict(context=8, overlap=3), dict(context=8, overlap=-2), dict(context="frame", overlap=2)],
 )
 def test_an_overlap_that_cannot_be(tiny, arguments):

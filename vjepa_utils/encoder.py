@@ -21,7 +21,7 @@ from vjepa_utils.features import FeatureList
 from vjepa_utils.fine import interleaved
 from vjepa_utils.model.devices import batch_tokens, check_fits
 from vjepa_utils.model.vjepa2 import encode_layers
-from vjepa_utils.plan import Blend, Plan, check_overlap, check_repeat, check_stride, picture_size
+from vjepa_utils.plan import Blend, Plan, picture_size
 from vjepa_utils.reading.pixels import batches, read_ahead, resized
 from vjepa_utils.video import as_video
 
@@ -162,10 +162,7 @@ class Encoder:
         """The `Plan` that `encode` would follow; arguments as for it."""
         patch, length = self.patch_size, self._context_length(context, len(video))
         picture = picture_size(video.height, video.width, size, patch, self.training_size or 0)
-        if overlap:
-            check_overlap(overlap, context)
-        check_repeat(repeat, length)
-        stride, once = check_stride(stride, patch), self.takes_single_frames
+        stride, once = patch if stride is None else stride, self.takes_single_frames
         return Plan(len(video), length, picture, patch, stride, once, overlap, repeat)
 
     def hold(self, video: Clip, size: Size = None) -> Held:
@@ -226,16 +223,14 @@ class Encoder:
                 the clip by one step (two frames), and positions count from its start.
             horizon: how many of the steps after them are predicted, jointly.
             size: as for `encode`.
-            target: what the features to predict are computed from. "window": the visible and the
-                predicted frames jointly, as in training. "step": each predicted step alone.
+            target: what the features to predict are computed from: "window", the visible and the
+                predicted frames jointly, as in training; "step", each predicted step alone.
             mask_token: as for `recover`.
         Returns:
-            Surprise, a row for each step of the clip and each distance ahead, with baselines. The
-            row of a step that is predicted from step t depends on frames of steps t − context/2 + 1
-            … t + horizon and on no others ("step": of the future, on that step alone).
+            Surprise: for each step of the clip and each distance ahead a row, with baselines.
         Raises:
-            UserError: an argument is out of range, the clip is shorter than one window of context
-                + 2 · horizon frames, or there is no predictor.
+            UserError: an argument is out of range, the clip is shorter than context + 2 · horizon
+                frames, or there is no predictor.
             MemoryError: a window cannot fit.
         """
         from vjepa_utils.predict.surprise import surprise  # not on the way from clips to features
@@ -348,12 +343,7 @@ class Encoder:
             dtype=self.dtype,
             mean=self.mean.tolist(),
             std=self.std.tolist(),
-            size=plan.size,
-            context=plan.context,
-            once=plan.once,
-            overlap=plan.overlap,
-            stride=plan.stride,
-            repeat=plan.repeat,
+            **vars(plan),
             layer=layer,
         )
 

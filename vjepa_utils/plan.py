@@ -13,7 +13,7 @@ from vjepa_utils.checks import UserError, is_whole
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vjepa_utils.video import Context, Grid, Size
+    from vjepa_utils.video import Grid, Size
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,24 @@ class Plan:
     once: bool = False
     overlap: int = 0
     repeat: int = 2
+
+    def __post_init__(self):
+        whole = is_whole(self.overlap, 0) and self.overlap % 2 == 0
+        if not whole or (self.overlap and self.overlap >= self.context):
+            raise UserError(
+                "overlap must be an even number of frames that windows of an even, larger context "
+                f"share, such as context=16, overlap=8, not {self.overlap!r}."
+            )
+        if not is_whole(self.stride, 1) or self.patch_size % self.stride:
+            raise UserError(
+                f"stride must be a divisor of the patch, {self.patch_size}, not {self.stride!r}."
+            )
+        often = self.repeat != 2
+        if not is_whole(self.repeat, 2) or self.repeat % 2 or (often and self.context > 1):
+            raise UserError(
+                'repeat must be an even number, how often context="frame" feeds a frame, such as '
+                f"16, not {self.repeat!r}."
+            )
 
     @property
     def grid(self) -> Grid:
@@ -125,33 +143,6 @@ def picture_size(height: int, width: int, size: Size, patch: int, least: int) ->
         max(1, int(side * size / min(height, width) / patch + 0.5)) * patch
         for side in (height, width)
     )
-
-
-def check_overlap(overlap: int, context: Context) -> None:
-    """UserError unless windows of the context can share so many frames."""
-    if not (is_whole(context) and is_whole(overlap, 2) and overlap % 2 == 0 and overlap < context):
-        raise UserError(
-            "overlap must be an even number of frames that windows of an even, larger context "
-            f"share, such as context=16, overlap=8, not {overlap!r} with context {context!r}."
-        )
-
-
-def check_repeat(repeat: int, context: int) -> None:
-    """UserError unless a frame that is a context by itself can be fed so often."""
-    if not (is_whole(repeat, 2) and repeat % 2 == 0 and (repeat == 2 or context == 1)):
-        raise UserError(
-            'repeat must be an even number, how often context="frame" feeds a frame, such as 16, '
-            f"not {repeat!r}."
-        )
-
-
-def check_stride(stride: int | None, patch: int) -> int:
-    """The stride, None for the patch; UserError if it does not divide it."""
-    if stride is None:
-        return patch
-    if not (is_whole(stride, 1) and patch % stride == 0):
-        raise UserError(f"stride must be a divisor of the patch, {patch}, not {stride!r}.")
-    return stride
 
 
 class Blend:
