@@ -7,22 +7,20 @@ the last one is encoded, tokens of each group of frames, append.
 from __future__ import annotations
 
 import hashlib
-import math
 from contextlib import closing
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
-from vjepa_utils.features import FeatureList
 from vjepa_utils.fine import interleaved
 from vjepa_utils.model.devices import batch_tokens, check_fits
 from vjepa_utils.model.vjepa2 import encode_layers
-from vjepa_utils.plan import Blend, Plan, picture_size
+from vjepa_utils.plan import Blend, Plan, context_length, picture_size
 from vjepa_utils.reading.pixels import batches, read_ahead, resized
+from vjepa_utils.sinks import open_sink
 from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
@@ -118,7 +116,7 @@ class Encoder:
         video, wanted = as_video(video), self._layers(layer, layers, out)
         plan = self.plan(video, context, size, overlap, stride, repeat)
         self.check_memory(plan, "context={}")
-        sinks = [self._sink(video, plan, k, out) for k in wanted]
+        sinks = [open_sink(self, video, plan, k, out) for k in wanted]
         start, again = plan.resume(sinks[0].steps)
         read = start
         bar = dict(desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False)
@@ -138,7 +136,7 @@ class Encoder:
         """
         blends, read, shared = [Blend(plan, again) for _ in layers], start, 0
         pinned = self.device.type == "cuda"  # from pinned memory a copy does not wait
-        for pixels, cuts in read_ahead(batches(video[start:], plan, self._at_once(plan), pinned)):
+        for pixels, cuts in read_ahead(batches(video[start:], plan, self.at_once(plan), pinned)):
             read, shared = read + len(pixels) - shared, plan.overlap
             pixels = self.normalised(pixels.to(self.device, non_blocking=pinned))
             for group in plan.groups(len(pixels)):  # (groups, length) positions in `pixels`
@@ -160,7 +158,7 @@ class Encoder:
         repeat: int = 2,
     ) -> Plan:
         """The `Plan` that `encode` would follow; arguments as for it."""
-        patch, length = self.patch_size, self._context_length(context, len(video))
+        patch, length = self.patch_size, self._length(context, len(video))
         picture = picture_size(video.height, video.width, size, patch, self.training_size or 0)
         stride, once = patch if stride is None else stride, self.takes_single_frames
         return Plan(len(video), length, picture, patch, stride, once, overlap, repeat)
@@ -305,6 +303,10 @@ class Encoder:
             self._check_layer(k)
         return wanted
 
+    def _length(self, context, frames):
+        """How many of the frames of a clip attend to each other."""
+        return context_length(context, frames, self.contexts)
+
     def _check_layer(self, layer):
         if layer is not None and not (is_whole(layer, 1) and layer <= self.depth):
             raise UserError(
@@ -312,42 +314,11 @@ class Encoder:
                 f"not {layer!r}."
             )
 
-    def _width(self, layer):
+    def width(self, layer):
         """Channels of a layer's output."""
         return self.channels
 
-    def _sink(self, video, plan, layer, out):
-        """Where features go: to memory, or to a file that allows resuming."""
-        shape = *plan.grid, self._width(layer)
-        if out is None:
-            what = "Features of {} steps of {}×{} tokens".format(*shape)
-            remedy = 'give out="film.safetensors", take fewer frames or a smaller size'
-            check_fits(4 * math.prod(shape), torch.device("cpu"), what, lambda share: remedy)
-            return FeatureList(self.describe(video, plan, layer))
-        from vjepa_utils.stream import FeatureFile  # not on the way from clips to features
-
-        if video.path and Path(out).resolve() == video.path.resolve():
-            raise UserError(f"out names the clip itself, {out}: give another file.")
-        batch = self._at_once(plan) * plan.steps
-        run = self._run(video, plan, layer)
-        return FeatureFile(out, run, self.describe(video, plan, layer), shape, batch)
-
-    def _run(self, video, plan, layer):
-        """Identifies a computation: files of equal runs hold the same features, up to rounding."""
-        return dict(
-            clip=video.identity,
-            encoder=self.name,
-            weights=self.fingerprint,
-            config=repr(self.model.config),
-            device=self.device.type,
-            dtype=self.dtype,
-            mean=self.mean.tolist(),
-            std=self.std.tolist(),
-            **vars(plan),
-            layer=layer,
-        )
-
-    def _at_once(self, plan):
+    def at_once(self, plan):
         """How many contexts are encoded at once."""
         return max(1, batch_tokens(self.device) // plan.tokens)
 
@@ -384,13 +355,3 @@ class Encoder:
             )
             raise UserError(f"{self.name} gives features that are not finite: {reason}.")
         return values
-
-    def _context_length(self, context, frames):
-        """How many frames of the clip attend to each other."""
-        named = self.contexts | {"clip": frames}
-        if isinstance(context, (str, type(None))) and context in named:
-            return named[context]
-        if is_whole(context) and context >= 2 and context % 2 == 0:
-            return int(context)
-        names = ", ".join(f'"{name}"' for name in named if name)
-        raise UserError(f"context must be {names} or an even number of frames, not {context!r}.")

@@ -160,29 +160,3 @@ class Features:
         values, times = tensors["values"], tensors.get("times")
         values = values.float() if cls is Features else values
         return cls(values, tensors["frames"], times=times, **metadata)
-
-
-class FeatureList:
-    """Features that are collected in memory. described: the fields of `Features` that are known."""
-
-    steps = 0  # that already exist
-
-    def __init__(self, described):
-        self.described, self.values, self.cuts = described, [], []
-
-    def note(self, cuts):
-        """File numbers of pairs of frames with a cut between, in steps that `append` will bring."""
-        self.cuts += cuts
-
-    def append(self, values):
-        """The next steps, (steps, rows, columns, channels)."""
-        self.values.append(values)
-
-    def finish(self, frames, times):
-        """The `Features`; frames and times as there."""
-        return Features(
-            torch.cat(self.values), frames, **self.described, cuts=tuple(self.cuts), times=times
-        )
-
-    def close(self):
-        """Nothing is held."""

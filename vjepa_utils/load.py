@@ -29,7 +29,7 @@ class ImageEncoder(Encoder):
     contexts = {None: 1, "frame": 1, "pair": 2}
     takes_single_frames = True
 
-    def _context_length(self, context, frames):
+    def _length(self, context, frames):
         if isinstance(context, (str, type(None))) and context in self.contexts:
             return self.contexts[context]
         raise UserError(
@@ -72,7 +72,7 @@ class VJEPA21Encoder(Encoder):
             names = ", ".join(f'"{name}"' for name in (*LEVELS, "levels"))
             raise UserError(f"layer must be a whole number or one of {names}, not {layer!r}.")
 
-    def _width(self, layer):
+    def width(self, layer):
         return self.channels * (len(LEVELS) if layer == "levels" else 1)
 
 

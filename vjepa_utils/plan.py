@@ -13,7 +13,7 @@ from vjepa_utils.checks import UserError, is_whole
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vjepa_utils.video import Grid, Size
+    from vjepa_utils.video import Context, Grid, Size
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,19 @@ class Plan:
         plan = replace(self, once=False, overlap=0, repeat=2)
         pairs = [of_frames[group].reshape(-1, 2) for group in plan.groups(len(of_frames))]
         return torch.from_numpy(np.concatenate(pairs))
+
+
+def context_length(context: Context, frames: int, named: dict) -> int:
+    """How many of the frames of a clip attend to each other; `named` has the words for lengths,
+    "clip" aside.
+    """
+    named = named | {"clip": frames}
+    if isinstance(context, (str, type(None))) and context in named:
+        return named[context]
+    if is_whole(context, 2) and context % 2 == 0:
+        return int(context)
+    names = ", ".join(f'"{name}"' for name in named if name)
+    raise UserError(f"context must be {names} or an even number of frames, not {context!r}.")
 
 
 def picture_size(height: int, width: int, size: Size, patch: int, least: int) -> tuple[int, int]:
