@@ -8,10 +8,8 @@ array or a tensor as well.
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from copy import copy
-from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,6 +18,7 @@ import numpy as np
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.files import file_identity
+from vjepa_utils.reading.moments import at_rate, first_frame
 from vjepa_utils.reading.pictures import RATE
 from vjepa_utils.reading.sources import open_source
 
@@ -215,11 +214,11 @@ def read_video(
     if fps is not None and every is not None:
         raise UserError("every and fps exclude each other: give one of them.")
     source = open_source(path)
-    first, moment = _start(start, source, path)
+    first, moment = first_frame(start, source, path)
     if fps is None:
         indices = np.arange(first, len(source.times), every or 1)[:count]
     else:
-        indices = _at_rate(fps, moment, count, source, path)
+        indices = at_rate(fps, moment, count, source, path)
     if count is not None and len(indices) < count:
         warnings.warn(
             f"{path} has {len(indices)} of the {count} frames asked for, from start {start} on.",
@@ -270,6 +269,8 @@ def _remedy(shape, move):
         return "; repeat the grey channel, x[..., [0, 0, 0]]"
     if len(shape) == 4 and shape[-1] == 4:
         return "; leave the opacity out, x[..., :3]"
+    if len(shape) == 4 and shape[1] == 1:
+        return f"; move the grey channel last and repeat it, x.{move}(0, 2, 3, 1)[..., [0, 0, 0]]"
     if len(shape) == 4 and shape[1] == 3:
         return f"; move the channels last, x.{move}(0, 2, 3, 1)"
     if len(shape) == 4 and shape[0] == 3:
@@ -279,53 +280,3 @@ def _remedy(shape, move):
     if len(shape) == 3:
         return "; a grey clip needs three channels, x[..., None][..., [0, 0, 0]]"
     return ""
-
-
-def _start(start, source, path):
-    """Number of the first frame, and the moment in seconds."""
-    times, total = source.times, len(source.times)
-    if isinstance(start, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+)s", start):
-        moment = float(start[:-1])
-        if moment >= source.end:
-            raise UserError(
-                f"start {start} is beyond the end of {path}, which lasts {source.end:.2f} s."
-            )
-        return int(_on_screen(moment, source, path, 1e-3)), moment
-    if not is_whole(start, 0):
-        raise UserError(
-            f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.'
-        )
-    if start >= total:
-        raise UserError(
-            f"start {start} is beyond the end of {path}, which has {total} frames (0 to "
-            f"{total - 1})."
-        )
-    return int(start), times[start]
-
-
-def _at_rate(fps, moment, count, source, path):
-    """Numbers of the frames on the screen at a moment and so often in a second from then on."""
-    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps <= 1000:
-        raise UserError(f"fps must be frames a second, above 0 and at most 1000, not {fps!r}.")
-    steps = np.arange(np.ceil((source.end - moment) * float(fps) - 1e-6))[:count]
-    numbers = _on_screen(moment + steps / float(fps), source, path, source.tick / 2)
-    repeated = len(numbers) - len(np.unique(numbers))
-    if repeated:
-        warnings.warn(
-            f"{path} changes less often than {fps:g} times a second: {repeated} of the "
-            f"{len(numbers)} frames repeat the one before.",
-            stacklevel=3,
-        )
-    return numbers
-
-
-def _on_screen(moments, source, path, slack):
-    """Numbers of the frames that are on the screen at moments in seconds."""
-    if (np.diff(source.times) < 0).any():
-        raise UserError(
-            f"{path} has time stamps that go backwards, from frame "
-            f"{np.diff(source.times).argmin()} on: take frames by their numbers."
-        )
-    if source.no_clock:
-        warnings.warn(f"{path}: {source.no_clock}.", stacklevel=4)
-    return np.searchsorted(source.times, moments + slack, side="right") - 1

@@ -29,6 +29,7 @@ FAR = 8  # frames; a key frame that is further ahead is sought
 # These have packets that show nothing. Interlaced ones may have two for a frame.
 UNEVEN = {"mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "theora", "vp8"}
 STREAMED = {"mpegts", "mpeg"}  # no index, and a length that is measured, not promised
+HOLE = 1000  # bytes between packets; Matroska needs some thirty
 NO_TIME_STAMPS = 0x80  # AVFMT_NOTIMESTAMPS: FFmpeg counts raw streams at an assumed rate
 
 
@@ -105,7 +106,7 @@ class VideoFile:
             self._open()
             self.stream = self.container.streams[self.index]
             self.stream.thread_type = "AUTO"  # several frames are decoded at once
-        self.frames, self.next = self.container.decode(self.stream), key
+        self.frames, self.next, self.last = self.container.decode(self.stream), key, None
 
     def _choose(self):
         """Index of the largest video stream."""
@@ -165,26 +166,33 @@ class VideoFile:
         self.end = self.times[-1] + (last or 1 / rate)
 
     def _packets(self):
-        """(pts, dts, whether it is a key frame, duration) of each packet; sets what is lost, by the
-        second at which the data of all streams end.
-        """
-        packets, end, torn, promised = [], 0.0, 0, (self.container.duration or 0) / 1e6
+        """(pts, dts, whether it is a key frame, duration) of each packet; sets what is lost."""
+        packets, end, torn, hole, position = [], 0.0, 0, 0, None
         ticks = [float(stream.time_base or 0) for stream in self.container.streams]
         try:
             for packet in self.container.demux():
-                if packet.size and packet.stream_index == self.index and not packet.is_discard:
+                if not packet.size:  # the last one
+                    continue
+                if packet.pos is not None:
+                    hole = max(hole, packet.pos - (position or packet.pos))
+                    position = packet.pos + packet.size
+                stamp = packet.dts if packet.pts is None else packet.pts
+                if stamp is not None:
+                    end = max(end, (stamp + (packet.duration or 0)) * ticks[packet.stream_index])
+                if packet.stream_index == self.index and not packet.is_discard:
                     packets.append((packet.pts, packet.dts, packet.is_keyframe, packet.duration))
                     torn += packet.is_corrupt
-                stamp = packet.dts if packet.pts is None else packet.pts
-                if packet.size and stamp is not None:  # the last one is empty
-                    end = max(end, (stamp + (packet.duration or 0)) * ticks[packet.stream_index])
         except av.error.FFmpegError:
             pass  # cut off: what is there counts
-        kind, step = self.container.format.name, 1 / self._rate()
+        kind, step, promised = self.container.format.name, 1 / self._rate(), self.container.duration
+        promised = (promised or 0) / 1e6
         if kind == "avi":  # where that is cut off, FFmpeg guesses the duration
             promised = max(promised, self.stream.frames * step)
+        later = np.diff(np.sort([p[0] for p in packets if p[0] is not None])) * ticks[self.index]
         if kind not in STREAMED and end and promised - end > max(0.05 * promised, 2 * step):
             self.lost = f"its header promises {promised:.2f} s, and {end:.2f} s are there"
+        elif kind.startswith("matroska") and hole > HOLE and later.max() > 1.5 * step:
+            self.lost = f"{hole} bytes before frame {later.argmax() + 1} are none of a frame"
         elif torn:
             self.lost = f"not all of its packets are whole, {torn} of {len(packets)} are torn"
         return packets
@@ -200,10 +208,13 @@ class VideoFile:
         try:
             for frame in tqdm(self.frames, **bar):
                 if frame.is_corrupt:
-                    raise av.error.InvalidDataError(0, "corrupt")
+                    break
                 stamps.append(frame.pts)
+            else:
+                return stamps
         except av.error.FFmpegError:
-            self.lost = f"frame {len(stamps)} cannot be decoded, nor can those after it"
+            pass
+        self.lost = f"frame {len(stamps)} cannot be decoded, nor can those after it"
         return stamps
 
     def _seekable(self, stamps, is_key, first):
@@ -233,30 +244,30 @@ class VideoFile:
                 stacklevel=2,
             )
         self.flips = tuple(slice(None, None, -1 if value < 0 else 1) for value in straight)
-        height, width = (first.width, first.height) if self.turned else (first.height, first.width)
-        self.shape = height, width, 3
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
-        aspect = Fraction(aspect)
-        self.size = (
-            (round(height * aspect), width) if self.turned else (height, round(width * aspect))
-        )
+        self.stored = first.height, first.width
+        self.size = first.height, round(first.width * Fraction(aspect))
+        self.shape = *self.stored, 3
+        if self.turned:
+            self.size, self.shape = self.size[::-1], (*self.stored[::-1], 3)
 
     def _upright(self, frame):
         """uint8 (height, width, 3), resized to `shape` where the size changes within the file."""
-        height, width = self.shape[1::-1] if self.turned else self.shape[:2]
+        height, width = self.stored
         rgb = frame.reformat(width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
         return (rgb.transpose(1, 0, 2) if self.turned else rgb)[self.flips]
 
     def _frame(self, wanted):
         """The frame of a number; None where the file is damaged before or at it."""
+        if wanted == self.next - 1 and self.last:  # again
+            return self.last
         key = int(self.keys[np.searchsorted(self.keys, wanted, "right") - 1])
         if wanted < self.next or key > self.next + FAR:
             self._go_to(key)
-        frame = None
         while self.next <= wanted:
             self.broken = self.next
             try:
-                frame = next(self.frames, None)
+                self.last = frame = next(self.frames, None)
             except av.error.FFmpegError:
                 return None
             if frame is None or frame.is_corrupt:
@@ -271,4 +282,4 @@ class VideoFile:
                 self._go_to(0)
             elif number > self.next:
                 return None
-        return frame
+        return self.last

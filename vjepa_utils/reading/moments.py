@@ -1,0 +1,61 @@
+"""Which frames of a source are on the screen when."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from numbers import Real
+
+import numpy as np
+
+from vjepa_utils.checks import UserError, is_whole
+
+
+def first_frame(start, source, path):
+    """Number of the first frame, and the moment in seconds."""
+    times, total = source.times, len(source.times)
+    if isinstance(start, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+)s", start):
+        moment = float(start[:-1])
+        if moment >= source.end:
+            raise UserError(
+                f"start {start} is beyond the end of {path}, which lasts {source.end:.2f} s."
+            )
+        return int(_on_screen(moment, source, path, 1e-3)), moment
+    if not is_whole(start, 0):
+        raise UserError(
+            f'start must be a frame number of at least 0 or seconds such as "5.2s", not {start!r}.'
+        )
+    if start >= total:
+        raise UserError(
+            f"start {start} is beyond the end of {path}, which has {total} frames (0 to "
+            f"{total - 1})."
+        )
+    return int(start), times[start]
+
+
+def at_rate(fps, moment, count, source, path):
+    """Numbers of the frames on the screen at a moment and so often in a second from then on."""
+    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps <= 1000:
+        raise UserError(f"fps must be frames a second, above 0 and at most 1000, not {fps!r}.")
+    steps = np.arange(np.ceil((source.end - moment) * float(fps) - 1e-6))[:count]
+    numbers = _on_screen(moment + steps / float(fps), source, path, source.tick / 2)
+    repeated = len(numbers) - len(np.unique(numbers))
+    if repeated:
+        warnings.warn(
+            f"{path} changes less often than {fps:g} times a second: {repeated} of the "
+            f"{len(numbers)} frames repeat the one before.",
+            stacklevel=3,
+        )
+    return numbers
+
+
+def _on_screen(moments, source, path, slack):
+    """Numbers of the frames that are on the screen at moments in seconds."""
+    if (np.diff(source.times) < 0).any():
+        raise UserError(
+            f"{path} has time stamps that go backwards, from frame "
+            f"{np.diff(source.times).argmin()} on: take frames by their numbers."
+        )
+    if source.no_clock:
+        warnings.warn(f"{path}: {source.no_clock}.", stacklevel=4)
+    return np.searchsorted(source.times, moments + slack, side="right") - 1
