@@ -18,12 +18,21 @@ from safetensors.torch import load_file, save_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
+from vjepa_utils.checks import UserError
 from vjepa_utils.model.devices import BATCH_TOKENS
 from vjepa_utils.model.vjepa2 import encode_layers
 from vjepa_utils.reading.pixels import resized
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
 FILM = grey_levels(23, 32, 48)
+
+
+def test_a_precision_by_name_or_by_type():
+    for dtype in ("bfloat16", "torch.bfloat16", torch.bfloat16):
+        assert vj.load_encoder(GOLDEN / "model", "cpu", dtype).dtype == torch.bfloat16
+    for dtype in ("bfloat", "int8", torch.int64, 16):
+        with pytest.raises(UserError, match="dtype must be such as"):
+            vj.load_encoder(GOLDEN / "model", "cpu", dtype)
 
 
 def test_pixels_are_scaled_and_normalised(tiny):

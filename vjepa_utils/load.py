@@ -106,7 +106,11 @@ def load_encoder(
     """
     place = find(str(name))
     device = torch.device(device or best_device())
-    dtype = dtype or fast_dtype(device)
+    named, dtype = dtype, dtype or fast_dtype(device)
+    if isinstance(named, str):
+        dtype = getattr(torch, named.removeprefix("torch."), None)
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise UserError(f'dtype must be such as "bfloat16" or torch.float32, not {named!r}.')
     first = None if weights == "both" else weights
     model = load_model(place, dtype, first, config).to(device)
     kinds = {"vjepa2": Encoder, "vjepa2_1": VJEPA21Encoder}
