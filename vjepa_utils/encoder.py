@@ -7,31 +7,28 @@ the last one is encoded, tokens of each group of frames, append.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
+from vjepa_utils.features import Features
 from vjepa_utils.fine import interleaved
 from vjepa_utils.model.devices import batch_tokens, check_fits
 from vjepa_utils.model.vjepa2 import encode_layers
 from vjepa_utils.plan import Blend, Plan, context_length, picture_size
 from vjepa_utils.reading.pixels import batches, read_ahead, resized
 from vjepa_utils.sinks import open_sink
-from vjepa_utils.video import as_video
+from vjepa_utils.video import Clip, Context, File, Grid, Size, Video, as_video
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    from vjepa_utils.features import Features
     from vjepa_utils.predict.recovery import Held, Recovery
     from vjepa_utils.predict.surprise import Surprise
-    from vjepa_utils.video import Clip, Context, File, Grid, Size, Video
 
 
 class Encoder:

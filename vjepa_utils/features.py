@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,9 +13,7 @@ from safetensors.torch import save_file
 
 from vjepa_utils.checks import UserError, check_inside
 from vjepa_utils.files import read_safetensors, replacing
-
-if TYPE_CHECKING:
-    from vjepa_utils.video import File
+from vjepa_utils.video import File
 
 TENSORS = "values", "frames", "times"
 

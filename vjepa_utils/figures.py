@@ -7,14 +7,15 @@ A patch is drawn as a patch, frames carry their true numbers, and every figure n
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.colours import PCAColours
 from vjepa_utils.drawing import (
     FILE,
     Heat,
@@ -34,16 +35,10 @@ from vjepa_utils.drawing import (
     show,
     write_film,
 )
+from vjepa_utils.features import Features
 from vjepa_utils.files import replacing
 from vjepa_utils.predict.masks import pixels
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from vjepa_utils.colours import PCAColours
-    from vjepa_utils.features import Features
-    from vjepa_utils.video import Clip, File
+from vjepa_utils.video import Clip, File, as_video
 
 
 def frame_strip(video: Clip, most: int = 8) -> Figure:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from vjepa_utils.features import Features
+from vjepa_utils.features import Features
 
 RADIUS, EPSILON = 0.5, 1e-3  # of a window, in patches; variance of grey below which a place is flat
 

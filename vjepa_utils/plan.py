@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from vjepa_utils.checks import UserError, is_whole
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from vjepa_utils.video import Context, Grid, Size
+from vjepa_utils.video import Context, Grid, Size
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import torch
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.model.devices import check_fits
+from vjepa_utils.plan import Plan
+from vjepa_utils.video import File, Video
 
 if TYPE_CHECKING:
     from vjepa_utils.encoder import Encoder
-    from vjepa_utils.plan import Plan
     from vjepa_utils.stream import FeatureFile
-    from vjepa_utils.video import File, Video
 
 
 def open_sink(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterator, Sequence
 from copy import copy
 from os import PathLike
 from pathlib import Path
@@ -17,17 +18,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from vjepa_utils.checks import UserError, is_whole
-from vjepa_utils.files import file_identity
+from vjepa_utils.files import File, file_identity
 from vjepa_utils.reading.moments import at_rate, first_frame
 from vjepa_utils.reading.pictures import RATE
 from vjepa_utils.reading.sources import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import torch
-
-    from vjepa_utils.files import File
 
 # Types that signatures share; shapes and ranges stand in the docstrings.
 Clip: TypeAlias = "Video | File | np.ndarray | torch.Tensor"  # what `as_video` takes

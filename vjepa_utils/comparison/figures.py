@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from matplotlib.figure import Figure
 
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.comparison.one_grid import similarity, step_of
@@ -19,13 +18,9 @@ from vjepa_utils.drawing import (
     frames_numbered,
     picture_rows,
 )
+from vjepa_utils.features import Features
 from vjepa_utils.figures import compare_strips
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from vjepa_utils.features import Features
-    from vjepa_utils.video import Clip
+from vjepa_utils.video import Clip
 
 
 def encoders_strip(video: Clip, features: dict[str, Features], most: int | None = None) -> Figure:

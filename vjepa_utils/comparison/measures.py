@@ -4,19 +4,14 @@ are on the same tokens.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.drawing import evenly, new_figure, with_heading
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from vjepa_utils.features import Features
+from vjepa_utils.features import Features
 
 OUTLIER = 6  # robust standard deviations above the median norm
 NEIGHBOURS, TOKENS = 10, 2048  # of each token; compared, evenly taken

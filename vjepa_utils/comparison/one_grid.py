@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import numpy as np
 import torch
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.features import Features
-    from vjepa_utils.video import Clip, Size
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.features import Features
+from vjepa_utils.video import Clip, Size, as_video
 
 
 def on_one_grid(

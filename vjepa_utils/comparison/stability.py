@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.drawing import Heat, heat_maps, new_figure, with_heading
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.video import Clip, Size
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.video import Clip, Size, as_video
 
 MOST = 8  # steps that are compared; bounds memory
 

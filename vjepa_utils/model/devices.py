@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import psutil
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # Tokens of a batch: enough to keep the device busy; bounds memory.
 BATCH_TOKENS = {"cpu": 2048, "mps": 8192, "cuda": 32768}

@@ -9,7 +9,7 @@ are dropped before the first layer, the rotation costs no shuffling, and blocks 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,6 @@ from torch import nn
 from vjepa_utils.checks import UserError
 from vjepa_utils.model.attention import attend
 from vjepa_utils.model.positions import even_channels_first, grid_positions, rotary_tables
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class RotaryAttention(nn.Module):

@@ -7,15 +7,14 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 
 from vjepa_utils.checks import UserError, is_whole
+from vjepa_utils.model.vjepa2 import Transformer
 
 if TYPE_CHECKING:
-    import torch
-
     from vjepa_utils.encoder import Encoder
-    from vjepa_utils.model.vjepa2 import Transformer
 
 
 def predictor_of(encoder: Encoder) -> Transformer:

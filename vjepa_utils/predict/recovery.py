@@ -18,10 +18,10 @@ from vjepa_utils.features import Features
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict.predictor import mask_token_of, normalised, predictor_of
 from vjepa_utils.reading.pixels import batches
+from vjepa_utils.video import Size, Video
 
 if TYPE_CHECKING:
     from vjepa_utils.encoder import Encoder
-    from vjepa_utils.video import Size, Video
 
 AT_ONCE = 512  # hidden tokens whose distances to all visible ones are held in memory
 

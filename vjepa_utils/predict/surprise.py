@@ -24,10 +24,10 @@ from vjepa_utils.files import replacing
 from vjepa_utils.model.devices import batch_tokens
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict.predictor import mask_token_of, normalised, predictor_of
+from vjepa_utils.video import File, Size, Video
 
 if TYPE_CHECKING:
     from vjepa_utils.encoder import Encoder
-    from vjepa_utils.video import File, Size, Video
 
 TARGETS = {  # what the target was computed from, in the words of the figures
     "window": "the window with its future",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.drawing import (
@@ -21,16 +22,10 @@ from vjepa_utils.drawing import (
     frames_numbered,
     picture_rows,
 )
+from vjepa_utils.encoder import Encoder
 from vjepa_utils.predict.masks import future, pixels
 from vjepa_utils.predict.recovery import Held, Recovery
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from matplotlib.figure import Figure
-
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.video import Clip, Size
+from vjepa_utils.video import Clip, Size
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.drawing import (
@@ -22,12 +23,10 @@ from vjepa_utils.drawing import (
     with_heading,
 )
 from vjepa_utils.predict.masks import pixels
+from vjepa_utils.video import Clip
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vjepa_utils.predict.recovery import Recovery
-    from vjepa_utils.video import Clip
 
 
 CURVES = {

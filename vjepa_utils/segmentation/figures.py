@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from vjepa_utils.drawing import (
@@ -19,12 +20,10 @@ from vjepa_utils.drawing import (
 )
 from vjepa_utils.segmentation.propagation import boundary
 from vjepa_utils.segmentation.segment import palette
+from vjepa_utils.video import Clip, File
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from vjepa_utils.segmentation.segment import Masks
-    from vjepa_utils.video import Clip, File
 
 
 def painted(frame: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -7,15 +7,13 @@ The protocol of DAVIS-2017 with frozen features (Caron et al. 2021; Mur-Labadia 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 
-if TYPE_CHECKING:
-    from vjepa_utils.features import Features
+from vjepa_utils.features import Features
 
 NEIGHBOURS, MEMORY, RADIUS, TEMPERATURE = 5, 7, 12, 0.2  # patches; frames; cells; of the softmax
 

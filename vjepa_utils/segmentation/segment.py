@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,18 +16,13 @@ from scipy.ndimage import label as connected
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, check_inside
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.features import Features
 from vjepa_utils.files import replacing
 from vjepa_utils.guided import guided, upsampled
 from vjepa_utils.reading.cuts import cuts_between
 from vjepa_utils.segmentation.propagation import propagate
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.features import Features
-    from vjepa_utils.video import Clip, File, Size
+from vjepa_utils.video import Clip, File, Size, as_video
 
 SIZE = 480  # short side, as in the protocol of DAVIS
 PIECE = 16  # frames that are read at a time

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -28,10 +26,7 @@ from vjepa_utils.drawing import (
 )
 from vjepa_utils.predict.masks import pixels
 from vjepa_utils.predict.surprise import TARGETS, Surprise
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    from vjepa_utils.video import Clip, File
+from vjepa_utils.video import Clip, File, as_video
 
 NAMES = {"cosine": "1 − cosine", "l1": "L1"}
 COLOURS = {"prediction": "#c1272d", "last step": "#3a8a3a", "mean": "#777777", "pixels": "#0071a7"}
