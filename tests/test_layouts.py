@@ -5,6 +5,7 @@ in ../shared was renamed there by code written apart from this repository's.
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -67,6 +68,9 @@ def test_each_layout_equals_the_reference(folder, layouts):
         levels = encode_tokens(model, x, layer="levels")[0]
         known = levels.shape[1] if all_norms else 128  # the last norm alone
         assert error(levels[:, -known:], case["four_levels"][:, -known:]) < 1e-5
+        if not all_norms:  # the others as they are before training
+            centred = torch.nn.functional.layer_norm(case["after_block_6"], (128,), eps=1e-6)
+            assert error(levels[:, 128:256], centred) < 1e-5
         if has_predictor:
             context = encode_tokens(model, x, visible, model.predictor_layer)
             for of, word in (("hidden", ""), ("visible", "visible_")):
@@ -189,6 +193,23 @@ def test_recovery_is_exact_with_both_encoders(name, pt, golden):
     assert error(averaged.predicted, case["predicted_mask_token_0"]) < 1e-5
 
 
+@pytest.mark.filterwarnings("ignore:.*mask tokens")
+def test_surprise_predicts_from_the_online_encoder(pt, golden):
+    """Of one window it is what is recovered of its future, where the whole clip is the window."""
+    frames = golden["clip"][1]["frames"][:4]
+    future = torch.zeros(2, 4, 4, dtype=torch.bool)
+    future[1] = True
+    cosines = []
+    for weights in ("both", None):
+        encoder = load(pt / "vjepa2.pt", weights=weights, config=HEADS)
+        recovery = encoder.recover(frames, future, 0, (64, 64))
+        surprise = encoder.surprise(frames, context=2, horizon=1, size=(64, 64), mask_token=0)
+        expected = torch.from_numpy(recovery.cosine).view(1, 4, 4)
+        assert torch.allclose(torch.as_tensor(surprise.cosine[1:]), expected, atol=1e-5)
+        cosines.append(expected)
+    assert not torch.allclose(*cosines, atol=0.01)
+
+
 # What a folder in Hugging Face format may hold instead
 
 
@@ -222,6 +243,10 @@ def test_a_byte_order_mark_and_statistics_that_are_null(folder, tiny, golden):
     (folder / "video_preprocessor_config.json").write_text(json.dumps(nothing))
     encoder, frames = load(folder), golden["square"][1]["frames"]
     assert torch.equal(encoder.encode(frames, size=64).values, tiny.encode(frames, size=64).values)
+    named = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(named))
+    for values, name in ((load(folder).mean, "image_mean"), (load(folder).std, "image_std")):
+        assert values.shape == (3, 1, 1) and np.allclose(values.flatten(), named[name])
     (folder / "video_preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5]}')
     with pytest.raises(ValueError, match=r"image_mean .* three numbers each, not \[0.5, 0.5\]"):
         load(folder)

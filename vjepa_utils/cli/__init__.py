@@ -12,7 +12,7 @@ import vjepa_utils as vj
 from vjepa_utils.checks import UserError
 from vjepa_utils.files import check_writable
 
-NAMES = "shipped, a Hugging Face id, a local folder, or a V-JEPA 2.1 by name or .pt file"
+NAMES = "shipped, a Hugging Face id, a local folder, a V-JEPA 2.1 by name, or a .pt file"
 
 
 class Parser(argparse.ArgumentParser):
