@@ -1,6 +1,8 @@
 """The size of the house, and that its one stub names what there is. Imports: `make lint`."""
 
 import ast
+import re
+import tomllib
 from pathlib import Path
 
 import vjepa_utils
@@ -30,3 +32,20 @@ def test_stubs_name_what_there_is():
     assert vjepa_utils.__all__
     for name in vjepa_utils.__all__:
         assert getattr(vjepa_utils, name) is not None
+
+
+def test_the_drawing_is_the_contract_that_is_enforced():
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    drawing = re.search(r"```\n(.*?)```", (ROOT / "docs" / "architecture.md").read_text(), re.S)[1]
+    drawn = [re.split(r" {3,}", line)[0] for line in drawing.splitlines()]
+    assert drawn == contract["contracts"][0]["layers"]
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    named = {name for line in drawn for name in line.split(" | ")}
+    assert rooms - {"__init__", "__pycache__", "shipped"} == named
+
+
+def test_the_way_from_a_clip_to_tokens_is_short():
+    """What importing the encoder runs."""
+    files = closure("encoder")
+    lines = sum(len(path.read_text().splitlines()) for path in files)
+    assert len(files) <= 18 and lines <= 2_400, (len(files), lines)
