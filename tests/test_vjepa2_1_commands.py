@@ -128,8 +128,8 @@ def test_info(made, clip, command):
     assert lines["mask tokens"] == "8, of norm " + " ".join(f"{norm:.3g}" for norm in norms)
     assert lines["weights"] == "target_encoder of the training checkpoint, moving average"
     assert lines["clip"] == "4 frames: 2 steps of 4×5 patches"
-    assert lines["2 frames"].startswith("encoded jointly are 20 tokens")
-    assert lines["4 frames"].startswith("encoded jointly are 40 tokens")
+    assert lines["2 frame(s)"].startswith("jointly: 20 tokens, about")
+    assert lines["4 frame(s)"].startswith("jointly: 40 tokens, about")
     done = command("info", made / "large.pt", "--weights", "encoder")
     assert "encoder of the training checkpoint, online" in done.stdout
     done = command("info", GOLDEN_HEADS / "ssv2")

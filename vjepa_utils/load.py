@@ -1,21 +1,15 @@
 """A name to an encoder; in what image encoders and V-JEPA 2.1 differ from V-JEPA 2."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.encoder import Encoder
+from vjepa_utils.files import File
 from vjepa_utils.model.devices import best_device, fast_dtype
 from vjepa_utils.model.vjepa2_1 import LEVELS
 from vjepa_utils.weights.checkpoints import find, label, pixel_statistics
 from vjepa_utils.weights.models import load_model
 from vjepa_utils.weights.pt import ONLINE
-
-if TYPE_CHECKING:
-    from vjepa_utils.files import File
 
 
 class ImageEncoder(Encoder):
@@ -87,21 +81,18 @@ def load_encoder(
 
     Args:
         name: "vjepa2-demo" or "dino-demo"; a Hugging Face id (see `checkpoints.CHECKPOINTS`) or a
-            local folder, with V-JEPA 2 (with a classification head it gives its encoder), V-JEPA
-            2.1, DINOv2 or DINOv3; a V-JEPA 2.1 by name (see `download.RELEASED`), fetched once into
-            the user's cache; or a .pt file of V-JEPA 2 or 2.1, released or of a training run.
+            local folder, with V-JEPA 2 (of a classification head the encoder), V-JEPA 2.1, DINOv2
+            or DINOv3; a V-JEPA 2.1 by name (see `download.RELEASED`); or a .pt file of V-JEPA 2 or
+            2.1, released or of a training run.
         device: None takes CUDA, else MPS, else the CPU.
         dtype: None takes bfloat16 where the device is fast at it, else float32.
-        weights: of a .pt file, which holds two encoders. None or "target_encoder": the moving
-            average; "encoder": the online one; "both": the moving average, and the online one as
-            `Encoder.online`, from whose visible tokens `recover` then predicts, as in training.
+        weights: of a .pt file. None or "target_encoder": the moving average; "encoder": the online
+            one; "both": the former, and the latter as `Encoder.online`, from whose visible tokens
+            `recover` and `surprise` then predict, as in training.
         config: fields of config.json, such as {"num_attention_heads": 12}, for a .pt file without
             one beside it; heads and training size of the released models are known.
-    Returns:
-        Encoder; for DINOv2 and DINOv3 an `ImageEncoder`, for V-JEPA 2.1 a `VJEPA21Encoder`.
     Raises:
-        UserError: unknown name, another kind of model, missing or unexpected weights, a
-            configuration that does not fit them, no access to a gated one.
+        UserError: there is none of that name, it is not whole, or its configuration does not fit.
         ConnectionError: not in the cache and the hub out of reach; the message says what to run.
     """
     place = find(str(name))

@@ -34,12 +34,12 @@ def _model(encoder):
         f"{encoder.patch_size}×{encoder.patch_size} pixels of {encoder.tubelet_size} frame(s)"
     }
     if predictor:
-        norms = predictor.embeddings.mask_tokens.float().flatten(1).norm(dim=1).tolist()
+        norms = predictor.embeddings.mask_tokens.float().flatten(1).norm(dim=1)
         lines["predictor"] = (
             f"{count(predictor):.1f} M parameters: {config.pred_num_hidden_layers} blocks, "
             f"{config.pred_hidden_size} channels, {config.pred_num_attention_heads} heads"
         )
-        norms = " ".join(f"{norm:.3g}" for norm in norms)
+        norms = " ".join(f"{norm:.3g}" for norm in norms.tolist())
         lines["mask tokens"] = f"{config.pred_num_mask_tokens}, of norm {norms}"
     if "VJEPA2ForVideoClassification" in (getattr(config, "architectures", None) or []):
         lines["head"] = f"{config.num_labels} classes, for classify"
@@ -65,17 +65,12 @@ def _training(encoder):
 def _costs(encoder, video, context, size):
     from vjepa_utils.model.devices import free_memory
 
-    free, plan = free_memory(encoder.device) / 2**30, encoder.plan(video, context, size)
-    steps, rows, columns = plan.grid
-    lines, plans = (
-        {"clip": f"{len(video)} frames: {steps} steps of {rows}×{columns} patches"},
-        [plan],
-    )
+    free, plans = free_memory(encoder.device) / 2**30, [encoder.plan(video, context, size)]
+    steps, rows, columns = plans[0].grid
+    lines = {"clip": f"{len(video)} frames: {steps} steps of {rows}×{columns} patches"}
     if encoder.training_size:  # an image encoder encodes no frames jointly
         plans.append(encoder.plan(video, "clip", size))
     for plan in plans:
-        lines[f"{plan.context} frame{'s' if plan.context > 1 else ''}"] = (
-            f"encoded jointly are {plan.tokens:,} tokens and need about "
-            f"{encoder.memory(plan) / 2**30:.2f} of {free:.1f} GiB"
-        )
+        needed = f"{encoder.memory(plan) / 2**30:.2f} of {free:.1f} GiB"
+        lines[f"{plan.context} frame(s)"] = f"jointly: {plan.tokens:,} tokens, about {needed}"
     return lines

@@ -1,7 +1,5 @@
 """Find a checkpoint: shipped, local, cached or on the hub."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 
@@ -130,18 +128,15 @@ def pixel_statistics(place: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of the checkpoint's pixels, each (3, 1, 1); ImageNet's if it
     names none, as in transformers.
     """
-    named = {}
-    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
-        if (place / name).exists():
-            named = read_json(place / name)
-    mean = named.get("image_mean") or [0.485, 0.456, 0.406]
-    std = named.get("image_std") or [0.229, 0.224, 0.225]
+    named = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    for file in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        if (place / file).exists():
+            named |= {name: v for name, v in read_json(place / file).items() if v is not None}
     try:
-        return tuple(
-            torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (mean, std)
-        )
+        values = [torch.tensor(named[name]).float() for name in ("image_mean", "image_std")]
+        return values[0].view(3, 1, 1), values[1].view(3, 1, 1)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(
             f"image_mean and image_std of the preprocessor in {place} must be three numbers each, "
-            f"not {mean!r} and {std!r}."
+            f"not {named['image_mean']!r} and {named['image_std']!r}."
         ) from None

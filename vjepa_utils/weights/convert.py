@@ -4,30 +4,23 @@ V-JEPA 2 gets the layout of transformers, which loads the folder too; V-JEPA 2.1
 transformers, and keeps the names of `model.vjepa2_1`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.files import File
+from vjepa_utils.model.vjepa2 import VJEPA2
 from vjepa_utils.model.vjepa2_1 import VJEPA21
 from vjepa_utils.weights.models import load_model
 
-if TYPE_CHECKING:
-    from vjepa_utils.files import File
-    from vjepa_utils.model.vjepa2 import VJEPA2
 
-
-def convert(
-    path: File, folder: File, weights: str | None = None, config: dict | None = None
-) -> VJEPA2:
+def convert(path: File, folder: File, weights=None, config=None) -> VJEPA2:
     """Write the encoder and predictor of a .pt file to a new folder, bit for bit: completely, or
     not at all. weights, config: as for `load_encoder`. Returns the model.
     """

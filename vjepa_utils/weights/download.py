@@ -42,9 +42,7 @@ RELEASED = {
 
 
 def kept_folder(name: str) -> Path:
-    """Where a released checkpoint is kept. The width is in its name: some file systems ignore case,
-    and would confuse ViT-g with ViT-G.
-    """
+    """Where it is kept; by its width, as some file systems would confuse ViT-g with ViT-G."""
     return user_cache() / f"{name}-{RELEASED[name].width}"
 
 
@@ -62,23 +60,20 @@ def released_folder(name: str) -> Path:
                 "completes it, or delete it."
             )
         try:
-            _keep(file, folder, released)
+            model = load_model(file, None)
+            size = model.config.num_hidden_layers, model.config.hidden_size
+            if size != released[:2]:
+                raise UserError(
+                    f"{file} has {size[0]} blocks of {size[1]} channels, not the {released.depth} "
+                    f"of {released.width} of the released file."
+                )
+            write_folder(model, folder)
+            del model
         finally:
             with contextlib.suppress(PermissionError):  # Windows, while it is mapped
                 if fetched:  # what the user put there stays
                     file.unlink()
     return folder
-
-
-def _keep(file, folder, released):
-    model = load_model(file, None)
-    depth, width = model.config.num_hidden_layers, model.config.hidden_size
-    if (depth, width) != released[:2]:
-        raise UserError(
-            f"{file} has {depth} blocks of {width} channels, not the {released.depth} of "
-            f"{released.width} of the released file."
-        )
-    write_folder(model, folder)
 
 
 def _fetch(name, file):

@@ -1,7 +1,5 @@
 """A checkpoint on disk: its configuration, and its weights in one safetensors file or several."""
 
-from __future__ import annotations
-
 import json
 from contextlib import contextmanager
 from pathlib import Path

@@ -45,11 +45,9 @@ def standard(weights, place):
     an encoder alone may lack "encoder.". UserError, which names the place, if one is not of
     floating point, or there twice.
     """
-    renamed, bare = {}, not any(n.startswith(("encoder.", "predictor.")) for n in weights)
+    found, bare = {}, not any(n.startswith(("encoder.", "predictor.")) for n in weights)
     for given, value in weights.items():
-        name = f"encoder.{given}" if bare else given
-        for theirs, ours in NAMES:
-            name = re.sub(theirs, ours, name)
+        name = renamed(f"encoder.{given}" if bare else given, NAMES)
         if name in UNUSED:
             continue
         if not torch.is_tensor(value) or not value.is_floating_point():
@@ -57,18 +55,25 @@ def standard(weights, place):
                 place, f"{given} is no tensor of floating point, as of a quantised copy"
             )
         pieces = _pieces(name, value)
-        if pieces.keys() & renamed.keys():
+        if pieces.keys() & found.keys():
             raise unreadable(place, f"it holds {given} twice")
-        renamed |= pieces
-    _stack_mask_tokens(renamed)
+        found |= pieces
+    _stack_mask_tokens(found)
     # Transformers' pull request 45497 has the last norm alone. The others were never trained in the
     # distilled models, which are all that it is known for.
-    if "encoder.norms.3.weight" in renamed and not any(".norms.0." in name for name in renamed):
-        last = renamed["encoder.norms.3.weight"]
+    if "encoder.norms.3.weight" in found and not any(".norms.0." in name for name in found):
+        last = found["encoder.norms.3.weight"]
         for norm in ("encoder.norms.0", "encoder.norms.1", "encoder.norms.2"):
-            renamed |= {f"{norm}.weight": torch.ones_like(last)}
-            renamed |= {f"{norm}.bias": torch.zeros_like(last)}
-    return renamed
+            found |= {f"{norm}.weight": torch.ones_like(last)}
+            found |= {f"{norm}.bias": torch.zeros_like(last)}
+    return found
+
+
+def renamed(name, table):
+    """A name after the replacements of a table, [(regular expression, replacement)]."""
+    for theirs, ours in table:
+        name = re.sub(theirs, ours, name)
+    return name
 
 
 def is_2_1(weights):

@@ -1,9 +1,6 @@
 """The model in a folder or file, every weight accounted for."""
 
-from __future__ import annotations
-
 import math
-import re
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +15,7 @@ from vjepa_utils.model.vjepa2 import VJEPA2
 from vjepa_utils.model.vjepa2_1 import VJEPA21, Config
 from vjepa_utils.weights.check import check_whole, unreadable, weight_problems
 from vjepa_utils.weights.folder import config_of, read_weights
-from vjepa_utils.weights.layouts import is_2_1, sizes, standard
+from vjepa_utils.weights.layouts import is_2_1, renamed, sizes, standard
 from vjepa_utils.weights.pt import read_pt
 
 IMAGES = {  # model_type in config.json, and the class of transformers
@@ -48,13 +45,7 @@ HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
 PREDICTOR_HEADS = {384: 12}
 
 
-def load_model(
-    place: Path,
-    dtype: torch.dtype | None,
-    weights: str | None = None,
-    config: dict | None = None,
-    head: bool = False,
-) -> nn.Module:
+def load_model(place: Path, dtype, weights=None, config=None, head=False) -> nn.Module:
     """The encoder in a folder or file: a `VJEPA2`, a `VJEPA21`, or transformers' model of images.
 
     dtype: None for that of a .pt file.  weights, config: as for `load_encoder`.
@@ -86,7 +77,7 @@ def load_model(
 
 def _vjepa(place, tensors, config, dtype):
     """A `VJEPA2` or `VJEPA21`, as the weights are; without predictor where they have none."""
-    config = {_field(name): value for name, value in config.items() if value is not None}
+    config = {renamed(name, FIELDS): value for name, value in config.items() if value is not None}
     tensors = standard(tensors, place)
     kind, build = ("V-JEPA 2.1", _vjepa2_1) if is_2_1(tensors) else ("V-JEPA 2", _vjepa2)
     known = sizes(tensors, config) | FIXED | dict.fromkeys(SWITCHES, is_2_1(tensors))
@@ -107,12 +98,6 @@ def _vjepa(place, tensors, config, dtype):
     model.config.encoder_key = config.get("encoder_key")
     model.take_weights({name: value.to(dtype or value.dtype) for name, value in tensors.items()})
     return model.eval().requires_grad_(False)
-
-
-def _field(name):
-    for theirs, ours in FIELDS:
-        name = re.sub(theirs, ours, name)
-    return name
 
 
 def _vjepa2(place, config, known):
@@ -143,15 +128,13 @@ def _vjepa2_1(_, config, known):
 
 
 def _classifier(place, tensors, config, dtype):
-    """A `VJEPA2ForVideoClassification`."""
     from transformers import AutoModelForVideoClassification, VJEPA2Config
 
     with _reading_configuration(place):
         built = VJEPA2Config.from_dict(config)
     with torch.device("meta"):
-        model = AutoModelForVideoClassification.from_config(
-            built, attn_implementation=attention.register()
-        )
+        options = dict(attn_implementation=attention.register())
+        model = AutoModelForVideoClassification.from_config(built, **options)
     encoder = {name: tensors.pop(name) for name in list(tensors) if name.startswith("vjepa2.")}
     encoder = {name.removeprefix("vjepa2."): value for name, value in encoder.items()}
     model.vjepa2 = _vjepa(place, encoder, config, dtype)
@@ -198,8 +181,8 @@ def _reading_configuration(place):
     """What is wrong with a configuration, in a sentence."""
     try:
         yield
-    except UserError:
-        raise
     except (StrictDataclassError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         reason = str(error).replace("\n", " ")
         raise unreadable(place, f"its configuration is damaged ({reason})") from None

@@ -5,8 +5,6 @@ upstream evaluates; the predictor, and the optimiser. Facts of the files: facebo
 204698b, README, `app/vjepa/train.py`, `app/vjepa_2_1/train.py` and `src/hub/backbones.py`.
 """
 
-from __future__ import annotations
-
 import pickle
 import zipfile
 from pathlib import Path

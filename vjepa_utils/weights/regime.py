@@ -2,8 +2,6 @@
 which of upstream's two encoders they hold, and their licence.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import NamedTuple
