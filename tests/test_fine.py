@@ -74,6 +74,32 @@ def test_an_impulse_lies_where_it_should(tiny):
     assert drawn.shape == (16, 24) and (lit.mean(0) + 0.5) * 4 == pytest.approx([28, 60])
 
 
+def test_a_picture_of_a_fine_map_has_its_colours_where_they_lie(tiny):
+    """The strip's colours, read back at the centres of the tokens."""
+    features = tiny.encode(FRAMES, size=48, stride=8)
+    colours = vj.PCAColours().fit(features)
+    figure = vj.figures.pca_strip(FRAMES, features, colours)
+    drawn = [axis.images[0] for axis in figure.axes if axis.images][2]  # of step 0
+    left, right, bottom, top = drawn.get_extent()
+    picture = np.asarray(drawn.get_array())
+    for row, column in ((0, 0), (2, 5), (5, 9), (3, 0)):
+        x, y = features.centre_of(row, column)
+        across = int((x - 0.5 - left) / (right - left) * picture.shape[1] - 1e-3)
+        down = int((y - 0.5 - top) / (bottom - top) * picture.shape[0] - 1e-3)
+        assert picture[down, across] == pytest.approx(colours.colours(features)[0, row, column])
+
+
+def test_points_are_tracked_on_a_fine_map_where_they_lie():
+    """Tokens of known places: a bright one in each frame, at cell (2, 3) and then (4, 7)."""
+    values = torch.zeros(2, 6, 10, 2) + torch.tensor([1.0, 0])
+    values[0, 2, 3] = values[1, 4, 7] = torch.tensor([0.0, 1])
+    frames = torch.tensor([[0, 0], [1, 1]])
+    features = Features(values, frames, 16, (48, 80), (48, 80), "planted", stride=8)
+    query = features.centre_of(2, 3)
+    tracks = vj.tracking.track_in(features, np.zeros((2, 48, 80, 3), np.uint8), [(0, *query)])
+    assert tracks.xy[0, 1] == pytest.approx(features.centre_of(4, 7), abs=0.1)
+
+
 def test_each_shift_has_the_mean_of_the_usual_tokens(tiny):
     values = tiny.encode(FRAMES, size=48, stride=8).values.view(2, 3, 2, 5, 2, -1)
     means = values.mean((1, 3))  # (steps, 2, 2, channels)

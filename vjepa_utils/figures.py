@@ -51,6 +51,13 @@ def frame_strip(video: Clip, most: int = 8) -> Figure:
     return gallery(frames_numbered(video, video.indices[chosen]), titles, heading, height=1.7)
 
 
+def painted(features: Features, colours: PCAColours) -> np.ndarray:
+    """Colours to draw over the picture, (steps, rows, columns, 3): where the stride is smaller than
+    the patch in halves of cells, so that every token lies where it should.
+    """
+    return features.aligned(colours.colours(features))
+
+
 def pair_panel(video: Clip, features: Features, colours: PCAColours, step: int = 0) -> Figure:
     """Frame i, frame j, both blended, and the colours of the pair: what one tubelet step sees.
 
@@ -66,7 +73,7 @@ def pair_panel(video: Clip, features: Features, colours: PCAColours, step: int =
     i, j = (int(n) for n in features.frames[step])
     titles = [f"frame {i}", f"frame {j}", "both blended", "their features"]
     heading = f"{clip_caption(video, features.frames)} · {basis_caption(features, colours)}"
-    pictures = [first, second, blended, colours.colours(features)[step]]
+    pictures = [first, second, blended, painted(features, colours)[step]]
     return gallery(pictures, titles, heading, height=2.5)
 
 
@@ -74,7 +81,7 @@ def pca_strip(
     video: Clip, features: Features, colours: PCAColours, most: int | None = None
 ) -> Figure:
     """Steps of a clip: first frames above the colours of their features, in one basis."""
-    rows = {"features": colours.colours(features)}
+    rows = {"features": painted(features, colours)}
     return compare_strips(video, features, rows, most, basis_caption(features, colours))
 
 
@@ -97,7 +104,7 @@ def compare_strips(
     video = clip_of(video, features.source_size)
     chosen = evenly(len(features.frames), columns(video, most))
     strips = [(first_of(features), frames_numbered(video, features.frames[chosen, 0]))]
-    strips += [(label, painted[chosen]) for label, painted in rows.items()]
+    strips += [(label, each[chosen]) for label, each in rows.items()]
     titles = [covered_frames(features.frames[s]) for s in chosen]
     heading = f"{clip_caption(video, features.frames)} · {about or features.encoder}"
     return picture_rows(strips, titles, heading)
@@ -111,7 +118,7 @@ def overlay(
     frame = frames_numbered(video, features.frames[[checked_step(step, features)], 0])[0]
     heading = f"{clip_caption(video, features.frames)} · {basis_caption(features, colours)}"
     figure = gallery([frame], [covered_frames(features.frames[step])], heading, height=4.5)
-    patches = colours.colours(features)[step]
+    patches = painted(features, colours)[step]
     show(figure.axes[0], patches, frame.shape[:2], alpha=opacity)
     return figure
 
@@ -128,10 +135,10 @@ def change_strip(video: Clip, features: Features, most: int | None = None) -> Fi
     """Frames above the change of their features since the step before (`changes`), on one scale."""
     moved = changes(features)
     top = max(float(np.percentile(moved, 99)), 1e-6)
-    since = features[1:]
+    since, drawn = features[1:], features.aligned(moved[..., None])[..., 0]
     heading = f"{features.encoder} · change of each patch since the step before"
     return compare_strips(
-        video, since, {"change": Heat(moved, 0, top, "1 − cosine")}, most, heading
+        video, since, {"change": Heat(drawn, 0, top, "1 − cosine")}, most, heading
     )
 
 
@@ -161,17 +168,17 @@ def animate(
     numbers = sorted(step_of)
     caption = f"{clip_caption(video, features.frames)} · {basis_caption(features, colours)}"
     captions = [f"frame {number} · {caption}" for number in numbers]
-    pictures = _side_by_side(video, [(n, step_of[n]) for n in numbers], colours.colours(features))
+    pictures = _side_by_side(video, [(n, step_of[n]) for n in numbers], painted(features, colours))
     write_film(captioned(pictures, captions), path, rate or frame_rate(video))
 
 
-def _side_by_side(video, shown, painted):
+def _side_by_side(video, shown, patches_of):
     """Frames beside the colours of their step, [(frame, step)]: uint8 (height, width, 3)."""
-    rows, columns = painted.shape[1:3]
+    rows, columns = patches_of.shape[1:3]
     # of a patch as drawn, whole and even: a patch stays a patch
     side = max(2, 2 * round(min(360 / rows, 1920 / columns) / 2))
     for number, step in tqdm(shown, desc="drawing", delay=2, leave=False):
         frame = Image.fromarray(frames_numbered(video, [number])[0])
-        patches = pixels(painted[step : step + 1] * 255, rows * side, columns * side)[0]
+        patches = pixels(patches_of[step : step + 1] * 255, rows * side, columns * side)[0]
         frame = frame.resize((columns * side, rows * side))
         yield np.concatenate([frame, patches.round().astype(np.uint8)], 1)

@@ -149,6 +149,8 @@ def track_in(
     if head is not None:
         head.check(features.values.shape[-1], features.encoder)
         head.to(device)
+    # where the first cell begins, in cells; a head makes cells of its own
+    offset = 0 if head else features.offset
     xy = torch.empty(len(queries), len(video), 2)
     visible = torch.empty(len(queries), len(video), dtype=torch.bool)
     for some in frames.unique().split(SOURCES):
@@ -161,11 +163,11 @@ def track_in(
             maps = _maps(features, video, part, head, device)
             for frame, source in zip(some, sources, strict=True):
                 for group in torch.nonzero(frames == frame)[:, 0].split(POINTS):
-                    points = queries[group, 1:].to(device) * scale
+                    points = queries[group, 1:].to(device) * scale - offset
                     places, cosine, near = find(source, points, maps)
                     evidence = judge(source, points, maps, places, cosine, near, raster)
                     seen = evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
-                    xy[group[:, None], part] = (places / scale).cpu()
+                    xy[group[:, None], part] = ((places + offset) / scale).cpu()
                     visible[group[:, None], part] = seen.cpu()
     points = torch.arange(len(queries))
     xy[points, frames], visible[points, frames] = queries[:, 1:], True
