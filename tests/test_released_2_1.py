@@ -379,6 +379,19 @@ def test_without_internet_a_sentence_says_what_to_do(cache, monkeypatch):
     assert "\n" not in str(error.value) and not list(cache.glob("*.pt*"))
 
 
+@pytest.mark.filterwarnings("ignore:.*is downloaded once")
+def test_a_disk_that_is_full_after_the_download(released, cache, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(download, "write_folder", full)
+    with server(released) as (url, _):
+        monkeypatch.setattr(download, "URL", url)
+        with pytest.raises(OSError, match="no space left"):
+            load(NAME)
+    assert (cache / f"{NAME}.pt").read_bytes() == released  # hours are not lost
+
+
 def test_capitals_do_not_tell_two_checkpoints_apart():
     """On macOS and Windows vitg and vitG are one name."""
     folders = {str(download.kept_folder(name)).lower() for name in download.RELEASED}

@@ -69,6 +69,9 @@ def released_folder(name: str) -> Path:
                 )
             write_folder(model, folder)
             del model
+        except OSError:  # a full disk: what was fetched is still good
+            fetched = False
+            raise
         finally:
             with contextlib.suppress(PermissionError):  # Windows, while it is mapped
                 if fetched:  # what the user put there stays
