@@ -495,6 +495,26 @@ def test_files_that_are_cut_off_say_so(tmp_path, name):
             assert len(vj.read_video(path, every=every, count=2 if every == 1 else 1)) <= 2
 
 
+@pytest.mark.parametrize("kind", ["mkv", "webm"])
+def test_a_hole_in_a_file_is_told(tmp_path, kind):
+    """Where the reader of Matroska finds its way again behind it, as much is missing."""
+    codec, options = ("h264", {}) if kind == "mkv" else ("libvpx-vp9", {"crf": "30", "b": "0"})
+    path = film(tmp_path / f"film.{kind}", textures(60), codec, options=options)
+    data = path.read_bytes()
+    start, stop = len(data) * 45 // 100, len(data) * 50 // 100
+    noise = np.random.default_rng(1).bytes(stop - start)
+    path.write_bytes(data[:start] + noise + data[stop:])
+    assert len(decoded(path)[0]) < 58
+    for every in (1, 7):
+        with pytest.warns(UserWarning, match="film.* is damaged"):
+            vj.read_video(path, every=every)
+
+
+def test_pauses_without_damage(tmp_path, silent):
+    pts = [0, 40, 80, 2000, 2040, 2080]
+    assert len(vj.read_video(write_video(tmp_path / "film.mkv", textures(6), pts=pts))) == 6
+
+
 def test_lengths_that_differ_without_damage(tmp_path, silent):
     """Sound that is longer or shorter than the picture; a film in fragments; a film trimmed by an
     edit list, whose table still holds all frames.
@@ -599,7 +619,16 @@ def test_identity(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["array", "tensor"])
 @pytest.mark.parametrize(
     "shape",
-    [(4, 3, 6, 8), (3, 4, 6, 8), (4, 6, 8, 1), (4, 6, 8, 4), (4, 6, 8), (1, 4, 6, 8, 3), (6, 8, 3)],
+    [
+        (4, 3, 6, 8),
+        (4, 1, 6, 8),
+        (3, 4, 6, 8),
+        (4, 6, 8, 1),
+        (4, 6, 8, 4),
+        (4, 6, 8),
+        (1, 4, 6, 8, 3),
+        (6, 8, 3),
+    ],
 )
 def test_the_remedy_that_is_named_works(shape, kind):
     x = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -132,6 +132,17 @@ def test_the_largest_of_several_streams(tmp_path):
     )
 
 
+def test_repeated_frames_are_not_decoded_from_their_key_frame_again(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "film.mp4", grey_levels(48, step=5), gop=24)
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    film, sought, go_to = vj.read_video(path)[np.arange(96) // 2], [], VideoFile._go_to
+    monkeypatch.setattr(
+        VideoFile, "_go_to", lambda self, key: sought.append(key) or go_to(self, key)
+    )
+    read = np.concatenate([levels(piece) for piece in film.pieces(5)])
+    assert np.abs(read - 5 * (np.arange(96) // 2)).max() <= 3 and sought == []
+
+
 @pytest.mark.parametrize("far", [0, 8, 1000])
 def test_frames_are_those_that_decord_reads(tmp_path, far, monkeypatch):
     """Another reader, where its own seeks and widths are right."""
