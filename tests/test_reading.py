@@ -19,6 +19,7 @@ from PIL import Image
 
 import vjepa_utils as vj
 from tests.conftest import grey_levels, write_video
+from vjepa_utils.files import replacing
 
 NUMBERED = grey_levels(24, step=10)
 
@@ -671,3 +672,13 @@ def test_a_clip_that_is_decoded_holds_no_file_and_no_thread(tmp_path, monkeypatc
     part = film_in_pieces[2:4]
     part.frames, film_in_pieces.frames  # noqa: B018  decodes
     assert held() == before and len(parts) == 10
+
+
+def test_an_error_names_the_file_that_it_is_about(tmp_path):
+    """What is read while something is written is not what cannot be written."""
+    with pytest.raises(FileNotFoundError, match="source.mp4"), replacing(tmp_path / "out.mp4"):
+        av.open(str(tmp_path / "source.mp4"))
+    refused = pytest.raises(OSError, match="out.mp4 cannot be written: Not a directory")
+    with refused, replacing(tmp_path / "out.mp4") as temporary:
+        (temporary / "part").write_text("")
+    assert not list(tmp_path.iterdir())

@@ -38,16 +38,15 @@ def file_identity(path: Path) -> list[tuple[str, int, int, str]]:
     """What tells a file, or those of a folder, from others and from what they were before: (path,
     bytes, date, hash of the first and the last MiB) of each.
     """
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    return [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns, _ends(p)) for p in files]
-
-
-def _ends(path):
-    with open(path, "rb") as file:
-        digest = hashlib.sha256(file.read(MIB))
-        file.seek(max(file.tell(), path.stat().st_size - MIB))
-        digest.update(file.read(MIB))
-    return digest.hexdigest()
+    identity = []
+    for each in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
+        stat = each.stat()
+        with open(each, "rb") as file:
+            digest = hashlib.sha256(file.read(MIB))
+            file.seek(max(file.tell(), stat.st_size - MIB))
+            digest.update(file.read(MIB))
+        identity.append((str(each.resolve()), stat.st_size, stat.st_mtime_ns, digest.hexdigest()))
+    return identity
 
 
 def check_writable(path: File) -> None:
@@ -72,6 +71,8 @@ def replacing(path: File) -> Iterator[Path]:
         temporary.chmod(mode)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:  # a full disk, a file system that takes no files
+        if str(temporary) not in str(getattr(error, "filename", None) or temporary):
+            raise  # of another file, such as one that is read for this one
         raise OSError(
             f"{path} cannot be written: {getattr(error, 'strerror', None) or error}."
         ) from None

@@ -117,21 +117,23 @@ class Video:
         """
         for first in range(start, len(self), count):
             piece = self[first : first + count]
-            frames = piece._decoded()
-            complete = len(frames) == len(piece)
-            if not complete:
-                damage = f"{self.path} is damaged at frame {self._source.broken}"
-                if first + len(frames) == 0:
-                    raise UserError(
-                        f"{damage}: no frame could be read from frame {self.indices[0]} on. Take "
-                        "another start."
-                    )
-                warnings.warn(f"{damage}: the clip ends before it.", stacklevel=3)
+            frames, wanted = piece._decoded(), len(piece)
+            if first + len(frames) == 0:
+                raise UserError(
+                    f"{self.path} is damaged at frame {self._source.broken}: no frame could be "
+                    f"read from frame {self.indices[0]} on. Take another start."
+                )
+            if len(frames) < wanted:
+                warnings.warn(
+                    f"{self.path} is damaged at frame {self._source.broken}: the clip ends before "
+                    "it.",
+                    stacklevel=3,
+                )
             if len(frames):
                 piece = piece[: len(frames)]
                 piece._frames, piece._source = frames, None
                 yield piece
-            if not complete:
+            if len(frames) < wanted:
                 return
 
     def _decoded(self):
