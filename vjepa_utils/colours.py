@@ -281,13 +281,14 @@ def _principal_axes(tokens, weights, components):
     """Weighted mean (channels,), axes (components, channels) and explained variance ratio
     (components,), zeros where there is none. Axes and signs as scikit-learn's PCA.
     """
-    mean = np.average(tokens, 0, weights)
+    share = weights / weights.sum()
+    mean = share @ tokens  # float64, as the weights are
     possible = min(components, *tokens.shape)
     axes, ratio = np.zeros((components, tokens.shape[1])), np.zeros(components)
     if np.ptp(tokens, axis=0).max() > 1e-7 * np.abs(tokens).max():
-        covariance = np.cov(tokens, rowvar=False, ddof=0, aweights=weights, dtype=np.float64)
+        centred = tokens - mean
         # ascending; (channels, channels), an axis a column
-        variance, vectors = np.linalg.eigh(np.atleast_2d(covariance))
+        variance, vectors = np.linalg.eigh((centred.T * share) @ centred)
         axes[:possible] = svd_flip(None, vectors.T[::-1][:possible], u_based_decision=False)[1]
         ratio[:possible] = variance[::-1][:possible] / variance.sum()
     return mean, axes, ratio
