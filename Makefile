@@ -15,6 +15,7 @@ test: $(READY)  ## the tests, the executed notebook among them
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 notebook: $(READY)
 	$(BIN)/jupyter lab Exploration.ipynb

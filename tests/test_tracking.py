@@ -579,6 +579,7 @@ def test_track_writes_films_figures_and_numbers(tmp_path, words):
             ["track", "{clip}", "--points", "9,10", "--grid", "4", "-o", "out.mp4"],
             "not allowed with argument --points",
         ),
+        (["track", "{clip}", "--grid", "97", "-o", "out.mp4"], "at most a point a pixel, 96 along"),
         (
             ["track", "{clip}", "--grid", "0", "-o", "out.mp4"],
             "--grid must be a whole number of at least 1",

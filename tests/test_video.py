@@ -30,7 +30,8 @@ def levels(video):
 
 
 @pytest.mark.parametrize(
-    ("start", "every", "count"), [(0, 1, None), (7, 3, 5), (30, 1, 4), (0, 11, None)]
+    ("start", "every", "count"),
+    [(0, 1, None), (7, 3, 5), (30, 1, 4), (0, 11, None), (7, 10**30, None)],
 )
 def test_numbers_name_the_frames_of_the_file(tmp_path, start, every, count):
     path = write_video(tmp_path / "levels.mp4", grey_levels(40))

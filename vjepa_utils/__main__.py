@@ -39,7 +39,8 @@ def parser():
 def main(words=None):
     words = sys.argv[1:] if words is None else words
     sys.stdout.reconfigure(errors="replace")  # redirected, it may lack δ and ×, as on Windows
-    warnings.simplefilter("always")
+    warnings.onceregistry.clear()  # once a command
+    warnings.simplefilter("once")
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         arguments = parser().parse_args(words)

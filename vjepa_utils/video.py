@@ -215,7 +215,7 @@ def read_video(
     source = open_source(path)
     first, moment = first_frame(start, source, path)
     if fps is None:
-        indices = np.arange(first, len(source.times), every or 1)[:count]
+        indices = np.arange(len(source.times))[first :: every or 1][:count]
     else:
         indices = at_rate(fps, moment, count, source, path)
     if count is not None and len(indices) < count:

@@ -37,7 +37,7 @@ def at_rate(fps, moment, count, source, path):
     """Numbers of the frames on the screen at a moment and so often in a second from then on."""
     if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps <= 1000:
         raise UserError(f"fps must be frames a second, above 0 and at most 1000, not {fps!r}.")
-    steps = np.arange(np.ceil((source.end - moment) * float(fps) - 1e-6))[:count]
+    steps = np.arange(max(1, np.ceil((source.end - moment) * float(fps) - 1e-6)))[:count]
     numbers = _on_screen(moment + steps / float(fps), source, path, source.tick / 2)
     repeated = len(numbers) - len(np.unique(numbers))
     if repeated:

@@ -192,9 +192,13 @@ def _maps(features, video, positions, head, device):
 
 def grid_points(video: Video, count: int = 16) -> list[tuple[float, float]]:
     """Points (x, y) of a regular grid over the picture, `count` along its longer side, in cells of
-    about the same sides.
+    about the same sides; UserError if they are finer than pixels.
     """
     longer = max(video.height, video.width)
+    if count > longer:
+        raise UserError(
+            f"A grid has at most a point a pixel, {longer} along this clip, not {count}."
+        )
     across, down = (max(1, round(count * side / longer)) for side in (video.width, video.height))
     return [
         ((i + 0.5) * video.width / across, (j + 0.5) * video.height / down)
