@@ -8,11 +8,16 @@ the same seed hides the same tokens.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.video import Grid, Seed
+
+if TYPE_CHECKING:  # commands name the masks before torch is loaded
+    import torch
+
+    from vjepa_utils.video import Grid, Seed
 
 # number of blocks, and the share of the picture that each hides
 MULTIBLOCK = {"short": (8, 0.15), "long": (2, 0.7)}

@@ -2,6 +2,7 @@
 
 from vjepa_utils.segmentation.figures import animate_masks as animate_masks
 from vjepa_utils.segmentation.figures import mask_strip as mask_strip
+from vjepa_utils.segmentation.figures import painted as painted
 from vjepa_utils.segmentation.propagation import agreement as agreement
 from vjepa_utils.segmentation.propagation import propagate as propagate
 from vjepa_utils.segmentation.segment import Masks as Masks
