@@ -9,10 +9,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy import ndimage
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
@@ -158,6 +160,7 @@ OTHER = {
     ],
     "thing": 3,
     "cut": -0.35,
+    "shown": 3,
     "alone": True,
     "above": True,
     "live": True,
@@ -171,6 +174,7 @@ OTHER = {
 def test_each_part_of_the_state_survives_the_address_alone_and_with_all_others(run_node):
     parts = [{name: value} for name, value in OTHER.items() if name != "active"] + [OTHER]
     parts += [{"brush": {"axes": [1, 5], "box": [-1.5, 0.25, -3, 1e-5]}}, {"mode": "prediction"}]
+    parts += [{"mode": mode} for mode in ("similarity", "segment", "pixels")]
     parts += [{"active": 1, "pins": OTHER["pins"]}, {"overlay": 0}]
     code = f"""const states = {json.dumps(parts)}.map((part) => ({{...E.initialState(), ...part}}));
     const back = states.map((state) => E.fromAddress(E.toAddress(state), page));
@@ -259,6 +263,29 @@ def test_colours_of_a_thing_alone_are_its_own_components(looked, run_node):
     low, high = np.percentile(components, [1, 99], axis=1)[..., None]
     for ours, true in zip(shown, np.clip((components - low) / (high - low), 0, 1), strict=True):
         assert min(np.abs(ours - true).mean(), np.abs(ours - (1 - true)).mean()) < 0.01
+
+
+@needs_node
+def test_pixels_are_those_of_a_ridge_regression(looked, run_node):
+    code = """const step = 1, view = views[0], { rows, columns } = view;
+    console.log(JSON.stringify([64, 3].map((shown) => [...E.decodePixels(view, view.pixels, shown,
+      step, new Uint8ClampedArray(4 * 64 * rows * columns))])));"""
+    view, (steps, rows, columns) = looked.views[0], looked.grid
+    frames = looked.video[looked.video.positions(looked.frames[:, 0])].frames
+    size = columns * 8, rows * 8
+    frames = np.stack([Image.fromarray(frame).resize(size, 2) for frame in frames]) / 255
+    patches = frames.reshape(steps, rows, 8, columns, 8, 3).swapaxes(2, 3)
+    tokens = (view.components.values * view.components.scale)[..., :64]
+    tokens = tokens.reshape(-1, tokens.shape[-1])
+    ridge = Ridge(1.0).fit(tokens, patches.reshape(len(tokens), -1))
+    fitted = ridge.predict(tokens).reshape(patches.shape)
+    fitted = np.clip(fitted, 0, 1).swapaxes(2, 3).reshape(frames.shape)
+    whole, three = (np.reshape(one, (*size[::-1], 4))[..., :3] / 255 for one in run_node(code))
+    assert np.abs(whole - fitted[1]).mean() < 0.01  # 8 bits, and another resize
+    error = [
+        np.square(shown - frames[1]).mean() for shown in (whole, three, frames[1].mean((0, 1)))
+    ]
+    assert error[0] < 0.3 * error[2] and error[0] < error[1] < error[2]
 
 
 def test_errors_are_measured_and_said(looked):

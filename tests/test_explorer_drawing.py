@@ -28,6 +28,7 @@ TOKENS = [1 * COLUMNS + 2, 2 * ROWS * COLUMNS + 3 * COLUMNS + 5]  # under the pi
 COLOURS = ["#35d0e6", "#ff6fae"]  # of the first two pins
 START = {"step": 0, "mode": "colours", "rgb": [0, 1, 2], "overlay": 0.8, "pins": [], "active": 0}
 START |= {"view": 0, "axes": [0, 1], "mask": 0, "brush": None, "clicks": [], "thing": 0, "cut": 0}
+START |= {"shown": 64}
 START |= {flag: False for flag in ("above", "live", "nearest", "unit", "alone", "allSteps")}
 GREY = 205, 205, 205
 
@@ -585,7 +586,12 @@ PRESSED = {
     "segment: colour a thing by the three components of its own tokens": [
         (THINGS, "o", {"alone": True})
     ],
-    "colours, similarity, change, prediction, segment": [
+    "pixels: from half as many components (Shift: twice)": [
+        ({}, "y", {"shown": 32}),
+        ({"shown": 5}, "Shift+Y", {"shown": 10}),
+    ],
+    "colours, similarity, change, prediction, segment, pixels": [
+        ({}, "6", {}),  # this page has no decoder
         ({}, "5", {"mode": "segment"}),
         ({"mode": "change"}, "1", {"mode": "colours"}),
         ({}, "2", {"mode": "similarity"}),

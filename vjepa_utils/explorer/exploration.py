@@ -34,12 +34,14 @@ class View:
     layer: the block, None for the final norm.
     components: of the features.
     colours: the basis that the components are of.
+    pixels: what `packed_decoder` gives, or None.
     """
 
     features: Features
     layer: int | None
     components: Components
     colours: PCAColours
+    pixels: dict | None = None
 
     def packed(self, steps):
         """JSON values and bytes of some steps, as the page takes them."""
@@ -51,6 +53,7 @@ class View:
             "grid": list(kept.values.shape[:3]),
             "picture": list(features.picture_size),
             "channels": features.values.shape[-1],
+            "pixels": self.pixels,
             **kept.packed(),
         }
 

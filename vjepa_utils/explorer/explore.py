@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vjepa_utils.checks import UserError
 from vjepa_utils.explorer.components import pack
 from vjepa_utils.explorer.exploration import Exploration, View, check_size
+from vjepa_utils.explorer.pixels import packed_decoder
 from vjepa_utils.explorer.prediction import packed_prediction
 from vjepa_utils.load import load_encoder
 from vjepa_utils.predict import masks as hiding
@@ -83,7 +84,9 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
                     f"{encoder.name} has {features.grid[0]} steps where {encoders[0].name} has "
                     f"{views[0].features.grid[0]}: choose another context."
                 )
-            views.append(View(features, layer, *pack(features, *views[:1])))
+            components, colours = pack(features, *views[:1])
+            pixels = packed_decoder(features, components, video)
+            views.append(View(features, layer, components, colours, pixels))
     predictions = []
     for encoder in filter(predicts, encoders if masks else []):
         view = next(view for view in views if view.features.encoder == encoder.name)

@@ -10,8 +10,8 @@ HERE = Path(__file__).parent
 
 
 # One idea each; together they are one module, without a build step.
-SCRIPTS = "data cosine segment colours places address elements queries things modes marks tools"
-SCRIPTS = f"{SCRIPTS} stage cards scatter save keys layout explorer notebook".split()
+SCRIPTS = "data cosine segment pixels colours places address elements queries things modes marks"
+SCRIPTS = f"{SCRIPTS} tools stage cards scatter save keys layout explorer notebook".split()
 
 
 def script():

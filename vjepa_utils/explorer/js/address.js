@@ -89,6 +89,7 @@ export const FIELDS = {
   brush,
   clicks,
   thing: { first: 0, read: (word) => whole(word, PIN_COLOURS.length) },
+  shown: { first: 64, read: (word) => whole(word, 65) || undefined },
   cut: { first: 0, read: (word) => (Math.abs(number(word)) <= 1 ? number(word) : undefined) },
   ...Object.fromEntries(Object.keys(FLAGS).map((name) => [name, {
     first: false, write: Number, read: (word) => (word === "1" ? true : undefined),
@@ -106,7 +107,8 @@ export function limitsOf(page) {
   return {
     steps: page.steps.length, rows, columns, clip: page.clip, views: page.views.length, masks,
     components: Math.min(...page.views.map((view) => view.components)),
-    modes: Object.keys(MODES).filter((name) => name !== "prediction" || masks),
+    modes: Object.keys(MODES).filter((name) => (name !== "prediction" || masks)
+      && (name !== "pixels" || page.views.every((view) => view.pixels))),
   };
 }
 

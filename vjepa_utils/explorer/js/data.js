@@ -32,6 +32,7 @@ export async function decodeView(view, buffers) {
   const values = undoDifferences(new Int8Array(raw.buffer), count, perStep);
   const decoded = { ...view, values, steps, rows, columns, perStep, count };
   decoded.inverse = inverseNorms(decoded);
+  if (view.pixels) decoded.pixels = await decodeWeights(view, view.pixels, buffers);
   return decoded;
 }
 

@@ -19,7 +19,8 @@ class Explorer {
     Object.assign(this, { painted: null, through: true, brushSize });
     this.sent = { step: this.state.step, point: null };  // what Python knows
     this.kept = { maps: memo(9 * this.views.length + 8), changes: memo(this.views.length),
-      selection: memo(), scrolled: memo(), things: memo(2 * this.views.length) };
+      selection: memo(), scrolled: memo(), things: memo(2 * this.views.length),
+      pixels: memo(this.views.length * this.steps) };
     layOut(this, root);
     this.setTool("point");
     this.drawNow();
@@ -40,7 +41,8 @@ class Explorer {
     if (mode === "prediction" && !this.predictions.length) {
       this.say(this.kernel ? "Hide some patches first: the tool at the right of these."
         : "This page was made without masks.");
-    } else this.change({ mode });
+    } else if (!modesOf(this).includes(mode)) this.say("This page was made without a decoder.");
+    else this.change({ mode });
   }
 
   setTool(tool) {

@@ -47,6 +47,11 @@ export const KEYS = [
     act: (ex, i) => overlayBy(ex, [0.1, -0.1][i % 2]) },
   ...Object.entries(FLAGS).map(([name, flag]) => ({ keys: [flag.key], text: flag.help,
     act: (ex) => ex.change({ [name]: !ex.state[name] }) })),
+  { keys: ["y"], text: "pixels: from half as many components (Shift: twice)",
+    act(ex, _, shift) {
+      const shown = shift ? 2 * ex.state.shown : Math.floor(ex.state.shown / 2);
+      ex.change({ shown: Math.min(64, Math.max(1, shown)) });
+    } },
   { keys: ["s"], text: "brush: Enter, arrows, Enter selects a region of the picture",
     act: (ex) => ex.setTool(ex.tool === "select" ? "point" : "select") },
   { shown: "Tab to the scatter", keys: [],

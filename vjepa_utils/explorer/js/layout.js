@@ -103,6 +103,10 @@ function controlsOf(ex) {
   const cut = h("input", { type: "range", min: -1, max: 1, step: 0.05, "aria-label": "threshold",
     title: "take more, or less, for the thing ([ and ])",
     oninput: () => ex.change({ cut: Number(cut.value) }) });
+  const shown = h("input", { type: "range", min: 1, max: 64, "aria-label": "components decoded",
+    title: "how many of the leading components are decoded (Y)",
+    oninput: () => ex.change({ shown: Number(shown.value) }) });
+  const pixelsBox = group(label("1"), shown, label("64 components"));
   const segmentBox = group(label("more"), cut, label("less"), alone);
   const rgbBox = group(label("components"), ...pickers);
   const similarityBox = group(live, nearest, unit), maskBox = group(label("mask"), masks);
@@ -117,6 +121,8 @@ function controlsOf(ex) {
     similarityBox.hidden = mode !== "similarity";
     nearest.hidden = pins.length < 2;
     maskBox.hidden = mode !== "prediction";
+    pixelsBox.hidden = mode !== "pixels";
+    shown.value = ex.state.shown;
     segmentBox.hidden = mode !== "segment";
     cut.value = ex.state.cut;
     hideBox.hidden = ex.tool !== "hide";
@@ -124,7 +130,7 @@ function controlsOf(ex) {
     hint.textContent = hintOf(ex);
   }
   const element = h("div", { class: "tools" }, modes, tools, rgbBox, similarityBox, maskBox,
-    segmentBox, hideBox, group(label("frame"), overlay, label("overlay"), above));
+    segmentBox, pixelsBox, hideBox, group(label("frame"), overlay, label("overlay"), above));
   return { element, hint, draw };
 }
 

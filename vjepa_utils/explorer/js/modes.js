@@ -1,5 +1,6 @@
 // What is drawn: a table of modes, and the pictures of each. A picture is a panel:
-// {key, title, full, rows, columns, stepOf(step), paint(step, out), bar}, and of a view its number.
+// {key, title, full, rows, columns, stepOf(step), paint(step, out), bar}, and of a view its number
+// and its detail, the pixels that are painted along a patch.
 
 /** The value that is drawn black in *Similarity*. */
 const lowOf = (ex, view) => (ex.state.unit ? 0 : ex.views[view].black);
@@ -69,11 +70,26 @@ export const MODES = {
       ? `thing ${i + 1}: ${percent(areas[ex.state.step], 1)} of this step` : "")).join(" · ")
       || "nothing is chosen" }),
   },
+  pixels: {
+    name: "Pixels",
+    hint: "What a linear decoder, fitted to this clip, reads from the leading components: with "
+      + "three, what the colours hold; with more, what they leave out.",
+    detail: (view) => view.pixels.side,
+    draw: (ex, view, step, out) => out.set(pixelsOf(ex, view, step).data),
+    bar: pixelsBar,
+    rings: false,
+  },
+};
+
+/** Modes that not every page has. */
+const OFFERED = {
+  prediction: (ex) => ex.predictions.length || ex.kernel,
+  pixels: (ex) => ex.views.every((view) => view.pixels),
 };
 
 /** The modes that this explorer offers; with a kernel there may be a prediction later. */
-const modesOf = (ex) => Object.keys(MODES).filter((name) =>
-  name !== "prediction" || ex.predictions.length || ex.kernel);
+const modesOf = (ex) =>
+  Object.keys(MODES).filter((name) => !OFFERED[name] || OFFERED[name](ex));
 
 /** The pictures of the present mode, below each other in the strip and side by side above it. */
 function panelsOf(ex) {
@@ -84,9 +100,11 @@ function panelsOf(ex) {
     full: `${view.encoder}${view.layer ? `, block ${view.layer}` : ""}`,
     view: index,
     rows: ex.rows, columns: ex.columns,
+    detail: mode.detail ? mode.detail(view) : 1,
     stepOf: (step) => step,
     bar: mode.bar(ex, index),
-    paint: (step, out) => mode.paint(ex, index, step * ex.perStep, (step + 1) * ex.perStep, out),
+    paint: (step, out) => (mode.draw ? mode.draw(ex, index, step, out)
+      : mode.paint(ex, index, step * ex.perStep, (step + 1) * ex.perStep, out)),
   }));
 }
 

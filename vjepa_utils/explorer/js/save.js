@@ -34,7 +34,7 @@ function drawPicture(context, element, width, height) {
   if (above) layer(frame, { blend: "luminosity", smooth: true });
   layer(veil, {});
   context.globalCompositeOperation = "source-over";
-  const scale = [width / map.width, height / map.height];
+  const scale = [width / veil.width, height / veil.height];
   context.save();
   context.beginPath();
   context.rect(0, 0, width, height);

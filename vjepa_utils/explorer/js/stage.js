@@ -51,7 +51,7 @@ function stagesOf(ex) {
     stages, strip,
     layout: () => { if (frames) layout(); },
     draw(panels) {
-      const now = panels.map((p) => [p.key, p.rows, p.columns, p.title].join()).join("|");
+      const now = panels.map((p) => [p.key, p.rows, p.columns, p.title, p.detail].join()).join("|");
       if (key !== now) build(panels);
       key = now;
       panels.forEach((panel, i) => shown[i].draw(panel));
@@ -64,17 +64,18 @@ function stagesOf(ex) {
 const hereMark = (x, width, height) => h("rect", { x, y: 0, width, height, class: "here" });
 
 /** One picture: the frame, the map over it, the veil, the marks, and the colour bar below. */
-function stageOf(ex, { rows, columns, title, full }) {
+function stageOf(ex, { rows, columns, title, full, detail = 1 }) {
   const { width, height } = ex.pictures[0];
   const frame = h("canvas", { class: "frame", width, height });
-  const map = h("canvas", { class: "map", width: columns, height: rows });
+  const image = new ImageData(columns * detail, rows * detail);
+  const map = h("canvas", { class: "map", width: image.width, height: image.height });
   const veil = h("canvas", { class: "veil", width: columns, height: rows });
   const viewBox = `0 0 ${columns} ${rows}`;
   const marks = h("svg", { class: "marks", viewBox, preserveAspectRatio: "none" });
   const picture = h("div", { class: "picture", tabindex: 0, role: "img",
     "aria-label": `${title}: click a patch to compare it with all others`,
     ...pointing(ex) }, frame, map, veil, marks);
-  const bar = h("div", { class: "bar" }), image = new ImageData(columns, rows), barKey = memo();
+  const bar = h("div", { class: "bar" }), barKey = memo();
   return {
     element: h("figure", { class: "panel" }, h("figcaption", { title: full }, title), picture, bar),
     draw(panel) {
@@ -115,8 +116,10 @@ function rowOf(title, listeners) {
 }
 
 /** All steps of one panel, with a gap as wide as a patch between them. */
-function stripRowOf(ex, { rows, columns, title }) {
+function stripRowOf(ex, { rows, columns, title, detail = 1 }) {
   const { steps, clip } = ex, unit = columns + 1, width = steps * unit - 1, size = rows * columns;
+  const image = new ImageData(width * detail, rows * detail), line = 4 * columns * detail;
+  const painted = new Uint8ClampedArray(4 * size * detail * detail);
   const place = (event) => {
     const [x, y] = fraction(event), at = x * width, step = Math.floor(at / unit);
     const across = Math.min(1, (at - step * unit) / columns);
@@ -128,18 +131,18 @@ function stripRowOf(ex, { rows, columns, title }) {
     onpointerleave: () => ex.point(null),
   });
   canvas.className = "map";
-  Object.assign(canvas, { width, height: rows });
+  Object.assign(canvas, { width: image.width, height: image.height });
   marks.setAttribute("viewBox", `0 0 ${width} ${rows}`);
-  const image = new ImageData(width, rows), painted = new Uint8ClampedArray(4 * size);
   const drawStep = (panel, step, selected) => {
     panel.paint(panel.stepOf(step), painted);
-    for (let i = 0; selected && i < size; i++) {
-      if (selected[step * size + i]) continue;
-      for (let k = 0; k < 3; k++) painted[4 * i + k] *= 0.22;
+    for (let o = 0; selected && o < painted.length; o += 4) {
+      const row = Math.floor(o / line / detail), column = Math.floor((o % line) / 4 / detail);
+      if (selected[step * size + row * columns + column]) continue;
+      for (let k = 0; k < 3; k++) painted[o + k] *= 0.22;
     }
-    for (let row = 0; row < rows; row++) {
-      const line = painted.subarray(4 * row * columns, 4 * (row + 1) * columns);
-      image.data.set(line, 4 * (row * width + step * unit));
+    for (let row = 0; row < image.height; row++) {
+      const left = 4 * (row * image.width + step * unit * detail);
+      image.data.set(painted.subarray(row * line, (row + 1) * line), left);
     }
   };
   return {
