@@ -60,9 +60,8 @@ class Video:
             return f"Video({self.name}, 0 frames)"
         text = f"{len(self)} frames {self.indices[0]} to {self.indices[-1]}"
         if self.path:
-            text += f", {self.times[0]:.2f} to {self.times[-1]:.2f} s"
-        if self.path and self.no_clock:
-            text += f" ({self.no_clock})"
+            clock = f" ({self.no_clock})" if self.no_clock else ""
+            text += f", {self.times[0]:.2f} to {self.times[-1]:.2f} s{clock}"
         return f"Video({self.name}, {text}, {self.width}×{self.height} pixels)"
 
     @property
@@ -99,8 +98,8 @@ class Video:
             frames = self._decoded()
             if len(frames) < len(self):
                 raise UserError(
-                    f"{self.path} is damaged at frame {self._source.broken}: take the frames "
-                    f"before that, the first {len(frames)} of this clip."
+                    f"{self._damage()}: take the frames before that, the first {len(frames)} of "
+                    "this clip."
                 )
             self._frames, self._source = frames, None  # which closes its file and its threads
         return self._frames
@@ -120,21 +119,20 @@ class Video:
             frames, wanted = piece._decoded(), len(piece)
             if first + len(frames) == 0:
                 raise UserError(
-                    f"{self.path} is damaged at frame {self._source.broken}: no frame could be "
-                    f"read from frame {self.indices[0]} on. Take another start."
+                    f"{self._damage()}: no frame could be read from frame {self.indices[0]} on. "
+                    "Take another start."
                 )
             if len(frames) < wanted:
-                warnings.warn(
-                    f"{self.path} is damaged at frame {self._source.broken}: the clip ends before "
-                    "it.",
-                    stacklevel=3,
-                )
+                warnings.warn(f"{self._damage()}: the clip ends before it.", stacklevel=3)
             if len(frames):
                 piece = piece[: len(frames)]
                 piece._frames, piece._source = frames, None
                 yield piece
             if len(frames) < wanted:
                 return
+
+    def _damage(self):
+        return f"{self.path} is damaged at frame {self._source.broken}"
 
     def _decoded(self):
         """The frames; of a damaged file those before the first one that is lost."""
@@ -146,8 +144,8 @@ class Video:
         frames = self._source.read(numbers)
         lost = np.flatnonzero(places >= len(frames))
         places = places[: lost[0]] if len(lost) else places
-        ordered = np.array_equal(places, np.arange(len(frames)))
-        return frames if ordered else frames[places]
+        in_order = np.array_equal(places, np.arange(len(frames)))
+        return frames if in_order else frames[places]
 
     def positions(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """Where in the clip the frames of these numbers in the file are: int (n,).

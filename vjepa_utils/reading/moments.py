@@ -13,7 +13,7 @@ from vjepa_utils.checks import UserError, is_whole
 
 def first_frame(start, source, path):
     """Number of the first frame, and the moment in seconds."""
-    times, total = source.times, len(source.times)
+    total = len(source.times)
     if isinstance(start, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+)s", start):
         moment = float(start[:-1])
         if moment >= source.end:
@@ -30,7 +30,7 @@ def first_frame(start, source, path):
             f"start {start} is beyond the end of {path}, which has {total} frames (0 to "
             f"{total - 1})."
         )
-    return int(start), times[start]
+    return int(start), source.times[start]
 
 
 def at_rate(fps, moment, count, source, path):

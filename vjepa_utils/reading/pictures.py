@@ -65,8 +65,7 @@ class PictureFile:
                     self.lost = f"{len(shown)} of its {count} pictures can be read"
                     break
                 shown.append((image.info.get("duration") or UNTIMED) / 1000)
-        *self.times, self.end = np.cumsum([0, *shown])
-        self.times = np.array(self.times)
+        self.times, self.end = np.cumsum([0, *shown[:-1]]), sum(shown)
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """The pictures of these numbers."""

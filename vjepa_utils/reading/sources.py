@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import warnings
 from fractions import Fraction
+from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -21,9 +21,6 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.reading.pictures import IMAGES, RATE, ImageFolder, PictureFile
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FAR = 8  # frames; a key frame that is further ahead is sought
 # These have packets that show nothing. Interlaced ones may have two for a frame.
@@ -44,9 +41,7 @@ def open_source(path: Path) -> ImageFolder | PictureFile | VideoFile:
 
 
 class VideoFile:
-    """A video file. Frames are identified by their time stamps where it has them; no more of them
-    are decoded than the key frames before what is requested make necessary.
-    """
+    """A video file. Frames are identified by their time stamps, where it has them."""
 
     def __init__(self, path):
         self.path, self.lock, self.container = path, Lock(), None
@@ -68,9 +63,7 @@ class VideoFile:
             ) from None
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        """The frames of these numbers, in order; fewer if the file is damaged before one of them,
-        and then `broken` is the first one lost.
-        """
+        """The frames of these numbers, in order; fewer if the file is damaged before one."""
         frames, done = np.empty((len(numbers), *self.shape), np.uint8), 0
         with self.lock:  # a decoder has a position
             for number in numbers:
@@ -87,8 +80,7 @@ class VideoFile:
         return frames
 
     def __del__(self):
-        # PyAV's objects refer to each other: left to the garbage collector, a thousand clips keep a
-        # hundred megabytes and their files open.
+        # PyAV's objects refer to each other: the garbage collector would come late
         if getattr(self, "container", None):
             self.container.close()
 
@@ -106,6 +98,7 @@ class VideoFile:
             self._open()
             self.stream = self.container.streams[self.index]
             self.stream.thread_type = "AUTO"  # several frames are decoded at once
+            self.rate = float(self.stream.average_rate or RATE)
         self.frames, self.next, self.last = self.container.decode(self.stream), key, None
 
     def _choose(self):
@@ -142,7 +135,7 @@ class VideoFile:
         self.tick, self.stamps = float(self.stream.time_base), None
         stamps, coded, is_key, lengths = zip(*packets, strict=True)
         coded = [stamp for stamp in coded if stamp is not None]
-        lengths, rate = dict(zip(stamps, lengths, strict=True)), self._rate()
+        lengths, rate = dict(zip(stamps, lengths, strict=True)), self.rate
         if file.flags & NO_TIME_STAMPS:
             self.no_clock = f"it has no time stamps: {rate:g} frames a second are assumed"
         if (
@@ -184,8 +177,8 @@ class VideoFile:
                     torn += packet.is_corrupt
         except av.error.FFmpegError:
             pass  # cut off: what is there counts
-        kind, step, promised = self.container.format.name, 1 / self._rate(), self.container.duration
-        promised = (promised or 0) / 1e6
+        kind, step = self.container.format.name, 1 / self.rate
+        promised = (self.container.duration or 0) / 1e6
         if kind == "avi":  # where that is cut off, FFmpeg guesses the duration
             promised = max(promised, self.stream.frames * step)
         later = np.diff(np.sort([p[0] for p in packets if p[0] is not None])) * ticks[self.index]
@@ -197,16 +190,12 @@ class VideoFile:
             self.lost = f"not all of its packets are whole, {torn} of {len(packets)} are torn"
         return packets
 
-    def _rate(self):
-        return float(self.stream.average_rate or RATE)
-
     def _decode_all(self):
         """Time stamps of all frames; None for one that has none."""
         self._go_to(0)
-        stamps, name = [], self.path.name
-        bar = dict(desc=f"counting the frames of {name}", unit="frame", delay=2, leave=False)
+        stamps = []
         try:
-            for frame in tqdm(self.frames, **bar):
+            for frame in tqdm(self.frames, "counting frames", unit="frame", delay=2, leave=False):
                 if frame.is_corrupt:
                     break
                 stamps.append(frame.pts)
@@ -218,9 +207,7 @@ class VideoFile:
         return stamps
 
     def _seekable(self, stamps, is_key, first):
-        """Time stamps of packets, sorted, from that of the first frame on: those before a key frame
-        are never decoded. Sets which key frames can be sought.
-        """
+        """Time stamps of packets, sorted, from the first frame's on; sets which can be sought."""
         # no packet may cross a key frame in time
         earlier, later = np.maximum.accumulate(stamps), np.minimum.accumulate(stamps[::-1])[::-1]
         closed = np.all((earlier == stamps) & (later == stamps) | ~is_key)
