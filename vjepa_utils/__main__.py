@@ -1,38 +1,20 @@
 """Command line: python -m vjepa_utils COMMAND, or vjepa-utils COMMAND."""
 
+import importlib
+import pkgutil
 import sys
 import warnings
 
+from vjepa_utils import cli
 from vjepa_utils.checks import UserError
-from vjepa_utils.cli import (
-    Parser,
-    classify,
-    compare,
-    convert,
-    explore,
-    extract,
-    figures,
-    info,
-    pca,
-    probe,
-    recover,
-    segment,
-    similarity,
-    surprise,
-    tapvid,
-    track,
-)
-
-COMMANDS = [figures, pca, recover, compare, similarity, track, tapvid, classify, probe, explore]
-COMMANDS += [extract, surprise, segment, info, convert]
 
 
 def parser():
-    """The parser of all commands; torch is loaded only when one runs."""
-    main = Parser(prog="python -m vjepa_utils", description="Look inside V-JEPA 2.")
+    """The parser of all commands, the modules of cli/; torch is loaded only when one runs."""
+    main = cli.Parser(prog="python -m vjepa_utils", description="Look inside V-JEPA 2.")
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.register(commands)
+    for command in pkgutil.iter_modules(cli.__path__):
+        importlib.import_module(f"{cli.__name__}.{command.name}").register(commands)
     return main
 
 

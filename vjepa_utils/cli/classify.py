@@ -1,5 +1,3 @@
-"""The command `classify`."""
-
 import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.checks import UserError

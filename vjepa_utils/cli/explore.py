@@ -1,5 +1,3 @@
-"""The command `explore`."""
-
 import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.predict.masks import NAMES

@@ -1,5 +1,3 @@
-"""The command `extract`."""
-
 import sys
 
 from vjepa_utils import cli

@@ -1,5 +1,3 @@
-"""The command `info`."""
-
 import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.cli.convert import PT, pt_options

@@ -1,5 +1,3 @@
-"""The command `pca`."""
-
 import vjepa_utils as vj
 from vjepa_utils import cli
 

@@ -1,5 +1,3 @@
-"""The command `probe`."""
-
 import sys
 import warnings
 from pathlib import Path

@@ -1,5 +1,3 @@
-"""The command `segment`."""
-
 from pathlib import Path
 
 import vjepa_utils as vj

@@ -1,5 +1,3 @@
-"""The command `similarity`."""
-
 import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.checks import UserError, check_inside

@@ -1,5 +1,3 @@
-"""The command `tapvid`."""
-
 import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.cli.track import HEAD
