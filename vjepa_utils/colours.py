@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 from copy import copy
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,11 +16,7 @@ from sklearn.utils.extmath import svd_flip
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from vjepa_utils.video import File
+from vjepa_utils.video import File
 
 MOST_TOKENS = 200_000  # above, a seeded subsample is fitted
 PERCENTILES = 1, 99  # of each component are drawn as 0 and 1

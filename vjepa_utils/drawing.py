@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import av
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -15,17 +17,10 @@ from matplotlib.text import Text
 from PIL import Image, ImageDraw, ImageFont
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.colours import PCAColours
+from vjepa_utils.features import Features
 from vjepa_utils.files import replacing
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import torch
-
-    from vjepa_utils.colours import PCAColours
-    from vjepa_utils.features import Features
-    from vjepa_utils.video import Clip, File, Video
+from vjepa_utils.video import Clip, File, Video, as_video
 
 WIDTH = 9.6  # inches, at most: 960 pixels in a notebook, 1248 in a file
 NARROW = 3  # inches, at least: a heading in few lines

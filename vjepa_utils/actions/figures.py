@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
-from vjepa_utils.drawing import (
-    WIDTH,
-    Heat,
-    clip_caption,
-    evenly,
-    frames_numbered,
-    heat_maps,
-    new_figure,
-    show,
-    with_heading,
-)
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from vjepa_utils.actions.heads import Classification
-    from vjepa_utils.video import Clip
+from vjepa_utils import drawing
+from vjepa_utils.actions.heads import Classification
+from vjepa_utils.video import Clip, as_video
 
 
 def action_bars(video: Clip, classification: Classification, most: int = 6) -> Figure:
     """Frames that a `Classification` was made from, above bars of its likeliest classes."""
     video = as_video(video)
     used = np.unique(classification.frames)
-    numbers = used[evenly(len(used), most)]
+    numbers = used[drawing.evenly(len(used), most)]
     count = len(classification.labels)
-    tall, below = min(WIDTH / len(numbers) * video.height / video.width, 3), 0.3 * count + 0.1
-    figure = new_figure(tall + below)
+    tall, below = (
+        min(drawing.WIDTH / len(numbers) * video.height / video.width, 3),
+        0.3 * count + 0.1,
+    )
+    figure = drawing.new_figure(tall + below)
     rows = figure.add_gridspec(2, 1, height_ratios=[tall, below])
     axes = rows[0].subgridspec(1, len(numbers)).subplots(squeeze=False).flat
-    for axis, number, frame in zip(axes, numbers, frames_numbered(video, numbers), strict=True):
-        show(axis, frame)
+    for axis, number, frame in zip(
+        axes, numbers, drawing.frames_numbered(video, numbers), strict=True
+    ):
+        drawing.show(axis, frame)
         axis.set_title(f"frame {number}", fontsize=8, pad=3)
     axis = figure.add_subplot(rows[1])
     places = np.arange(count)[::-1]
@@ -52,7 +42,7 @@ def action_bars(video: Clip, classification: Classification, most: int = 6) -> F
     axis.set(xlim=(0, 1.08), xticks=[])
     axis.spines[["top", "right", "bottom"]].set_visible(False)
     axis.tick_params(left=False)
-    heading = f"{clip_caption(video, used)} · {classification.name} · "
+    heading = f"{drawing.clip_caption(video, used)} · {classification.name} · "
     heading += f"{classification.frames.size} frames"
     if len(classification.frames) > 1:
         heading += f" in {len(classification.frames)} segments"
@@ -60,7 +50,7 @@ def action_bars(video: Clip, classification: Classification, most: int = 6) -> F
         heading += f", {len(classification.logits)} views"
     if classification.remark:
         heading += f" · {classification.remark}"
-    return with_heading(figure, heading)
+    return drawing.with_heading(figure, heading)
 
 
 def confusion(truth: list[str], predicted: list[str], heading: str) -> Figure:
@@ -73,10 +63,12 @@ def confusion(truth: list[str], predicted: list[str], heading: str) -> Figure:
     classes = list(dict.fromkeys([*truth, *predicted]))  # as they first come
     counts = confusion_matrix(truth, predicted, labels=classes)
     share = 100 * counts / counts.sum(1, keepdims=True).clip(1)
-    figure = new_figure(min(WIDTH, 1.4 + 0.42 * len(classes)))
+    figure = drawing.new_figure(min(drawing.WIDTH, 1.4 + 0.42 * len(classes)))
     small = min(8, 200 / len(classes))  # points
     axis = figure.subplots()
-    heat_maps([axis], Heat(share[None], 0, 100, "% of the row"), colours=colormaps["Reds"])
+    drawing.heat_maps(
+        [axis], drawing.Heat(share[None], 0, 100, "% of the row"), colours=colormaps["Reds"]
+    )
     for row, column in zip(*np.nonzero(counts), strict=True):
         text, colour = f"{share[row, column]:.0f}", "white" if share[row, column] > 60 else "black"
         axis.text(column, row, text, ha="center", va="center", fontsize=small, color=colour)
@@ -85,4 +77,4 @@ def confusion(truth: list[str], predicted: list[str], heading: str) -> Figure:
     axis.set_yticks(range(len(classes)), sizes)
     axis.set(xlabel="predicted", ylabel="true (clips)")
     axis.tick_params(length=0, labelsize=small)
-    return with_heading(figure, heading)
+    return drawing.with_heading(figure, heading)

@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.model.devices import best_device, check_fits, fast_dtype
 from vjepa_utils.model.vjepa2 import encode_tokens
-from vjepa_utils.video import as_video
+from vjepa_utils.video import Clip, File, as_video
 from vjepa_utils.weights.checkpoints import find, label, pixel_statistics
 from vjepa_utils.weights.models import load_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
-    from vjepa_utils.video import Clip, File
 
 
 @dataclass(frozen=True)
@@ -114,11 +108,8 @@ def classify(
     is averaged over the views. Where the reference draws a window within a segment at random, the
     middle one is taken.
 
-    The poolers of the released heads have 16 heads and epsilon 1e-5, and those of Diving48 read
-    four levels of the encoder. None of this is in the files, and stock transformers gives other
-    answers without an error: on the reference's outputs for random weights, with another number of
-    heads in the pooler than in the encoder, as ViT-g has, the probabilities are off by 0.12 (SSv2)
-    and 0.45 (Diving48) in L1, here by less than 1e-6 (`benchmarks/stock_heads.py`).
+    How the released heads read (`READINGS`) is not in their files, and stock transformers gives
+    other answers without an error (`benchmarks/stock_heads.py`).
 
     Args:
         video: Video, path, array or tensor (see `as_video`).
@@ -195,20 +186,14 @@ def load_classifier(
 
 
 @torch.no_grad()
-def segment_tokens(
-    model: nn.Module, pixels: torch.Tensor, levels: tuple[int, ...] = ()
-) -> torch.Tensor:
-    """Tokens (batch, levels × tokens, channels) of normalised pixels (batch, frames, 3, height,
-    width), with true positions; levels as in `Reading`.
-    """
+def segment_tokens(model: nn.Module, pixels: torch.Tensor, levels: tuple = ()) -> torch.Tensor:
+    """Tokens (batch, levels × tokens, channels) of normalised pixels (batch, frames, 3, H, W)."""
     return encode_tokens(model.vjepa2, pixels.to(model.device), levels=levels)
 
 
 @torch.no_grad()
 def head_logits(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits, float32 (batch, classes) on the CPU, of all tokens of a view (batch, tokens,
-    channels).
-    """
+    """Logits, float32 (batch, classes), of all tokens of a view (batch, tokens, channels)."""
     return model.classifier(model.pooler(tokens)).float().cpu()
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.reading.sources import IMAGES
-
-if TYPE_CHECKING:
-    from vjepa_utils.video import File
+from vjepa_utils.video import File
 
 
 class LabelledClip(NamedTuple):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,13 +31,10 @@ from vjepa_utils.actions.networks import (
     fit_linear,
 )
 from vjepa_utils.checks import UserError
+from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
-from vjepa_utils.video import as_video, read_video
-
-if TYPE_CHECKING:
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.video import Clip, Context, File, Size
+from vjepa_utils.video import Clip, Context, File, Size, as_video, read_video
 
 CLIP_FRAMES = 8  # of a clip, evenly spaced
 PLACES = 8  # rows and columns that features are averaged to, at most

@@ -5,19 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from vjepa_utils import drawing
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.comparison.one_grid import similarity, step_of
-from vjepa_utils.drawing import (
-    Heat,
-    clip_caption,
-    clip_of,
-    columns,
-    covered_frames,
-    evenly,
-    first_of,
-    frames_numbered,
-    picture_rows,
-)
 from vjepa_utils.features import Features
 from vjepa_utils.figures import compare_strips
 from vjepa_utils.video import Clip
@@ -71,27 +61,27 @@ def similarity_strip(
         most: steps; None takes as many as can be read.
     """
     base = next(iter(features.values()))
-    video = clip_of(video, base.source_size)
-    step, most = step_of(base, frame), columns(video, most)
-    chosen = np.union1d(evenly(len(base.frames), most), step)
+    video = drawing.clip_of(video, base.source_size)
+    step, most = step_of(base, frame), drawing.columns(video, most)
+    chosen = np.union1d(drawing.evenly(len(base.frames), most), step)
     if len(chosen) > most:  # in place of its nearest neighbour
         others = chosen[chosen != step]
         chosen = np.setdiff1d(chosen, others[np.abs(others - step).argmin()])
     place = int(np.flatnonzero(chosen == step)[0])
     shown = base.frames[chosen, 0].tolist()
-    titles = [covered_frames(base.frames[s]) for s in chosen]
+    titles = [drawing.covered_frames(base.frames[s]) for s in chosen]
     if shown[place] != frame:
         shown[place], titles[place] = frame, f"frame {frame} of {titles[place]}"
-    rows = [(first_of(base), frames_numbered(video, shown))]
+    rows = [(drawing.first_of(base), drawing.frames_numbered(video, shown))]
     for name, each in features.items():
         similar = similarity(each, point, frame)
         low = min(float(np.percentile(similar, 5)), 1 - 1e-6)
-        rows.append((name.split("/")[-1], Heat(similar, low, 1, "cosine")[chosen]))
+        rows.append((name.split("/")[-1], drawing.Heat(similar, low, 1, "cosine")[chosen]))
     heading = (
-        f"{clip_caption(video, base.frames)} · {' and '.join(features)} · cosine with the token at "
-        f"({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
+        f"{drawing.clip_caption(video, base.frames)} · {' and '.join(features)} · cosine with the "
+        f"token at ({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
     )
-    figure = picture_rows(rows, titles, heading)
+    figure = drawing.picture_rows(rows, titles, heading)
     for colour, width in (("white", 3), ("black", 1.2)):
         x, y = (value - 0.5 for value in point)  # pixel centres are whole numbers here
         ring = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": width}

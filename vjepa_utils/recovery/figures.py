@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.figure import Figure
 
+from vjepa_utils import drawing
 from vjepa_utils.colours import PCAColours
-from vjepa_utils.drawing import (
-    GREY,
-    Heat,
-    basis_caption,
-    clip_caption,
-    clip_of,
-    columns,
-    covered_frames,
-    evenly,
-    frames_numbered,
-    new_figure,
-    picture_rows,
-    with_heading,
-)
 from vjepa_utils.predict.masks import pixels
+from vjepa_utils.predict.recovery import Recovery
 from vjepa_utils.video import Clip
-
-if TYPE_CHECKING:
-    from vjepa_utils.predict.recovery import Recovery
-
 
 CURVES = {
     "prediction": ("#c1272d", "o-"),
@@ -52,12 +34,15 @@ def recovery_strip(
     """
     recoveries = recovery if isinstance(recovery, dict) else {"hidden": recovery}
     whole = next(iter(recoveries.values())).whole
-    video = clip_of(video, whole.source_size)
-    chosen = evenly(len(whole.frames), columns(video, most))
+    video = drawing.clip_of(video, whole.source_size)
+    chosen = drawing.evenly(len(whole.frames), drawing.columns(video, most))
     colours = PCAColours().fit(whole)
-    frames = frames_numbered(video, whole.frames[chosen, 0])
-    veiled = (0.85 * GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)
-    rows, captions = [], [clip_caption(video, whole.frames), basis_caption(whole, colours)]
+    frames = drawing.frames_numbered(video, whole.frames[chosen, 0])
+    veiled = (0.85 * drawing.GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)
+    rows, captions = (
+        [],
+        [drawing.clip_caption(video, whole.frames), drawing.basis_caption(whole, colours)],
+    )
     for name, each in recoveries.items():
         hidden = pixels(each.hidden[chosen], video.height, video.width)[..., None]
         share = f"{name} {100 * each.hidden.mean():.0f} %"
@@ -65,11 +50,13 @@ def recovery_strip(
         if len(rows) == 1:
             rows.append(("whole clip", colours.colours(whole)[chosen]))
         rows.append(("filled in", colours.colours(each.filled)[chosen]))
-        rows.append(("prediction", Heat(each.on_grid(each.cosine), 0, 1, "cosine")[chosen]))
+        rows.append(("prediction", drawing.Heat(each.on_grid(each.cosine), 0, 1, "cosine")[chosen]))
         means = [f"{guess} {mean:.2f}" for guess, mean in each.means().items() if mean == mean]
         captions.append(f"{share}: mean cosine of {', '.join(means)}")
-    titles = [covered_frames(whole.frames[s]) for s in chosen]
-    return picture_rows(rows, titles, " · ".join(captions), 2.2 if len(recoveries) == 1 else 1.6)
+    titles = [drawing.covered_frames(whole.frames[s]) for s in chosen]
+    return drawing.picture_rows(
+        rows, titles, " · ".join(captions), 2.2 if len(recoveries) == 1 else 1.6
+    )
 
 
 def recovery_curves(recoveries: list[dict], about: str) -> Figure:
@@ -93,7 +80,7 @@ def recovery_curves(recoveries: list[dict], about: str) -> Figure:
         ahead: [each.means(where=steps == last + ahead) for each in futures]
         for ahead in range(1, len(steps) - last)
     }
-    figure = new_figure(3.8)
+    figure = drawing.new_figure(3.8)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, table in zip(axes, (by_share, by_step), strict=True):
         apart = (max(table) - min(table) or 1) / 80  # so that bars do not cover each other
@@ -113,4 +100,4 @@ def recovery_curves(recoveries: list[dict], about: str) -> Figure:
     heading = (
         f"{futures[0].whole.encoder} · {about} · baselines copy features that saw the whole clip"
     )
-    return with_heading(figure, heading)
+    return drawing.with_heading(figure, heading)

@@ -10,20 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
-from vjepa_utils.drawing import (
-    HEAT,
-    SCREEN,
-    WIDTH,
-    clip_caption,
-    columns,
-    covered_frames,
-    evenly,
-    frame_rate,
-    frames_numbered,
-    literal,
-    show,
-    write_film,
-)
+from vjepa_utils import drawing
 from vjepa_utils.predict.masks import pixels
 from vjepa_utils.predict.surprise import TARGETS, Surprise
 from vjepa_utils.video import Clip, File, as_video
@@ -55,30 +42,34 @@ def surprise_strip(
         moments: how many to mark, at most.
     """
     video = as_video(video)
-    most = columns(video, most)
+    most = drawing.columns(video, most)
     marked = surprise.moments(min(moments, most), error, ahead)
     frames, heat, top = _heat(surprise, error, ahead)
     predicted = np.flatnonzero(np.isfinite(heat).all((1, 2)))
-    chosen = np.union1d(marked, predicted[evenly(len(predicted), most - len(marked))])
-    pictures = frames_numbered(video, frames[chosen, 0])
+    chosen = np.union1d(marked, predicted[drawing.evenly(len(predicted), most - len(marked))])
+    pictures = drawing.frames_numbered(video, frames[chosen, 0])
     # inches of a picture
-    tall = min(0.85 * WIDTH / len(chosen) * video.height / video.width, 2.2)
-    figure = Figure(figsize=(WIDTH, 2 * tall + 3.9), dpi=SCREEN, layout="constrained")
+    tall = min(0.85 * drawing.WIDTH / len(chosen) * video.height / video.width, 2.2)
+    figure = Figure(
+        figsize=(drawing.WIDTH, 2 * tall + 3.9), dpi=drawing.SCREEN, layout="constrained"
+    )
     upper, lower = figure.subfigures(2, 1, height_ratios=[2 * tall + 0.6, 3.3])
     axes = upper.subplots(2, len(chosen), squeeze=False)
     for (plain, hot), step, picture in zip(axes.T, chosen, pictures, strict=True):
-        show(plain, picture)
-        show(hot, _laid_over(picture, heat[step], top))
+        drawing.show(plain, picture)
+        drawing.show(hot, _laid_over(picture, heat[step], top))
         number = f"({_rank(step, marked)})  " if step in marked else ""
-        plain.set_title(number + covered_frames(frames[step]), fontsize=8, pad=3)
-    bar = upper.colorbar(ScalarMappable(Normalize(0, top), HEAT), ax=axes, pad=0.01, aspect=25)
+        plain.set_title(number + drawing.covered_frames(frames[step]), fontsize=8, pad=3)
+    bar = upper.colorbar(
+        ScalarMappable(Normalize(0, top), drawing.HEAT), ax=axes, pad=0.01, aspect=25
+    )
     bar.set_ticks([0, top], labels=["0", f"{top:.3g}"])
     bar.ax.tick_params(labelsize=8, length=2)
     bar.set_label(NAMES[error], fontsize=8)
     bar.outline.set_visible(False)
     _curves(lower.subplots(2, 1, height_ratios=[1.4, 1]), surprise, error, ahead, marked)
     figure.suptitle(_heading(video, surprise, ahead), fontsize=9, x=0.01, ha="left", wrap=True)
-    return literal(figure)
+    return drawing.literal(figure)
 
 
 def animate_surprise(
@@ -100,7 +91,7 @@ def animate_surprise(
     """
     video = as_video(video)
     film = _film(video, surprise, error, ahead, moments)
-    write_film(film, path, rate or frame_rate(video))
+    drawing.write_film(film, path, rate or drawing.frame_rate(video))
 
 
 def _film(video, surprise, error, ahead, moments):
@@ -112,13 +103,13 @@ def _film(video, surprise, error, ahead, moments):
     axes = figure.subplots(2, 1, height_ratios=[1.4, 1])
     _curves(axes, surprise, error, ahead, surprise.moments(moments, error, ahead))
     figure.suptitle(_heading(video, surprise, ahead), fontsize=7, x=0.01, ha="left", wrap=True)
-    canvas = FigureCanvasAgg(literal(figure))
+    canvas = FigureCanvasAgg(drawing.literal(figure))
     canvas.draw()
     curves = np.asarray(canvas.buffer_rgba())[..., :3]  # drawn once; only the line moves
     boxes = [axis.get_window_extent() for axis in axes]
     numbers = [(int(n), step) for step, pair in enumerate(frames) for n in np.unique(pair)]
     for number, step in tqdm(numbers, desc="drawing", delay=2, leave=False):
-        frame = Image.fromarray(frames_numbered(video, [number])[0]).resize((width, height))
+        frame = Image.fromarray(drawing.frames_numbered(video, [number])[0]).resize((width, height))
         picture = Image.new("RGB", (2 * width, height + len(curves)))
         picture.paste(frame)
         picture.paste(Image.fromarray(_laid_over(np.asarray(frame), heat[step], top)), (width, 0))
@@ -140,7 +131,7 @@ def _heat(surprise, error, ahead):
 
 def _laid_over(frame, heat, top):
     """Heat (rows, columns), black where NaN, over a frame in grey: uint8 (height, width, 3)."""
-    hot = HEAT(np.clip(np.nan_to_num(heat) / top, 0, 1))[..., :3] * 255
+    hot = drawing.HEAT(np.clip(np.nan_to_num(heat) / top, 0, 1))[..., :3] * 255
     hot = pixels(hot[None], *frame.shape[:2])[0]
     return (OPACITY * hot + (1 - OPACITY) * frame.mean(-1, keepdims=True)).round().astype(np.uint8)
 
@@ -184,7 +175,7 @@ def _rank(step, marked):
 
 
 def _heading(video, surprise, ahead):
-    caption = clip_caption(video, surprise.frames)
+    caption = drawing.clip_caption(video, surprise.frames)
     steps = "1 step" if ahead == 1 else f"{ahead} steps"
     return (
         f"{caption} · {surprise.encoder} · predicted from {surprise.context} frames, {steps} ahead "

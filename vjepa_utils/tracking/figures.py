@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from tqdm.auto import tqdm
 
-from vjepa_utils.drawing import (
-    clip_caption,
-    clip_of,
-    evenly,
-    frame_rate,
-    frames_numbered,
-    gallery,
-    write_film,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from vjepa_utils.tracking.points import Tracks
-    from vjepa_utils.video import Clip, File
+from vjepa_utils import drawing
+from vjepa_utils.tracking.points import Tracks
+from vjepa_utils.video import Clip, File
 
 
 def track_strip(video: Clip, tracks: Tracks, most: int = 6, tail: int = 8) -> Figure:
@@ -36,18 +23,20 @@ def track_strip(video: Clip, tracks: Tracks, most: int = 6, tail: int = 8) -> Fi
         most: frames.
         tail: its length in frames of the clip.
     """
-    video = clip_of(video, tracks.size)
-    chosen = evenly(len(tracks.frames), most)
+    video = drawing.clip_of(video, tracks.size)
+    chosen = drawing.evenly(len(tracks.frames), most)
     drawn = [
         _draw_tracks(frame, tracks, i, tail)
-        for i, frame in zip(chosen, frames_numbered(video, tracks.frames[chosen]), strict=True)
+        for i, frame in zip(
+            chosen, drawing.frames_numbered(video, tracks.frames[chosen]), strict=True
+        )
     ]
     titles = [f"frame {tracks.frames[i]}" for i in chosen]
     heading = (
-        f"{clip_caption(video, tracks.frames)} · {len(tracks.xy)} points tracked "
+        f"{drawing.clip_caption(video, tracks.frames)} · {len(tracks.xy)} points tracked "
         f"independently · {tracks.encoder} · dot: visible, ring: hidden"
     )
-    return gallery(drawn, titles, heading, height=2.4)
+    return drawing.gallery(drawn, titles, heading, height=2.4)
 
 
 def animate_tracks(
@@ -56,10 +45,12 @@ def animate_tracks(
     """Write an .mp4 or .gif of the clip with its tracks, drawn as in `track_strip`, at most 1280
     pixels wide or high, `rate` frames a second; None takes that of the clip's times.
     """
-    video = clip_of(video, tracks.size)
+    video = drawing.clip_of(video, tracks.size)
     numbers = enumerate(tqdm(tracks.frames, desc="drawing", delay=2, leave=False))
-    drawn = (_draw_tracks(frames_numbered(video, [n])[0], tracks, i, tail) for i, n in numbers)
-    write_film(drawn, path, rate or frame_rate(video))
+    drawn = (
+        _draw_tracks(drawing.frames_numbered(video, [n])[0], tracks, i, tail) for i, n in numbers
+    )
+    drawing.write_film(drawn, path, rate or drawing.frame_rate(video))
 
 
 def _draw_tracks(frame, tracks, place, tail):

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -21,11 +21,7 @@ from torch import nn
 from vjepa_utils.checks import UserError
 from vjepa_utils.files import shipped
 from vjepa_utils.reading.pixels import resized
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from vjepa_utils.video import File
+from vjepa_utils.video import File
 
 SHIPPED = {"track-head": shipped("track-head")}
 PARTS = "upsampling", "stem"

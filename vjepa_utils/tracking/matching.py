@@ -12,11 +12,7 @@ TEMPERATURE, RADIUS = 40, 5
 
 
 def match(
-    maps: torch.Tensor,
-    frame: int,
-    points: torch.Tensor,
-    part: torch.Tensor,
-    raster: torch.Tensor,
+    maps: torch.Tensor, frame: int, points: torch.Tensor, part: torch.Tensor, raster: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Points picked in one frame, found in others.
 
@@ -40,9 +36,8 @@ def match(
 def find(
     source: torch.Tensor, points: torch.Tensor, maps: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Points (points, 2) of one map (rows, columns, channels) in others (n, rows, columns,
-    channels): xy (points, n, 2) in cells, cosines (points, n, cells), and `soft_argmax`'s sums
-    (points, n).
+    """Points of one map, source, in others: xy (points, n, 2) in cells, cosines (points, n, cells),
+    and `soft_argmax`'s sums (points, n).
     """
     picked = F.normalize(sample(source[None], points[:, None])[:, 0], dim=-1)  # (points, channels)
     cosine = picked @ maps.flatten(0, 2).T  # (points, n × cells)
@@ -52,15 +47,7 @@ def find(
 
 
 @torch.no_grad()
-def judge(
-    source: torch.Tensor,
-    points: torch.Tensor,
-    maps: torch.Tensor,
-    xy: torch.Tensor,
-    cosine: torch.Tensor,
-    near: torch.Tensor,
-    raster: torch.Tensor,
-) -> torch.Tensor:
+def judge(source, points, maps, xy, cosine, near, raster) -> torch.Tensor:
     """Evidence of whether what `find` gave is right, (points, n, 5): maximum, mean and minimum of
     the cosines; logarithm of the share of the softmax that lies around the maximum; and how far
     from the point tracking back ends, in pixels of the raster.

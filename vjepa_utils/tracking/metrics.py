@@ -41,18 +41,11 @@ def tapvid_metrics(
     )
     hidden, guessed = np.asarray(gt_occluded, dtype=bool), np.asarray(pred_occluded, dtype=bool)
     shape = hidden.shape
-    if (
-        len(shape) != 3
-        or guessed.shape != shape
-        or query_points.shape != (*shape[:2], 3)
-        or {gt_tracks.shape, pred_tracks.shape} != {(*shape, 2)}
-    ):
-        shapes = ", ".join(
-            str(part.shape) for part in (query_points, hidden, gt_tracks, guessed, pred_tracks)
-        )
+    shapes = [a.shape for a in (query_points, hidden, gt_tracks, guessed, pred_tracks)]
+    if len(shape) != 3 or shapes != [(*shape[:2], 3), shape, (*shape, 2), shape, (*shape, 2)]:
         raise UserError(
             "Shapes must be (B, N, 3), (B, N, T), (B, N, T, 2), (B, N, T), (B, N, T, 2), not "
-            f"{shapes}."
+            f"{', '.join(map(str, shapes))}."
         )
     time, start = np.arange(shape[2]), query_points[..., :1]
     # (videos, points, frames)

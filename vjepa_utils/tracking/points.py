@@ -10,25 +10,20 @@ feature of a point, read bilinearly where it was picked, is compared with all ce
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from vjepa_utils.checks import UserError, check_inside
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.features import Features
 from vjepa_utils.files import replacing
 from vjepa_utils.tracking.head import TrackHead, load_head
 from vjepa_utils.tracking.matching import find, judge
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.features import Features
-    from vjepa_utils.video import Clip, Context, File, Size, Video
+from vjepa_utils.video import Clip, Context, File, Size, Video, as_video
 
 RASTER = 256  # pixels, side of the square that TAP-Vid measures on
 # Pixels of the raster: a point is visible if tracking it back ends nearer than this to where it was
@@ -136,8 +131,7 @@ def track_in(
     device: torch.device | str = "cpu",
 ) -> Tracks:
     """As `track`, on precomputed features, one step for each frame of the clip.
-
-    A few frames are refined and compared at a time, on `device`: a long clip needs no more memory.
+    Few frames are compared at a time, on `device`.
     """
     video = as_video(video)
     queries, frames = _positions(queries, video)

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import codecs
 import pickle
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vjepa_utils.checks import UserError
-
-if TYPE_CHECKING:
-    from vjepa_utils.video import File
+from vjepa_utils.video import File
 
 ARRAY = "the class numpy.ndarray, as a name only: a pickle that calls it fails"
 

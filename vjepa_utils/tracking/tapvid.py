@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.encoder import Encoder
 from vjepa_utils.reading.pixels import resized
+from vjepa_utils.tracking.head import TrackHead
 from vjepa_utils.tracking.metrics import THRESHOLDS, tapvid_metrics
-from vjepa_utils.tracking.points import RASTER, track
+from vjepa_utils.tracking.points import RASTER, Tracks, track
 from vjepa_utils.tracking.safe_pickle import load_pickle
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.tracking.head import TrackHead
-    from vjepa_utils.tracking.points import Tracks
-    from vjepa_utils.video import File, Size
+from vjepa_utils.video import File, Size
 
 EVERY = 5  # frames between the queries of the strided mode
 COLUMNS = {
