@@ -22,27 +22,17 @@ BLACK = 5  # percentile of the cosine over the pairs that is drawn black
 
 @dataclass
 class Components:
-    """Leading principal components of the features of a clip.
+    """Leading principal components of the features of a clip; vectors are float32 (components,)."""
 
-    values: int8 (steps, rows, columns, components); times `scale` they are the components.
-    scale: float32 (components,), units of `values`.
-    mean: float32 (components,), coordinates of the mean of all tokens.
-    rest: length of the part of the mean that the components do not span.
-    low, high: float32 (components,), the percentiles drawn as 0 and 1 in a colour.
-    explained: float32 (components,), share of the variance that each holds.
-    error: {"mean", "p99", "worst"} of the cosine, absolute, over sampled pairs of tokens.
-    black: 5th percentile of the true cosine over those pairs.
-    """
-
-    values: np.ndarray
+    values: np.ndarray  # int8 (steps, rows, columns, components); times `scale` the components
     scale: np.ndarray
-    mean: np.ndarray
-    rest: float
-    low: np.ndarray
+    mean: np.ndarray  # coordinates of the mean of all tokens
+    rest: float  # length of the part of the mean that the components do not span
+    low: np.ndarray  # percentiles drawn as 0 and 1 in a colour
     high: np.ndarray
-    explained: np.ndarray
-    error: dict
-    black: float
+    explained: np.ndarray  # share of the variance
+    error: dict  # "mean", "p99", "worst" of the cosine, absolute, over sampled pairs of tokens
+    black: float  # 5th percentile of the true cosine over those pairs
 
     VECTORS = "scale", "mean", "low", "high", "explained"
 
@@ -71,15 +61,9 @@ class Components:
 def pack(features, other=None):
     """As few components as keep the cosine of sampled pairs close, on average and at worst.
 
-    Args:
-        features: Features.
-        other: None, or a View of the same clip on the same grid, whose colours the first three
-            components are matched to.
-    Returns:
-        Components, and the PCAColours, of all components, that they are of. Where even all
-        components are too coarse in int8, all are kept: `error` says so.
-    Raises:
-        UserError: NaN or infinite features.
+    Returns Components, and the PCAColours of all components. `other`, None or a View on the same
+    grid, has the colours that the first three are matched to. Where even all components are too
+    coarse in int8, all are kept: `error` says so.
     """
     channels = features.values.shape[-1]
     colours = PCAColours(components=max(3, channels)).fit(features)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -17,9 +16,6 @@ from vjepa_utils.explorer.page import document, framed, to_json
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable, replacing
 
-if TYPE_CHECKING:
-    from vjepa_utils.video import File
-
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
 SMALL = 450_000  # bytes of the data that a notebook stores: its cell stays below 1 MB
 PICTURE_SIDE, QUALITY = 512, 74  # short side of the stored frames in pixels at most; of WebP
@@ -29,12 +25,8 @@ SMALLER = (12, None, 320), (6, None, 320), (4, None, 256), (8, 1, 256), (4, 1, 2
 
 @dataclass
 class View:
-    """One encoder, or one layer of it, on the clip.
-
-    layer: the block, None for the final norm.
-    components: of the features.
-    colours: the basis that the components are of.
-    pixels: what `packed_decoder` gives, or None.
+    """An encoder, or a layer of it (None: the final norm), on the clip; `colours` is the basis of
+    its components, `pixels` what `packed_decoder` gives.
     """
 
     features: Features
@@ -59,12 +51,8 @@ class View:
 
 
 class Exploration:
-    """What several encoders make of a clip. `look` makes one, `save` writes it as a page.
-
-    video: Video.
-    views: list of View, all on one grid.
-    context: that they were encoded with.
-    predictions: list of what `packed_prediction` gives.
+    """What encoders make of a clip: a `Video`, a list of `View`s on one grid, their context, a list
+    of what `packed_prediction` gives. `look` makes one, `save` writes it as a page.
     """
 
     def __init__(self, video, views, context, predictions=()):
@@ -84,17 +72,12 @@ class Exploration:
 
     @property
     def frames(self):
-        """int array (steps, 2), file numbers of the frames that each step covers."""
+        """int array (steps, 2), file numbers of each step's frames."""
         return self.views[0].features.frames.numpy()
 
     def page(self, most=None, views=None, side=PICTURE_SIDE, predictions=True):
-        """What a page shows: JSON values and bytes, of everything, or of less for a small page.
-
-        Args:
-            most: at most so many steps, evenly spaced.
-            views: at most so many.
-            side: of the frames, short side in pixels at most.
-            predictions: whether to take them.
+        """What a page shows, JSON values and bytes: of all, or of at most so many steps, evenly
+        spaced, views, and pixels of a frame's short side.
         """
         steps = evenly(self.grid[0], most or self.grid[0])
         video, frames = self.video, self.frames[steps]
@@ -121,7 +104,7 @@ class Exploration:
         pages = (self.page(*less, predictions=False) for less in SMALLER)
         return next((page for page in pages if len(to_json(page)) <= limit), None)
 
-    def save(self, path: File) -> None:
+    def save(self, path) -> None:
         """Write the page: one HTML file that needs no server, no network and no Python.
 
         Raises:
@@ -162,10 +145,7 @@ class Exploration:
 
 
 def check_size(grid, channels):
-    """UserError, before any work, if the page of a grid is too large.
-
-    channels: of each view. The estimate is measured on the shipped clips.
-    """
+    """UserError, before any work, if the page of views of so many channels is too large."""
     steps, rows, columns = grid
     size = rows * columns * sum(0.33 * min(count, 192) for count in channels) + 45e3
     _check_bytes(steps * size * 4 / 3, steps)

@@ -31,12 +31,8 @@ def document(page):
 
 
 def framed(page, still, name):
-    """HTML for a notebook: a page's data in a frame; a still picture where scripts are taken out.
-
-    Args:
-        page: the data, or None for the picture alone.
-        still: JPEG bytes.
-        name: id of the element, which a widget hides.
+    """HTML for a notebook: a page's data, if any, in a frame; a still picture, JPEG bytes, where
+    scripts are taken out. `name` is the id of the element, which a widget hides.
     """
     picture = base64.b64encode(still).decode()
     frame = page and (

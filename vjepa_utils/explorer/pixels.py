@@ -15,13 +15,7 @@ COMPONENTS, STEPS = 64, 24  # that it is fitted to, at most
 
 
 def packed_decoder(features, components, video):
-    """Weights from the leading components to the first frame of each step, as the page takes them.
-
-    Args:
-        features: Features.
-        components: Components of them.
-        video: the clip they are of.
-    """
+    """Weights from the leading components to the first frame of each step, for the page."""
     steps, (_, rows, columns) = evenly(len(features.frames), STEPS), features.grid
     frames = frames_numbered(video, features.frames[steps, 0])
     pixels = torch.stack([resized(frame, (rows * SIDE, columns * SIDE)) for frame in frames]) / 255

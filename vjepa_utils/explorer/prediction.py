@@ -14,12 +14,7 @@ def packed_prediction(name, recovery, view):
     """One mask and what was recovered of it: JSON values and bytes, as the page takes them.
 
     The target is layer-normalised and its frames are encoded jointly, so it has a basis of its own,
-    with colours reordered and flipped to correlate best with the view's.
-
-    Args:
-        name: of the mask.
-        recovery: Recovery.
-        view: the View of the same encoder.
+    with colours reordered and flipped to correlate best with those of the encoder's View.
     """
     whole, hidden = recovery.whole, recovery.hidden
     colours = PCAColours().fit(whole)

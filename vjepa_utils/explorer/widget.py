@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anywidget
 import numpy as np
@@ -16,17 +15,13 @@ from vjepa_utils.explorer.page import script, to_buffers
 from vjepa_utils.explorer.prediction import packed_prediction
 from vjepa_utils.load import load_encoder
 
-if TYPE_CHECKING:
-    from vjepa_utils.video import File
-
 HERE = Path(__file__).parent
 AT_ONCE = 1400  # tokens encoded jointly around the step that is shown: an answer within a second
 
 
 def _sent(mask, widget):
-    if mask is None:
-        return None
-    return {"grid": list(mask.shape), "hidden": np.flatnonzero(mask).tolist()}
+    hidden = None if mask is None else np.flatnonzero(mask).tolist()
+    return hidden and {"grid": list(mask.shape), "hidden": hidden}
 
 
 def _received(message, widget):
@@ -50,9 +45,7 @@ class Explorer(anywidget.AnyWidget):
     _esm = script()
     _css = HERE / "explorer.css"
     _fallback = traitlets.Unicode().tag(sync=True)  # id of the page that is shown until this lives
-    point = traitlets.Tuple(
-        traitlets.Float(), traitlets.Float(), default_value=None, allow_none=True
-    )
+    point = traitlets.Tuple(*2 * [traitlets.Float()], default_value=None, allow_none=True)
     point.tag(sync=True, from_json=lambda value, widget: value and tuple(value))
     step = traitlets.Int(0).tag(sync=True)
     mask = traitlets.Any(None).tag(sync=True, to_json=_sent, from_json=_received)
@@ -66,7 +59,7 @@ class Explorer(anywidget.AnyWidget):
         self._fallback = f"explorer-{self.model_id}"
         self.on_msg(self._asked)
 
-    def save(self, path: File) -> None:
+    def save(self, path) -> None:
         """Write what is shown as one HTML file; see `Exploration.save`."""
         self.exploration.save(path)
 
@@ -74,18 +67,17 @@ class Explorer(anywidget.AnyWidget):
         # Two outputs: a viewer without a kernel has no use for the second, and keeps the first.
         from IPython.display import display
 
-        text = repr(self.exploration)
         html = self.exploration.fallback(self._fallback)
-        display({"text/html": html, "text/plain": text}, raw=True)
+        display({"text/html": html, "text/plain": repr(self.exploration)}, raw=True)
         bundle = self._repr_mimebundle_()
         bundle = bundle[0] if isinstance(bundle, tuple) else bundle
         display(bundle | {"text/plain": ""}, raw=True)
 
     @traitlets.validate("step")
     def _check_step(self, proposal):
-        steps = self.exploration.grid[0]
-        if not 0 <= proposal.value < steps:
-            raise traitlets.TraitError(f"step must be from 0 to {steps - 1}, not {proposal.value}.")
+        last = self.exploration.grid[0] - 1
+        if not 0 <= proposal.value <= last:
+            raise traitlets.TraitError(f"step must be from 0 to {last}, not {proposal.value}.")
         return proposal.value
 
     @traitlets.validate("point")
@@ -114,7 +106,6 @@ class Explorer(anywidget.AnyWidget):
         self._guarded(self._recover)
 
     def _asked(self, widget, message, buffers):
-        """A message from the browser."""
         answers = {"page": self._send_page, "prepare": self._around, "recover": self._recover}
         answers["encode"] = lambda: self._encode(message)
         if message.get("ask") in answers:
