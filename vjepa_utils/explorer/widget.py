@@ -20,8 +20,14 @@ AT_ONCE = 1400  # tokens encoded jointly around the step that is shown: an answe
 
 
 def _sent(mask, widget):
-    hidden = None if mask is None else np.flatnonzero(mask).tolist()
-    return hidden and {"grid": list(mask.shape), "hidden": hidden}
+    return (
+        mask
+        if mask is None
+        else {
+            "grid": list(mask.shape),
+            "hidden": np.flatnonzero(mask).tolist(),
+        }
+    )
 
 
 def _received(message, widget):
