@@ -369,9 +369,9 @@ def test_misses_are_of_what_differs_within_a_picture():
 
 
 def test_matching_is_a_cross_entropy():
-    """Two patches that have swapped places; of the second nothing is to be found."""
+    """Two patches that have swapped places; the second is not to be looked for."""
     x, others = torch.eye(3)[None, None, :2], torch.eye(3)[None, None, [1, 0]]
-    target, seen = torch.tensor([[[0.0, 0.5], [0, 0]]]), torch.tensor([[True, False]])
+    target, seen = torch.tensor([[[0.0, 0.5], [0.2, 0]]]), torch.tensor([[True, False]])
     expected = torch.tensor([0.0, 1.0]) / 0.07
     assert matching(x, others, target, seen) == pytest.approx(
         -expected.log_softmax(0)[1].item(), abs=1e-6
