@@ -2,6 +2,8 @@
 clip, and brute force.
 """
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 import vjepa_utils as vj
+from tests.conftest import GOLDEN, write_video
 from tests.test_recovery import repainted
 from vjepa_utils.decoding import decoder as module
 from vjepa_utils.decoding import pixels
@@ -70,9 +73,9 @@ def matrices(features, frames, border=0):
 def test_the_fit_equals_ridge():
     features, frames = noisy()
     decoder = vj.PixelDecoder().fit(features, frames)
-    inside = np.zeros((2, 3, PATCH + 4, PATCH + 4), bool)
-    inside[..., 2:-2, 2:-2] = True
-    for border, chosen in ((0, inside.ravel()), (2, ~inside.ravel())):
+    inside = np.zeros((2, 3, 2 * PATCH, 2 * PATCH), bool)
+    inside[..., 4:-4, 4:-4] = True
+    for border, chosen in ((0, inside.ravel()), (4, ~inside.ravel())):
         x, y, _ = matrices(features, frames, border)
         y = y if border == 0 else y[:, chosen]
         ridge = Ridge(alpha=decoder.strength).fit(x, y)
@@ -110,8 +113,8 @@ def test_several_clips_share_a_fit():
     decoder = vj.PixelDecoder().fit(*map(list, zip(*sets, strict=True)))
     x, y, _ = (np.concatenate(parts) for parts in zip(*(matrices(*s) for s in sets), strict=True))
     ridge = Ridge(alpha=decoder.strength).fit(x, y)
-    weights = decoder.weights.numpy()[-1].reshape(2, 3, PATCH + 4, PATCH + 4)
-    assert np.allclose(weights[..., 2:-2, 2:-2].ravel(), ridge.intercept_, atol=1e-6)
+    weights = decoder.weights.numpy()[-1].reshape(2, 3, 2 * PATCH, 2 * PATCH)
+    assert np.allclose(weights[..., 4:-4, 4:-4].ravel(), ridge.intercept_, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask", [vj.masks.block, vj.masks.tubes])
@@ -245,7 +248,7 @@ NONE = np.zeros(GRID, bool)
         (FEATURES, NONE.astype(int), "not int"),
         (features_of(FEATURES.values * torch.nan), None, "NaN or infinite"),
         (features_of(FEATURES.values, stride=4), None, "4 pixels apart"),
-        (features_of(FEATURES.values, source_size=(90, 60)), None, "60×90 pixels, not .* 96×64"),
+        (features_of(FEATURES.values, source_size=(90, 60)), None, "96×64 pixels.* 60×90"),
         ([FEATURES, features_of(FEATURES.values, encoder="b")], None, "for b, .* and for none, "),
     ],
 )
@@ -287,3 +290,90 @@ def test_features_know_their_layer(tiny, tmp_path):
         decoder.fit(layers[1], frames)
     with pytest.raises(ValueError, match="final norm.* layer 1"):
         decoder.decode(layers[None])
+
+
+# Figures and commands
+
+
+@pytest.fixture(scope="module")
+def recovery(tiny):
+    """A clip of 6 frames at its own size, with a block hidden."""
+    frames = np.random.default_rng(3).integers(0, 256, (6, 96, 128, 3), np.uint8)
+    return frames, tiny.recover(frames, vj.masks.block((3, 6, 8), 0.3), 0, 96)
+
+
+def test_the_strip_shows_frames_of_its_steps_with_their_numbers(recovery):
+    frames, recovery = recovery
+    decoded = vj.decoding.recovered(frames, recovery, "block")
+    figure = decoded.strip(2)
+    decoder = vj.PixelDecoder().fit(recovery, frames)
+    whole, filled = decoder.decode(recovery.whole), decoder.decode(recovery)
+    pictures = [axis.get_images()[0].get_array() for axis in figure.axes]
+    for row, expected in ((0, frames), (2, whole), (3, filled)):
+        assert np.array_equal(pictures[2 * row], expected[0])
+        assert np.array_equal(pictures[2 * row + 1], expected[4])
+    veil = vj.masks.pixels(recovery.hidden, 96, 128)[0]
+    assert np.array_equal(pictures[2][~veil], frames[0][~veil]) and np.ptp(pictures[2][veil]) < 50
+    scores = decoder.score(recovery.whole, frames, recovery.hidden), decoder.score(recovery, frames)
+    texts = [f"{s['r2']:.2f} ({s['psnr']:.1f} dB)".replace("-", "−") for s in scores]
+    assert f"from features {texts[0]}, from prediction {texts[1]}, most" in decoded.heading
+    assert (
+        decoded.heading.startswith("clip · model · ") and "R² (PSNR) of hidden" in decoded.heading
+    )
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["frames 0+1", "frames 4+5"]
+    labels = [axis.get_ylabel().split("\n")[0] for axis in figure.axes[::2]]
+    share = f"block {100 * recovery.hidden.mean():.0f} %"
+    assert labels == ["clip", share, "from features", "from prediction", "most similar"]
+
+
+def test_frame_k_of_a_film_is_of_step_k_half(recovery, tmp_path):
+    import av
+
+    features, frames = scene(seed=1)
+    video = vj.as_video(frames)
+    decoded = vj.decoding.by_layer(video, {2: features})
+    decoded.animate(tmp_path / "film.mp4")
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        shown = [picture.to_ndarray(format="rgb24") for picture in film.decode(video=0)]
+    assert len(shown) == len(frames)
+    left, right = (np.array([picture[-64:, x : x + 96] for picture in shown]) for x in (0, 96))
+    for each in (left, right):  # the colours of a film are coarse, its levels of grey are not
+        error = np.abs(each.mean(-1)[:, None] - frames.mean(-1)[None]).mean((2, 3))
+        assert (error.argmin(1) == np.arange(len(frames))).all()
+
+
+def test_layers_have_their_curve(tiny):
+    frames = np.random.default_rng(3).integers(0, 256, (6, 96, 128, 3), np.uint8)
+    layers = tiny.encode(frames, size=96, layers=[1, 3, None])
+    decoded = vj.decoding.by_layer(frames, layers)
+    held_out = np.broadcast_to(module.blocks((6, 8)) == 3, (3, 6, 8))
+    for layer, label in ((1, "block 1"), (3, "block 3"), (None, "final norm")):
+        decoder = vj.PixelDecoder().fit(layers[layer], frames, ~held_out)
+        assert decoded.curve[label] == decoder.score(layers[layer], frames, held_out)["r2"]
+    *_, axis = decoded.strip().axes
+    assert [*axis.get_lines()[0].get_ydata()] == [*decoded.curve.values()][:3]
+    assert vj.decoding.by_layer(frames, {None: layers[None]}).strip().axes[-1].get_images()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mask", "block"], "hidden tokens: from features"),
+        (["--mask", "tubes", "--layers", "1", "3"], "held-out tokens: block 1 .* block 3"),
+        ([], "held-out tokens: final norm .* raw colours"),
+    ],
+)
+@pytest.mark.parametrize("kind", [".png", ".mp4"])
+def test_the_command(command, tmp_path, words, said, kind):
+    clip = write_video(tmp_path / "clip.mp4", RANDOM.integers(0, 256, (4, 96, 128, 3), np.uint8))
+    out = tmp_path / f"decoded{kind}"
+    encoder = "--encoder", GOLDEN / "model", "--size", 96
+    done = command("decode", clip, *encoder, *words, "-o", out)
+    assert done.returncode == 0 and out.stat().st_size > 1000, done.stderr
+    assert re.search(said, done.stdout) and "clip.mp4\nmodel\n" in done.stdout
+
+
+def test_a_layer_that_is_not_there(command, tmp_path):
+    out = tmp_path / "decoded.png"
+    done = command("decode", "videos/monkey.mp4", "--count", 2, "--layers", 99, "-o", out)
+    assert done.returncode == 1 and "from 1 to 7" in done.stderr and not out.exists()

@@ -178,6 +178,12 @@ def checked_step(step: int, features: Features) -> int:
     return step
 
 
+def veiled(frames: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Frames uint8 (n, H, W, 3), pale where bool (n, H, W) is True."""
+    pale = (0.85 * GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)
+    return np.where(hidden[..., None], pale, frames)
+
+
 def covered_frames(pair):
     first, second = (int(n) for n in pair)
     return f"frame {first}" if first == second else f"frames {first}+{second}"

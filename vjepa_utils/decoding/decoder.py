@@ -1,9 +1,9 @@
 """Latents to pixels: a ridge regression in closed form from a clip's tokens to its own pixels.
 
-Each token predicts the pixels of its patch, and of a window a little larger, in both frames. Where
-windows overlap they are averaged, with weights that fall towards the rim and with the error of the
-fit: patches meet without seams. Only normal equations, sums over tokens, are held in float64, so
-the fit passes over the steps once.
+Each token predicts the pixels of its patch, and of a window of twice its width, in both frames.
+Where windows overlap they are averaged, with weights that fall towards the rim and with the error
+of the fit: patches meet without seams. Only normal equations, sums over tokens, are held in
+float64, so the fit passes over the steps once.
 """
 
 from __future__ import annotations
@@ -44,16 +44,13 @@ EVERY = 7  # one in so many numbers of a patch is enough to choose one of them
 class PixelDecoder:
     """Pixels from tokens, by ridge regression.
 
-    Tokens are layer-normalised first, the form in which features and predictions are comparable.
-
-    Args:
-        normalise: False takes tokens as they are, such as principal components or raw colours.
+    Tokens are layer-normalised first, the form in which features and predictions are comparable;
+    `normalise` False takes them as they are, such as principal components or raw colours.
 
     After `fit`: kind, the encoder, layer and size it is for; strength, the penalty on squared
-    weights (scikit-learn's alpha), of `STRENGTHS` the one with the least error on tokens held out,
-    in blocks of places; weights, float32 (channels + 1, numbers), the last row the offset, of the
-    window's pixels from 0 to 1 as (frame, colour, row, column); trust, float32 (numbers,), their
-    weight in the average.
+    weights (scikit-learn's alpha) with the least error on tokens held out, in blocks of places;
+    weights, float32 (channels + 1, numbers), the last row the offset, of the window's pixels from 0
+    to 1 as (frame, colour, row, column); trust, float32 (numbers,), their weight in the average.
     """
 
     def __init__(self, normalise: bool = True):
@@ -79,30 +76,30 @@ class PixelDecoder:
         """
         if not isinstance(features, (list, tuple)):
             features, video, where = [features], [video], [where]
-        where = where or len(features) * [None]
         parts, around, kinds = 4 * [_Sums()], _Sums(), set()
+        where = where or len(features) * [None]
         for each, clip, chosen in zip(features, video, where, strict=True):
-            if chosen is None and isinstance(each, Recovery):
-                chosen = ~each.hidden
-            each = _features(each)
+            if isinstance(each, Recovery):
+                each, chosen = each.filled, ~each.hidden if chosen is None else chosen
             kinds.add(_kind(each))
             if len(kinds) > 1:
                 raise UserError(f"One decoder cannot be for {' and for '.join(sorted(kinds))}.")
-            self.patch, chosen = each.patch_size, checked(chosen, each)
-            (inside, near), part = _window(self.patch), blocks(each.grid[1:])
-            for x, y, place in zip(each.values, true_pixels(each, clip), chosen, strict=True):
-                x, y = self._input(x), windows(y.double(), self.patch, self.patch // 4)
+            self.patch, part = each.patch_size, blocks(each.grid[1:])
+            steps = zip(each.values, true_pixels(each, clip), checked(chosen, each), strict=True)
+            inside, near = _window(self.patch)
+            for x, y, place in steps:
+                x, y = self._input(x), windows(y.double(), self.patch, self.patch // 2)
                 around += _Sums.over(x, y, binary_erosion(place, np.ones((3, 3))))
                 for number in range(4):
                     parts[number] += _Sums.over(x, y[:, inside], place & (part == number))
         (self.kind,), whole = kinds, sum(parts, _Sums())
         tokens, channels = whole.tokens, len(whole.gram) - 1
         few = tokens < channels
-        self.strength = _best_strength(parts, [s for s in STRENGTHS if s >= channels or not few])
+        self.strength = _best([s for s in STRENGTHS if s >= channels or not few], parts)
         if few:
             warnings.warn(
-                f"There are {tokens} tokens to learn pixels from, fewer than their {channels} "
-                f"channels: the strength of the ridge went up to {self.strength:g}.",
+                f"There are {tokens} tokens to learn pixels from ({self.kind}), fewer than their "
+                f"{channels} channels: the strength of the ridge went up to {self.strength:g}.",
                 stacklevel=2,
             )
         self.weights = torch.zeros(channels + 1, len(inside))
@@ -122,34 +119,28 @@ class PixelDecoder:
                 length, which is shorter where they are unsure.
         """
         self._check()
-        values, kind = features, self.kind
-        if isinstance(features, (Features, Recovery)):
-            whole = _features(features)
-            values, kind = whole.values, _kind(whole)
-        values, channels = torch.as_tensor(values), len(self.weights) - 1
-        if kind != self.kind or values.shape[-1] != channels:
+        whole = features.filled if isinstance(features, Recovery) else features
+        kind = _kind(whole) if isinstance(whole, Features) else self.kind
+        values = whole.values if isinstance(whole, Features) else torch.as_tensor(whole)
+        if kind != self.kind or values.shape[-1] != len(self.weights) - 1:
             raise UserError(
                 f"Tokens of {kind}, {values.shape[-1]} channels, cannot be decoded by a fit to "
-                f"{self.kind}, {channels} channels."
+                f"{self.kind}, {len(self.weights) - 1} channels."
             )
-        ready, frames = isinstance(features, Recovery), []  # is layer-normalised already
+        frames, at = [], (values.shape[1:3], self.patch, self.patch // 2)
         for x in values:
-            x, at = x if ready else self._input(x), (x.shape[:2], self.patch, self.patch // 4)
+            x = x if isinstance(features, Recovery) else self._input(x)  # normalised already
             numbers = x.flatten(0, 1) @ self.weights[:-1] + self.weights[-1]
             trust = self.trust.expand_as(numbers)
             frames.append(as_frames(overlaid(numbers * trust, *at) / overlaid(trust, *at)))
         return np.concatenate(frames)
 
     def score(self, features: Tokens, video: Clip, where=None) -> dict[str, float]:
-        """{"r2": against the mean colour, "psnr": in dB} of the pixels decoded at some tokens.
-
-        Args:
-            features, video: as for `fit`.
-            where: bool (steps, rows, columns), these tokens; None for all, of a `Recovery` the
-                hidden ones.
+        """{"r2", "psnr"}, see `agreement`, at some tokens, bool (steps, rows, columns); None for
+        all, of a `Recovery` the hidden ones.
         """
         where = getattr(features, "hidden", None) if where is None else where
-        return agreement(self.decode(features), _features(features), video, where)
+        return agreement(self.decode(features), getattr(features, "whole", features), video, where)
 
     def save(self, path: File) -> None:
         """Write a safetensors file."""
@@ -221,17 +212,16 @@ class _Sums(NamedTuple):
         return (self.squares + products.sum(0)).clamp(min=0)
 
 
-def _best_strength(parts, strengths):
-    """The strength with the least error on each part of the tokens, held out in turn; the largest
-    if there is nothing to hold out.
+def _best(strengths, parts):
+    """The one with the least error on each part of the tokens, held out in turn; the largest if
+    there is nothing to hold out.
     """
     parts = [_Sums(p.gram, p.cross[:, ::EVERY], p.squares[::EVERY]) for p in parts if p.tokens]
     rests = [sum((part for part in parts if part is not held), _Sums()) for held in parts]
 
     def error(strength):
-        pairs = zip(parts, rests, strict=True)
-        solved = ((h, torch.cholesky_solve(r.cross, r.root(strength))) for h, r in pairs)
-        return sum(float(held.errors(weights).sum()) for held, weights in solved)
+        solved = [torch.cholesky_solve(rest.cross, rest.root(strength)) for rest in rests]
+        return sum(p.errors(weights).sum() for p, weights in zip(parts, solved, strict=True))
 
     return min(strengths, key=error) if len(parts) > 1 else strengths[-1]
 
@@ -245,20 +235,14 @@ def blocks(place: tuple) -> np.ndarray:
 
 
 def _window(patch):
-    """Of the window that a token predicts, a quarter of a patch around its own: which numbers lie
-    in the patch, and how near they are to it, 1 there and falling to 0 at the rim.
+    """Of a window, twice as wide as its patch: which numbers lie in the patch, and how near they
+    are to its centre, from 1 to 0 at the rim.
     """
-    border = patch // 4
-    at = torch.arange(-border, patch + border) + 0.5
-    near = (torch.minimum(at, patch - at) + border).div(2 * border).clamp(max=1)
-    inside = (at > 0) & (at < patch)
+    at = torch.arange(2 * patch) - patch + 0.5
+    inside, near = at.abs() < patch / 2, 1 - at.abs() / patch
     return [(x[:, None] * x).expand(2, 3, -1, -1).flatten() for x in (inside, near)]
 
 
 def _kind(features):
     layer = "final norm" if features.layer is None else f"layer {features.layer}"
     return f"{features.encoder}, {layer}, short side {min(features.picture_size)}"
-
-
-def _features(features):
-    return features.filled if isinstance(features, Recovery) else features

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from sklearn.metrics import mean_squared_error, r2_score
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.drawing import frames_numbered
+from vjepa_utils.drawing import clip_of, frames_numbered
 from vjepa_utils.predict import masks
 from vjepa_utils.predict.recovery import nearest_visible
 from vjepa_utils.reading.pixels import resized
-from vjepa_utils.video import as_video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,17 +26,12 @@ if TYPE_CHECKING:
 
 def true_pixels(features: Features, video: Clip) -> Iterator[torch.Tensor]:
     """The two frames of each step as they were encoded: float32 (2, 3, height, width), 0 to 1."""
-    video, size = as_video(video), tuple(features.source_size)
     if features.stride != features.patch_size:
         raise UserError(
             f"These tokens are {features.stride} pixels apart, and pixels are decoded in whole "
             "patches: encode without stride."
         )
-    if (video.height, video.width) != size:
-        raise UserError(
-            f"These features are of a clip of {size[1]}×{size[0]} pixels, not of this one of "
-            f"{video.width}×{video.height}."
-        )
+    video = clip_of(video, features.source_size)
     for pair in features.frames:
         frames = frames_numbered(video, pair)
         yield torch.stack([resized(frame, features.picture_size) for frame in frames]) / 255

@@ -38,15 +38,12 @@ def recovery_strip(
     chosen = drawing.evenly(len(whole.frames), drawing.columns(video, most))
     colours = PCAColours().fit(whole)
     frames = drawing.frames_numbered(video, whole.frames[chosen, 0])
-    veiled = (0.85 * drawing.GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)
-    rows, captions = (
-        [],
-        [drawing.clip_caption(video, whole.frames), drawing.basis_caption(whole, colours)],
-    )
+    rows = []
+    captions = [drawing.clip_caption(video, whole.frames), drawing.basis_caption(whole, colours)]
     for name, each in recoveries.items():
-        hidden = pixels(each.hidden[chosen], video.height, video.width)[..., None]
+        hidden = pixels(each.hidden[chosen], video.height, video.width)
         share = f"{name} {100 * each.hidden.mean():.0f} %"
-        rows.append((share, np.where(hidden, veiled, frames)))
+        rows.append((share, drawing.veiled(frames, hidden)))
         if len(rows) == 1:
             rows.append(("whole clip", colours.colours(whole)[chosen]))
         rows.append(("filled in", colours.colours(each.filled)[chosen]))
