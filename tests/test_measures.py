@@ -8,7 +8,7 @@ import torch
 
 import vjepa_utils as vj
 from benchmarks.baselines import PatchColours, random_weights
-from demo.recipe.correspond import matches
+from demo.recipe.truth import matches
 from demo.render.scenes import Layer, composite, pose, unseen_scenes
 from tests.conftest import GOLDEN
 from vjepa_utils.segmentation.propagation import agreement, propagate

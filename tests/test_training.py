@@ -10,23 +10,28 @@ from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
+import demo.recipe.adapt
 import demo.recipe.correspond
 import demo.recipe.predict
 import demo.recipe.pretrain
 import demo.recipe.teach
 import vjepa_utils as vj
-from demo.recipe.correspond import Correspondence, matches
+from demo.recipe.adapt import Adaptation, Places, matching, miss
+from demo.recipe.correspond import Correspondence
 from demo.recipe.distil import Distillation
 from demo.recipe.lessons import Lessons, coarser, paint
 from demo.recipe.muon import Muon
 from demo.recipe.predict import CHANGE, Prediction, changes
 from demo.recipe.pretrain import Pretraining
 from demo.recipe.targets import (
+    ADDED,
     CELL,
     CHANNELS,
     LAST,
     MIDDLE,
     Picture,
+    added,
+    beside,
     cells,
     centred,
     look,
@@ -36,6 +41,7 @@ from demo.recipe.targets import (
 )
 from demo.recipe.teach import Teaching, picture_share, shared_place, unlike
 from demo.recipe.training import PATCH, normalised
+from demo.recipe.truth import matches
 from demo.render.scenes import pose
 from vjepa_utils.files import shipped
 from vjepa_utils.model.vjepa2 import encode_tokens
@@ -61,9 +67,12 @@ def supply():
         f"photo{n}": picture(*size, n)
         for n, size in enumerate([(12, 16), (16, 12), (9, 16), (16, 16)])
     }
-    return Lessons(
+    lessons = Lessons(
         0, "cpu", pictures | {f"film.{n:02}": picture(9, 16, n) for n in range(16)}, scenes=2
     )
+    channels = vj.load_encoder(START, device="cpu").channels
+    lessons.basis = torch.linalg.qr(torch.randn(channels, CHANNELS))[0]
+    return lessons
 
 
 @pytest.fixture(autouse=True)
@@ -79,11 +88,14 @@ def small_steps(monkeypatch):
     monkeypatch.setattr(demo.recipe.correspond, "SIZES", [(96, 128)])
     monkeypatch.setattr(demo.recipe.correspond, "JOINT_SIZES", [(96, 128)])
     monkeypatch.setattr(demo.recipe.predict, "SHAPES", [(8, 96, 128)])
+    monkeypatch.setattr(demo.recipe.adapt, "TOKENS", {"photos": 384, "scenes": 192})
+    sizes = dict.fromkeys(demo.recipe.adapt.SIZES, [(96, 128)])
+    monkeypatch.setattr(demo.recipe.adapt, "SIZES", sizes)
     for sizes in ("SIZES", "SCENE_SIZES", "JOINT_SIZES"):
         monkeypatch.setattr(demo.recipe.teach, sizes, [(96, 128)])
 
 
-@pytest.mark.parametrize("stage", [Pretraining, Correspondence, Teaching, Prediction])
+@pytest.mark.parametrize("stage", [Pretraining, Correspondence, Teaching, Adaptation, Prediction])
 def test_a_stage_resumes_and_exports(stage, supply, tmp_path):
     run = stage(tmp_path / "run", START, 10, 0, "cpu")
     for _ in range(3):
@@ -113,6 +125,7 @@ def test_a_stage_resumes_and_exports(stage, supply, tmp_path):
     [
         (Correspondence, "predictor", "encoder"),
         (Teaching, "predictor", "encoder"),
+        (Adaptation, "predictor", "encoder"),
         (Prediction, "encoder", "predictor"),
     ],
 )
@@ -255,13 +268,14 @@ def test_place_and_picture_are_taken_out_of_the_targets():
     place = 5 * torch.randn(6, 8, 8, generator=generator)
     noise = torch.randn(400, 6, 8, 8, generator=generator)
     maps = list(place + 9 * torch.randn(400, 1, 1, 8, generator=generator) + noise)
-    found = torch.stack([centred(x, place_means(maps)) for x in maps[:50]])
+    means = place_means(maps)
+    found = [centred(x, means) for x in maps[:50]]
     wanted = noise[:50] - noise[:50].mean((1, 2), keepdim=True)
-    wanted = [
-        weight**0.5 * torch.nn.functional.normalize(x, dim=-1)
-        for x, weight in zip(wanted.chunk(2, -1), (MIDDLE, LAST), strict=True)
-    ]
-    assert torch.nn.functional.cosine_similarity(found, torch.cat(wanted, -1), dim=-1).mean() > 0.97
+    first, last = (torch.nn.functional.normalize(x, dim=-1) for x in wanted.chunk(2, -1))
+    weighted = torch.cat([MIDDLE**0.5 * first, LAST**0.5 * last], -1)
+    for join, target in ((beside, weighted), (added, first + ADDED * last)):
+        ours = torch.stack([join(*blocks) for blocks in found])
+        assert torch.nn.functional.cosine_similarity(ours, target, dim=-1).mean() > 0.97
 
 
 def test_principal_directions_are_those_of_numpy():
@@ -331,6 +345,51 @@ def test_unlike_compares_cosines_alone():
     x = torch.randn(2, 3, 50, 16, generator=torch.Generator().manual_seed(0))
     turn = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(1)))[0]
     assert unlike(3 * x @ turn, x) < 1e-6 and unlike(torch.randn(2, 3, 50, 16), x) > 0.5
+
+
+def test_a_place_that_all_pictures_share_is_seen_and_noise_is_not():
+    """A quarter of the variance is a pattern of places, once for all pictures."""
+    generator = torch.Generator().manual_seed(0)
+    place = 0.5 * torch.randn(16 * 16, 64, generator=generator)
+    for pattern, share in ((place, 0.25), (0, 0)):
+        places = Places(64)
+        for _ in range(200):
+            noise = torch.randn(2, 1, 256, 64, generator=generator)
+            seen = places(0.75**0.5 * noise + pattern, 16, 16)
+        assert seen == pytest.approx(share, abs=0.03)
+
+
+def test_misses_are_of_what_differs_within_a_picture():
+    """In the targets' basis, whatever is added to all tokens and whatever the basis lacks."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(12, 12, generator=generator))[0]
+    goals = torch.randn(3, 50, 5, generator=generator)
+    x = goals @ basis[:, :5].T + torch.randn(3, 50, 7, generator=generator) @ basis[:, 5:].T + 4
+    assert miss(x, goals, basis[:, :5]) < 1e-5 and miss(x, -goals, basis[:, :5]) > 1.9
+
+
+def test_matching_is_a_cross_entropy():
+    """Two patches that have swapped places; the second is not to be looked for."""
+    x, others = torch.eye(3)[None, None, :2], torch.eye(3)[None, None, [1, 0]]
+    target, seen = torch.tensor([[[0.0, 0.5], [0.2, 0]]]), torch.tensor([[True, False]])
+    expected = torch.tensor([0.0, 1.0]) / 0.07
+    assert matching(x, others, target, seen) == pytest.approx(
+        -expected.log_softmax(0)[1].item(), abs=1e-6
+    )
+    wrong = target.flip(-1)
+    assert matching(x, others, wrong, seen) == pytest.approx(1 / 0.07, rel=1e-3)
+
+
+def test_a_still_pair_does_not_know_the_difference_of_the_kernels(tmp_path):
+    run = Adaptation(tmp_path, START, 10, 0, "cpu")
+    pictures = torch.rand(1, 1, 1, 3, 96, 128).expand(-1, -1, 2, -1, -1, -1)
+    moving = pictures + 0.1 * torch.randn(pictures.shape)
+    with torch.no_grad():
+        before = [run.encode(normalised(p), "pair", None) for p in (pictures, moving)]
+        run.difference *= 2
+        after = [run.encode(normalised(p), "pair", None) for p in (pictures, moving)]
+    moved = [(a - b).norm() / b.norm() for a, b in zip(after, before, strict=True)]
+    assert moved[0] < 0.01 < 2 * moved[0] < moved[1]
 
 
 def test_what_changes_weighs_more():

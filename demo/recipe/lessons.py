@@ -9,9 +9,9 @@ real textures, and every frame has the teacher's targets, warped by the same map
 import torch
 import torch.nn.functional as F
 
-from demo.recipe.correspond import TrueClips
 from demo.recipe.targets import CELL
 from demo.recipe.training import PATCH
+from demo.recipe.truth import TrueClips
 from demo.render.scenes import compose, invert, outlines, pose, smooth_path
 
 LENGTH = 16  # frames of a scene, of which a clip takes some

@@ -3,8 +3,8 @@
 A teacher sees each photograph whole, once. Its block at three quarters of the depth (through the
 final norm) and its last block become a map of targets: positional information removed (the mean at
 each place over all pictures of a shape, which a student would learn before anything else), the
-picture's mean subtracted, each token of unit length, the last block weighted three times, both
-reduced jointly by PCA. Any crop of the photograph, shifted, scaled, rotated or mirrored, reads its
+picture's mean subtracted, each token of unit length, both side by side (`beside`) or `added`, and
+reduced by PCA. Any crop of the photograph, shifted, scaled, rotated or mirrored, reads its
 targets off that map by the affine map of its pixels, at almost no cost.
 """
 
@@ -22,7 +22,8 @@ import vjepa_utils as vj
 LONG = 32  # cells on a picture's long side
 CELL = 16  # pixels of a kept picture for each cell
 CHANNELS = 128  # kept by PCA
-MIDDLE, LAST = 1.0, 3.0  # weights of the two blocks in the cosine
+MIDDLE, LAST = 1.0, 3.0  # weights of the two blocks in the cosine, where they are side by side
+ADDED = 0.7  # of the last block, where they are added
 RUNS, RUN, EVERY = 3, 16, 2  # of each clip: runs of frames, frames in a run, of so many
 
 
@@ -99,11 +100,23 @@ def resampled(x, grid):
 
 
 def centred(x, means):
-    """A map of `look` without means of place and picture, each block's tokens of length √weight."""
+    """The two blocks of a map of `look`, (rows, columns, channels) each, without means of place and
+    picture, each token of unit length.
+    """
     x = x.float() - resampled(means[orientation(x)], x.shape[:2])
-    x = x - x.mean((0, 1))
-    blocks = zip(x.chunk(2, -1), (MIDDLE, LAST), strict=True)
-    return torch.cat([weight**0.5 * F.normalize(block, dim=-1) for block, weight in blocks], -1)
+    return [F.normalize(block, dim=-1) for block in (x - x.mean((0, 1))).chunk(2, -1)]
+
+
+def beside(middle, last):
+    """Both blocks, for a student with readouts of its own: their cosines add, weighted."""
+    return torch.cat([MIDDLE**0.5 * middle, LAST**0.5 * last], -1)
+
+
+def added(middle, last):
+    """One target in the space of the residual stream that both share, for a student that lives in
+    it too.
+    """
+    return middle + ADDED * last
 
 
 def principal(maps, channels=CHANNELS):
@@ -125,13 +138,14 @@ def frames_of(photos, clips):
                 yield f"{file.stem}.{number:05}", read
 
 
-def prepare(teacher, photos, clips, folder):
+def prepare(teacher, photos, clips, folder, join=beside):
     """Encode every picture that is not encoded yet, and reduce the maps by PCA.
 
     Args:
         teacher: a name or folder for `load_encoder`.
         photos: folder of .jpg.  clips: folder of .mp4, or None.
         folder: of the maps and, when all are there, of the targets.
+        join: `beside` or `added`.
     Returns:
         {name: Picture}.
     """
@@ -150,7 +164,7 @@ def prepare(teacher, photos, clips, folder):
     if not (folder / "basis.pt").exists():
         stills = [x for x in maps(name for name in frames if "." not in name)]
         means = place_means(stills)
-        basis, share = principal(centred(x, means) for x in stills[::2])
+        basis, share = principal(join(*centred(x, means)) for x in stills[::2])
         print(f"{CHANNELS} of {len(basis)} channels hold {share:.0%} of the targets' variance")
         torch.save({"means": means, "basis": basis}, folder / "basis.pt")
     reduced = folder / "targets.pt"
@@ -158,7 +172,7 @@ def prepare(teacher, photos, clips, folder):
     if not frames.keys() <= targets.keys():  # the basis stays, as readouts were trained on it
         means, basis = torch.load(folder / "basis.pt").values()
         for name, x in zip(frames, maps(frames), strict=True):
-            targets[name] = (centred(x, means) @ basis).permute(2, 0, 1).half()
+            targets[name] = (join(*centred(x, means)) @ basis).permute(2, 0, 1).half()
         torch.save(targets, reduced)
     pictures = {}
     for name, read in tqdm(frames.items(), desc="reading pictures"):

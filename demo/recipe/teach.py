@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from demo.recipe.correspond import JOINT_SIZES, Correspondence, matches
+from demo.recipe.correspond import JOINT_SIZES, Correspondence
 from demo.recipe.lessons import Lessons
 from demo.recipe.targets import CHANNELS, prepare
 from demo.recipe.training import PATCH, normalised, train
+from demo.recipe.truth import kept, matches
 
 KINDS = ["photos"] * 13 + ["scenes"] * 6 + ["film"]  # each entry equally likely
 MODES = ["frame", "frame", "pair", "pair", "pair", "clip"]
@@ -157,14 +158,6 @@ class Teaching(Correspondence):
 def views(patches):
     """Steps of a clip, given the patches of a frame: the larger the frames, the fewer."""
     return 2 if patches <= 400 else 1
-
-
-def kept(target, layer, flow, places, steps):
-    """What `matches` gives, at the visible places (batch, k) alone."""
-    everywhere = places.repeat_interleave(steps, 0)  # (batch × steps, k)
-    pick = lambda t: t.gather(1, everywhere.unsqueeze(-1).expand(-1, -1, t.shape[-1]))
-    target = pick(target).gather(2, everywhere.unsqueeze(1).expand(-1, places.shape[1], -1))
-    return target, layer.gather(1, everywhere), pick(flow)
 
 
 def supply(seed, device, teacher, photos, clips, targets):

@@ -121,16 +121,16 @@ class Stage:
             name: part for name, part in vars(self).items() if isinstance(part, nn.Module)
         }
         trained = [p for part in self.parts.values() for p in part.parameters() if p.requires_grad]
-        matrices = {id(p) for p in self.matrices()}
         # biases, norms and mask tokens do not decay
         single = lambda p: p.ndim == 1 or p.shape[0] == 1
-        decays = {False: WEIGHT_DECAY, True: 0.0}
+        scales, matrices = self.scales(), {id(p) for p in self.matrices()}
+        groups = {}
+        for p in trained:
+            if id(p) not in matrices:
+                groups.setdefault((single(p), scales.get(p, 1.0)), []).append(p)
         groups = [
-            {
-                "params": [p for p in trained if single(p) == kind and id(p) not in matrices],
-                "weight_decay": decay,
-            }
-            for kind, decay in decays.items()
+            {"params": kin, "scale": scale, "weight_decay": 0.0 if alone else WEIGHT_DECAY}
+            for (alone, scale), kin in groups.items()
         ]
         self.optimizers = {"optimizer": torch.optim.AdamW(groups, betas=(0.9, 0.98))}
         if matrices:
@@ -143,6 +143,10 @@ class Stage:
             for name, state in saved.items():
                 self.parts[name].load_state_dict(state)
             self.generator.manual_seed(seed + self.step)
+
+    def scales(self):
+        """{parameter: its rate as a multiple of the stage's}, where that is not 1."""
+        return {}
 
     def matrices(self):
         """Weights that Muon updates; AdamW updates the rest."""
@@ -182,7 +186,7 @@ class Stage:
         rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("scale", 1.0)
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)

@@ -84,9 +84,9 @@ def soft_argmax(cosine: torch.Tensor, shape: tuple[int, int]) -> tuple[torch.Ten
     """
     rows, columns = shape
     best = cosine.argmax(-1, keepdim=True)
-    around = torch.arange(-RADIUS, RADIUS + 1, device=cosine.device)
-    offset = torch.cartesian_prod(around, around)
-    row, column = offset[offset.square().sum(-1) <= RADIUS**2].T
+    around = range(-RADIUS, RADIUS + 1)
+    disc = [(row, column) for row in around for column in around if row**2 + column**2 <= RADIUS**2]
+    row, column = torch.tensor(disc, device=cosine.device).T
     row, column = best // columns + row, best % columns + column  # (…, cells of the disc)
     inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
     near = cosine.gather(-1, row.clamp(0, rows - 1) * columns + column.clamp(0, columns - 1))
