@@ -146,6 +146,31 @@ def test_packets_that_show_nothing(tmp_path, silent):
     assert np.allclose(video.times, times[10::7], atol=1e-3)
 
 
+def test_frames_before_the_first_key_frame_do_not_count(tmp_path):
+    whole = film(tmp_path / "whole.ts", textures(30)).read_bytes()
+    path = tmp_path / "late.ts"
+    path.write_bytes(whole[: 3 * 188] + whole[len(whole) // 4 // 188 * 188 :])
+    frames, times = decoded(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        video = vj.read_video(path, start=3, every=4)
+    assert 15 < len(frames) < 27 and np.array_equal(video.frames, frames[3::4])
+    assert np.allclose(video.times, times[3::4], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_groups_that_are_open(tmp_path, kind, monkeypatch, silent):
+    """Pictures that are shown before a key frame and refer to it follow it in the file."""
+    options = {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=6:min-keyint=6:scenecut=0"}
+    path = film(tmp_path / f"film.{kind}", textures(40), options=options)
+    frames, _ = decoded(path)
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
+    monkeypatch.setattr("vjepa_utils.reading.sources.FAR", 0)
+    video = vj.read_video(path)
+    for number in (38, 10, 11, 12, 13, 25, 5, 30, 0):
+        assert np.array_equal(video[[number]].frames[0], frames[number])
+
+
 # A display matrix is four numbers.
 
 
@@ -203,11 +228,13 @@ def test_an_angle_that_is_not_right_is_told(tmp_path):
 DURATIONS = [40, 40, 200, 40, 120, 40]  # milliseconds
 
 
-@pytest.mark.parametrize("name", ["film.webp", "film.png", "film.avif", "film.gif", "film.dat"])
+@pytest.mark.parametrize(
+    "name", ["film.webp", "film.png", "film.avif", "film.gif", "webp.dat", "avif.dat"]
+)
 def test_animations(tmp_path, name, silent):
     pictures = [Image.fromarray(frame) for frame in grey_levels(6, step=40)]
-    options = {"lossless": True} if name == "film.webp" else {"quality": 100}
-    path = tmp_path / (name if name != "film.dat" else "film.webp")
+    options = {"lossless": True} if "webp" in name else {"quality": 100}
+    path = tmp_path / (f"film.{name[:4]}" if name.endswith("dat") else name)
     more = dict(save_all=True, append_images=pictures[1:], duration=DURATIONS, loop=0, **options)
     pictures[0].save(path, **more)
     path = path.rename(tmp_path / name)
@@ -461,6 +488,7 @@ CONTAINERS = {
     "film.flv": ("flv", {}, {}),
     "film.ivf": ("libvpx", {"b": "2M"}, {}),
     "film.avi": ("mpeg4", {}, {}),
+    "stills.avi": ("mjpeg", {}, {}),
     "film.mov": ("prores_ks", {}, {"movflags": "faststart"}),
     "film.ts": ("h264", {}, {}),
     "film.mpg": ("mpeg2video", {}, {}),
@@ -477,13 +505,13 @@ def test_files_that_are_cut_off_say_so(tmp_path, name):
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
     else:
         codec, options, container = CONTAINERS[name]
-        kind = "yuv422p10le" if codec == "prores_ks" else "yuv420p"
+        kind = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
         film(path, frames, codec, kind, options=options, container=container)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(vj.read_video(path)) == 40 and len(vj.read_video(path, every=7)) == 6
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 45 // 100])
-    measured = name in ("film.ts", "film.mpg")  # these promise no length
+    measured = name == "film.ts"  # promises no length
     for every in (1, 7):
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
@@ -646,6 +674,7 @@ def test_arrays_turned_round_are_encoded(tiny):
     turned = vj.as_video(frames[::-1, :, ::-1])
     straight = np.ascontiguousarray(frames[::-1, :, ::-1])
     assert np.array_equal(turned.frames, straight)
+    assert np.array_equal(torch.from_numpy(turned[::-1].frames), straight[::-1])
     same = tiny.encode(straight, size=32).values
     assert torch.equal(tiny.encode(frames[::-1, :, ::-1], size=32).values, same)
     assert torch.equal(tiny.encode(vj.as_video(frames[:, :, ::-1])[::-1], size=32).values, same)

@@ -252,6 +252,8 @@ def test_a_damaged_file_changes_no_clip(tmp_path, monkeypatch, tiny):
         assert torch.equal(features.values, alone.values)
         assert torch.equal(features.frames, alone.frames)
         assert len(part) == length and len(part.times) == length
+    with pytest.warns(UserWarning, match="damaged at frame 17"):
+        assert [len(piece) for piece in film.pieces(17)] == [17]
     with pytest.raises(ValueError, match="damaged at frame 17: no frame could be read"):
         tiny.encode(film[18:], size=32)
     assert np.array_equal(film[3:17].frames, short.frames[3:])
