@@ -19,7 +19,7 @@ from PIL import Image
 
 import vjepa_utils as vj
 from tests.conftest import grey_levels, write_video
-from vjepa_utils.files import replacing
+from vjepa_utils.files import file_identity, replacing
 
 NUMBERED = grey_levels(24, step=10)
 
@@ -637,6 +637,12 @@ def test_identity(tmp_path, monkeypatch):
     assert vj.read_video(path).identity == first
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert vj.read_video(path).identity != first
+    large, ends = tmp_path / "large.mp4", []
+    for last in (b"a", b"b"):
+        large.write_bytes(bytes(3 * 2**20) + last)
+        os.utime(large, ns=(0, 0))
+        ends.append(file_identity(large))
+    assert ends[0] != ends[1]
     frames = vj.as_video(NUMBERED)
     assert frames[2:5].identity == vj.as_video(NUMBERED)[2:5].identity != frames[3:6].identity
     assert vj.as_video(np.zeros_like(NUMBERED))[:3].identity != frames[:3].identity

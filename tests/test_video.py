@@ -254,6 +254,9 @@ def test_a_damaged_file_changes_no_clip(tmp_path, monkeypatch, tiny):
         assert len(part) == length and len(part.times) == length
     with pytest.warns(UserWarning, match="damaged at frame 17"):
         assert [len(piece) for piece in film.pieces(17)] == [17]
+    with pytest.warns(UserWarning, match="damaged at frame 17") as told:
+        assert [len(piece) for piece in film.pieces(2)] == [2] * 8 + [1]
+    assert len(told) == 1
     with pytest.raises(ValueError, match="damaged at frame 17: no frame could be read"):
         tiny.encode(film[18:], size=32)
     assert np.array_equal(film[3:17].frames, short.frames[3:])
