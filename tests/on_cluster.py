@@ -3,27 +3,27 @@ killed and restarted; a node that is killed. Prints what it saw as JSON.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-STRETCH = 24  # frames of the clips of `test_cluster.py` that are read at once
+HOW = dict(size=192, dtype="float32", pool="both", split=24)
 WORKERS = 2
 
 
 def drive(address, source, out, model):
     import vjepa_utils as vj
-    from vjepa_utils.collection import cluster, extraction
 
-    extraction.STRETCH, cluster.FILM = STRETCH * 12 * 192 * 256, 0
-    how = dict(size=192, dtype="float32", pool="both")
-    vj.extract(source, out, model, **how, workers=WORKERS, address=address)
+    vj.extract(source, out, model, **HOW, workers=WORKERS, address=address)
 
 
 def finished(out):
     """{file: what changes when it is written again}."""
-    stats = {path: path.stat() for path in Path(out).rglob("*.safetensors")}
+    folders = [(root, names) for root, _, names in os.walk(out) if "/." not in root]
+    paths = [Path(root, name) for root, names in folders for name in names]
+    stats = {path: path.stat() for path in paths if path.suffix == ".safetensors"}
     return {str(path): (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
 
 

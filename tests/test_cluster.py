@@ -13,10 +13,10 @@ import torch
 import vjepa_utils as vj
 from tests import on_cluster
 from tests.conftest import GOLDEN, ROOT, write_video
-from vjepa_utils.collection import cluster, extraction, work
+from vjepa_utils.collection import cluster
 
 pytestmark = pytest.mark.slow
-GOOD, FILM = 20, 60  # clips; frames of one more, which is read in three stretches
+GOOD, FILM = 20, 60  # clips; frames of one more, which is divided into three
 BROKEN = {"empty.mp4": b"", "text.mp4": b"no film" * 99, "cut.mp4": None}
 # A separate network, where Ray finds the loopback only, and, where permitted, a separate table of
 # processes, which die together.
@@ -88,18 +88,18 @@ def test_all_good_clips_are_there_and_the_broken_are_named(ran, clips):
     out, seen = ran
     assert seen["returned"] == 0
     found = vj.Collection(out)
-    assert len(found) == GOOD + 1 and len(found.table) == GOOD + 1 + len(BROKEN)
+    assert len(found) == GOOD + 3 and len(found.table) == GOOD + 3 + len(BROKEN)
     assert {path: why for path, why in found.failed.items() if str(path) not in why} == {}
     assert sorted(found.failed) == sorted(str(clips / name) for name in BROKEN)
     kept = [path for path in out.rglob("*") if path.is_file()]
-    assert len(kept) == GOOD + 2 and not list(out.rglob("*.parts"))
+    assert len(kept) == GOOD + 3 + 1, kept
 
 
 def test_nothing_is_computed_twice_after_it_was_finished(ran):
     _, seen = ran
     for moment in ("before the driver was killed", "before the node was killed"):
-        then = {file: stat for file, stat in seen[moment].items() if ".parts/" not in file}
-        assert 3 <= len(then) < GOOD + 1, moment  # in the middle
+        then = seen[moment]
+        assert 3 <= len(then) < GOOD + 3, moment  # in the middle
         assert then == {file: seen["in the end"][file] for file in then}
 
 
@@ -109,49 +109,49 @@ def same():
     return vj.load_encoder(GOLDEN / "model", device="cpu")
 
 
-def test_bits_are_those_of_a_single_process(ran, clips, same, tmp_path, monkeypatch, one_thread):
-    monkeypatch.setattr(extraction, "STRETCH", on_cluster.STRETCH * 12 * 192 * 256)
-    how = dict(size=192, dtype="float32", pool="both")
-    alone, spread = vj.extract(clips, tmp_path / "out", same, **how), vj.Collection(ran[0])
+def test_bits_are_those_of_a_single_process(ran, clips, same, tmp_path, one_thread):
+    alone = vj.extract(clips, tmp_path / "out", same, **on_cluster.HOW)
+    spread = vj.Collection(ran[0])
     assert alone.names == spread.names and alone.failed == spread.failed
     for one, other in zip(alone, spread, strict=True):
         assert torch.equal(one.values, other.values) and torch.equal(one.frames, other.frames)
     assert np.array_equal(alone.pooled, spread.pooled)
-    assert alone[str(clips / "a" / f"{GOOD}.mp4")].grid[0] == FILM // 2
+    rows = [row for row in alone.table.to_pylist() if row["start"] is not None]
+    assert [(row["start"], row["frames"]) for row in rows] == [(0, 24), (24, 24), (48, FILM - 48)]
 
 
-def test_a_second_call_computes_nothing(ran, clips, same, monkeypatch):
-    encoded, encode = [], work.encode
-
-    def noted(part, *given):
-        encoded.extend([part.name] if part.row is None else [])
-        return encode(part, *given)
-
-    monkeypatch.setattr(work, "encode", noted)
-    monkeypatch.setattr(extraction, "STRETCH", on_cluster.STRETCH * 12 * 192 * 256)
-    vj.extract(clips, ran[0], same, size=192, dtype="float32", pool="both")
-    assert encoded == [] and on_cluster.finished(ran[0]) == {
+def test_a_second_call_computes_nothing(ran, clips, same):
+    vj.extract(clips, ran[0], same, **on_cluster.HOW)
+    assert on_cluster.finished(ran[0]) == {
         file: tuple(stat) for file, stat in ran[1]["in the end"].items()
     }
 
 
-@pytest.mark.parametrize(
-    ("nodes", "workers", "expected"),
-    [
-        ([dict(CPU=2)], 1, (1, 0.5, 0, 2)),
-        ([dict(CPU=2)], 2, (2, 0.5, 0, 1)),
-        ([dict(CPU=1)], 1, (1, 0, 0, 1)),
-        ([dict(CPU=2)], 4, (4, 0.25, 0, 1)),
-        ([dict(CPU=4), dict(CPU=4)], 2, (2, 0.5, 0, 4)),
-        ([dict(CPU=16, GPU=2), dict(CPU=16, GPU=2)], None, (4, 0.5, 1, 8)),
-        ([dict(CPU=16), dict(CPU=16)], None, (2, 0.5, 0, 16)),
-    ],
-)
-def test_readers_find_a_core_beside_the_actors(nodes, workers, expected, monkeypatch):
-    class Ray:
-        nodes = staticmethod(lambda: [{"Alive": True, "Resources": each} for each in nodes])
+# Nodes as Ray describes them, workers, and what is then reserved: actors, the cores and the GPUs of
+# each, and its threads.
+HEAD = dict(memory=1e9)  # a head node as it is recommended, with 0 CPUs
+SHARES = [
+    ([dict(CPU=2)], 1, (1, 2, 0, 2)),
+    ([dict(CPU=2)], 2, (2, 1, 0, 1)),
+    ([dict(CPU=1)], 1, (1, 1, 0, 1)),
+    ([dict(CPU=2)], 4, (4, 0.5, 0, 1)),
+    ([dict(CPU=4), dict(CPU=4)], 2, (2, 4, 0, 4)),
+    ([dict(CPU=4), dict(CPU=32)], 9, (9, 4, 0, 4)),
+    ([dict(CPU=16), dict(CPU=16)], None, (2, 16, 0, 16)),
+    ([HEAD, dict(CPU=32), dict(CPU=32)], None, (2, 32, 0, 32)),
+    ([dict(CPU=16, GPU=2), dict(CPU=16, GPU=2)], None, (4, 8, 1, 8)),
+    ([HEAD, dict(CPU=16, GPU=4), dict(CPU=64)], 6, (6, 2, 0.5, 2)),
+    ([dict(CPU=16, GPU=4)], 2, (2, 8, 1, 8)),
+    ([dict(GPU=2)], None, (2, 0, 1, 1)),
+]
 
+
+@pytest.mark.parametrize(("nodes", "workers", "expected"), SHARES)
+def test_all_actors_find_a_place(nodes, workers, expected, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    found = cluster._sizes(Ray, workers)
-    assert found == expected
-    assert found[0] * found[1] <= max(0, min(node["CPU"] for node in nodes) - 1)
+    count, cores, gpus, threads = shares = cluster.shares(nodes, workers)
+    assert shares == expected
+    left = [[node.get("CPU", 0), node.get("GPU", 0)] for node in nodes]
+    for _ in range(count):  # Ray packs them node by node
+        node = next(node for node in left if node[0] >= cores and node[1] >= gpus)
+        node[0], node[1] = node[0] - cores, node[1] - gpus

@@ -7,7 +7,6 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -19,7 +18,7 @@ from safetensors import safe_open
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, write_video
-from vjepa_utils.collection import extraction, work
+from vjepa_utils.collection import work
 from vjepa_utils.collection.clips import find_clips
 
 RANDOM = np.random.default_rng(0)
@@ -50,14 +49,14 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def encoded(monkeypatch):
     """Names of the clips that are encoded, as they are."""
-    names, encode = [], work.encode
+    names, real = [], work.work_on
 
-    def noted(part, encoder, job):
-        if part.row is None:
-            names.append(part.name)
-        return encode(part, encoder, job)
+    def noted(clip, *given):
+        row = real(clip, *given)
+        names.extend([clip.name] if row["status"] == "done" else [])
+        return row
 
-    monkeypatch.setattr(work, "encode", noted)
+    monkeypatch.setattr(work, "work_on", noted)
     return names
 
 
@@ -145,15 +144,6 @@ def test_one_basis_of_colours_for_all(tiny, folder, tmp_path, monkeypatch):
     assert vj.PCAColours().fit(found).explained_variance_ratio.sum() <= 1
 
 
-def test_a_long_film_is_read_back_in_slices(tiny, folder, tmp_path):
-    """Only what is taken is converted to float32."""
-    features = vj.extract(folder / "a" / "y.mp4", tmp_path / "out", tiny, size=32)[0]
-    few = features[1:3]
-    assert few.values.dtype == torch.float32 and few.frames.tolist() == [[2, 3], [4, 5]]
-    assert torch.equal(few.values, features.values[1:3]) and few.grid == (2, 2, 3)
-    assert repr(features).startswith("Features(5 steps × 2×3 × 96 channels, model")
-
-
 def vars_of(features):
     names = features.__dataclass_fields__
     return {name: getattr(features, name) for name in names}
@@ -206,7 +196,7 @@ def test_other_parameters_are_refused_with_the_difference(tiny, folder, tmp_path
     other = vj.load_encoder(GOLDEN / "model", dtype=torch.float32)
     with torch.no_grad():
         other.model.encoder.layernorm.bias += 1
-    with pytest.raises(ValueError, match=r"other parameters \(fingerprint"):
+    with pytest.raises(ValueError, match=r"other parameters \(weights"):
         vj.extract(folder / "a", tmp_path / "out", other, size=32)
     assert before == {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
 
@@ -230,8 +220,8 @@ def test_a_killed_run_goes_on(folder, tmp_path):
     script = (
         "import sys, time, vjepa_utils as vj\n"
         "from vjepa_utils.collection import work\n"
-        "real = work.encode\n"
-        "work.encode = lambda *given: (time.sleep(0.2), real(*given))[1]\n"
+        "real = work.work_on\n"
+        "work.work_on = lambda *given: (time.sleep(0.2), real(*given))[1]\n"
         "vj.extract(sys.argv[1], sys.argv[2], sys.argv[3], size=32)\n"
     )
     words = [sys.executable, "-c", script, source, out, MODEL]
@@ -242,7 +232,8 @@ def test_a_killed_run_goes_on(folder, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    (out / ".unfinished-0").write_bytes(b"half")  # as left by a run that is killed while it writes
+    (out / ".unfinished-0").mkdir()  # as left by a run that is killed while it writes
+    (out / ".unfinished-0" / "file").write_bytes(b"half")
     done = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.glob("*.safetensors")}
     assert 2 <= len(done) < 8
     found = vj.extract(source, out, MODEL, size=32)
@@ -255,103 +246,74 @@ def test_a_killed_run_goes_on(folder, tmp_path):
 
 
 @pytest.fixture
-def film(tmp_path, monkeypatch):
-    """A film of 45 frames, which are read 16 at a time."""
-    monkeypatch.setattr(extraction, "STRETCH", 16 * 12 * 32 * 48)
+def film(tmp_path):
     return write_video(tmp_path / "film.mp4", moving(45, 32, 48))
 
 
 @pytest.mark.parametrize("pool", ["none", "both", "mean"])
-@pytest.mark.parametrize("context", [None, 4, "frame"])
-def test_a_long_film_is_read_in_stretches_and_is_one_file(tiny, film, tmp_path, context, pool):
-    how = dict(size=32, context=context, dtype="float32", pool=pool)
+def test_a_long_film_goes_through_a_file(tiny, film, tmp_path, pool, monkeypatch):
+    """What does not fit in memory is the same."""
+    how = dict(size=32, context=4, dtype="float32", pool=pool)
+    kept, outs = vj.extract(film, tmp_path / "kept", tiny, **how), []
+    monkeypatch.setattr(work, "LARGE", 1000)
+    monkeypatch.setattr(work, "PIECE", 5000)
+    encode = type(tiny).encode
+    seen = lambda *given, **named: (outs.append(named.get("out")), encode(*given, **named))[1]
+    monkeypatch.setattr(type(tiny), "encode", seen)
     found = vj.extract(film, tmp_path / "out", tiny, **how)
-    alone = tiny.encode(film, context=context, size=32)
-    mean = alone.values.double().mean((0, 1, 2)).float()
+    assert sum(out is not None for out in outs) == 1
+    assert torch.equal(found[0].values, kept[0].values)
+    assert torch.equal(found[0].frames, kept[0].frames)
+    assert torch.equal(found[0].times, kept[0].times)
+    assert np.array_equal(found.pooled, kept.pooled)
     assert files(tmp_path / "out") == ["film.safetensors", "index.parquet"]
-    if pool == "mean":
-        assert torch.allclose(found[0].values.flatten(), mean, atol=1e-6)
-        assert found[0].frames.tolist() == [[0, 44]]
-    else:
-        assert torch.allclose(found[0].values, alone.values, atol=1e-5)
-        assert torch.equal(found[0].frames, alone.frames)
-    if pool != "none":
-        assert np.allclose(found.pooled[0], mean, atol=1e-6)
-    row = found.table.to_pylist()[0]
-    assert row["frames"] == 45 and row["grid"] == list(alone.grid)
-    assert row["times"] == pytest.approx([0, 44 / 30])
 
 
-def test_stretches_end_at_contexts_and_are_of_one_length(tiny):
-    job = extraction._job(extraction.Storage("/nowhere"), tiny, 1, "none", "float16", None, 6, None)
-    per_frame = job.stretch // (12 * 256 * 256)
-    assert per_frame == 682
-    assert job.stretches(678, (256, 256)) == [(0, 678)]
-    assert job.stretches(700, (256, 256)) == [(0, 354), (354, 700)]
-    assert job.stretches(4, (4096, 8192)) == [(0, 4)]  # one context at least
-    assert {a % 6 for a, _ in job.stretches(10_000, (256, 448))} == {0}
-
-
-def test_a_film_that_was_stopped_keeps_its_parts(tiny, film, tmp_path, encoded, monkeypatch):
-    storage_join, out = extraction.work.join, tmp_path / "out"
-
-    def power_cut(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(work, "join", power_cut)
-    with pytest.raises(KeyboardInterrupt):
-        vj.extract(film, out, tiny, size=32)
-    assert encoded == [f"film.parts/{start:09d}" for start in (0, 16, 32)]
-    assert len(vj.Collection(out)) == 0
-    monkeypatch.setattr(work, "join", storage_join)
-    (out / "film.parts" / "000000016.safetensors").unlink()
+@pytest.mark.parametrize("pool", ["none", "both"])
+def test_a_film_is_divided_by_rows(tiny, film, folder, tmp_path, pool, encoded):
+    how = dict(size=32, context=4, every=2, pool=pool, dtype="float32")
+    found = vj.extract([film, folder / "top.mp4"], tmp_path / "out", tiny, split=8, **how)
+    rows = {row["name"]: row for row in found.table.to_pylist()}
+    names = [name for name in rows if "film" in name]
+    assert [rows[name]["start"] for name in names] == [0, 16, 32]
+    assert [rows[name]["frames"] for name in names] == [8, 8, 7]
+    assert [rows[name]["times"][0] for name in names] == pytest.approx([0, 16 / 30, 32 / 30])
+    whole = next(row for name, row in rows.items() if "top" in name)
+    assert whole["start"] is None and whole["frames"] == 1
+    video = vj.read_video(film, every=2)
+    for number, name in enumerate(names):
+        alone = tiny.encode(video[8 * number : 8 * number + 8], context=4, size=32)
+        assert torch.equal(found[name].values, alone.values)
+        assert torch.equal(found[name].frames, alone.frames)
+        mean = alone.values.double().mean((0, 1, 2)).float()
+        assert np.allclose(found.pooled[found.names.index(name)], mean, atol=1e-6)
+    assert found.nearest(names[0], 3)[0][0] in {f"{film} from frame {n}" for n in (16, 32)} | {
+        str(folder / "top.mp4")
+    }
+    with pytest.raises(ValueError, match=f"There is no clip '{film}'"):
+        found[str(film)]
+    assert torch.equal(found[f"{film} from frame 16"].values, found[names[1]].values)
+    # one of them is lost
+    (tmp_path / "out" / f"{names[1]}.safetensors").unlink()
     encoded.clear()
-    assert vj.extract(film, out, tiny, size=32)[0].grid[0] == 23
-    assert encoded == ["film.parts/000000016"]
+    vj.extract([film, folder / "top.mp4"], tmp_path / "out", tiny, split=8, **how)
+    assert encoded == [names[1]]
 
 
 def test_a_film_that_breaks_ends_there(tiny, clips, tmp_path, monkeypatch):
     path = clips / "formats" / "corrupted_midstream.mp4"  # frames 28 to 49 are lost
-    whole = vj.extract(path, tmp_path / "whole", tiny, size=32, dtype="float32")
-    row = whole.table.to_pylist()[0]
-    assert (
-        row["status"] == "done" and row["frames"] == 28 and "damaged at frame 28" in row["message"]
-    )
-    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
-    grid = whole[0].grid
-    monkeypatch.setattr(extraction, "STRETCH", 10 * 12 * 16 * 16 * grid[1] * grid[2])
-    parts = vj.extract(path, tmp_path / "parts", tiny, size=32, dtype="float32")
-    row = parts.table.to_pylist()[0]
-    assert (
-        row["status"] == "done" and row["frames"] == 28 and "damaged at frame 28" in row["message"]
-    )
-    assert torch.allclose(parts[0].values, whole[0].values, atol=1e-5)
-    # parts that were divided beforehand, as on a cluster, and done in any order
-    job = extraction._job(
-        extraction.Storage(tmp_path / "any"), tiny, 1, "none", "float32", 32, None, None
-    )
-    clip = find_clips(path)[0]
-    divided = work.divide(clip, job)
-    assert [part.start for part in divided] == [0, 10, 20, 30, 40]
-    with work.listening():
-        rows = [
-            work.encode(part, tiny, job)
-            for each in reversed(divided)
-            for part in work.read(each, job)
-        ]
-    with extraction.tqdm(disable=True) as progress:
-        (row,) = extraction._joined(rows, [clip], job, progress)
-    assert row["status"] == "done" and row["frames"] == 28
-    again = vj.Features.load(tmp_path / "any" / f"{clip.name}.safetensors")
-    assert torch.equal(again.values, parts[0].values)
-
-
-def test_a_clip_that_nothing_came_of_has_failed(folder):
-    clips = find_clips(folder / "a")
-    with extraction.tqdm(disable=True) as progress:
-        rows = list(extraction._joined([], clips, None, progress))
-    assert [row["status"] for row in rows] == ["failed", "failed"]
-    assert rows[0]["message"].endswith("a/x.mp4 was not finished: what read or encoded it crashed.")
+    for at_once in (2**29, 0):  # decoded when it is opened, or when it is used
+        monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", at_once)
+        whole = vj.extract(path, tmp_path / f"whole{at_once}", tiny, size=32, dtype="float32")
+        (row,) = whole.table.to_pylist()
+        assert row["status"] == "done" and row["frames"] == 28
+        assert "damaged at frame 28" in row["message"] and row["times"][1] == whole[0].times[-1, 1]
+    parts = vj.extract(path, tmp_path / "parts", tiny, size=32, dtype="float32", split=20)
+    rows = parts.table.to_pylist()
+    assert [row["frames"] for row in rows[:2]] == [20, 8] and len(parts) == 2
+    assert torch.equal(torch.cat([part.values for part in parts]), whole[0].values)
+    assert all("damaged at frame 28" in reason for reason in parts.failed.values())
+    assert list(parts.failed) == [f"{path} from frame 40"]
 
 
 # Sources and places
@@ -432,10 +394,10 @@ def test_values_beyond_float16_are_a_row(tiny, folder, tmp_path):
 
 
 def test_one_context_that_cannot_be_held_is_a_row(tiny, folder, tmp_path, monkeypatch):
-    little = SimpleNamespace(available=1000)
-    monkeypatch.setattr(work, "psutil", SimpleNamespace(virtual_memory=lambda: little))
-    found = vj.extract(folder / "top.mp4", tmp_path / "out", tiny, size=32, context="clip")
-    assert "2 frames to be encoded jointly need" in next(iter(found.failed.values()))
+    free = "vjepa_utils.model.devices.free_memory"
+    monkeypatch.setattr(free, lambda device: 1e6)
+    found = vj.extract(folder / "a/y.mp4", tmp_path / "out", tiny, size=64, context="clip")
+    assert "frames encoded jointly are" in next(iter(found.failed.values()))
 
 
 def test_cuts_are_kept(tiny, film, tmp_path):
@@ -455,6 +417,7 @@ def test_cuts_are_kept(tiny, film, tmp_path):
         (dict(dtype="int8"), "dtype must be one of float16, float32"),
         (dict(every=0), "every must be a whole number of at least 1"),
         (dict(workers=0), "workers must be a whole number of at least 1"),
+        (dict(split=0), "split must be a whole number of at least 1"),
         (dict(workers=1), "encoder must be a name"),
         (dict(size=8), "size must be"),
         (dict(layer=9), "layer must be"),
@@ -480,7 +443,7 @@ def test_a_folder_that_is_no_collection(tmp_path):
 def test_files_are_safetensors(tiny, folder, tmp_path):
     vj.extract(folder / "top.mp4", tmp_path / "out", tiny, size=32, pool="both")
     with safe_open(tmp_path / "out" / "top.safetensors", "np") as file:
-        assert set(file.keys()) == {"values", "frames", "pooled"}
+        assert set(file.keys()) == {"values", "frames", "times", "pooled"}
         assert file.get_tensor("values").dtype == np.float16
         assert json.loads(file.metadata()["row"])["path"] == str(folder / "top.mp4")
 
@@ -504,5 +467,5 @@ def test_without_ray_a_sentence_says_what_to_install(folder, tmp_path, command, 
     done = command("extract", folder / "a", "-o", tmp_path / "out", *words)
     assert done.returncode == 0 and "2 clips done" in done.stdout, done.stderr
     done = command("extract", folder / "a", "-o", tmp_path / "other", *words, "--workers", "1")
-    assert done.returncode == 1 and "pip install -r requirements-cluster.txt" in done.stderr
+    assert done.returncode == 1 and 'pip install "vjepa-utils[cluster]"' in done.stderr
     assert done.stderr.startswith("error: ") and not (tmp_path / "other").exists()

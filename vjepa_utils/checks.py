@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 class UserError(ValueError):
     """What a user gave cannot be used: one sentence that names it and says what to do."""
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Import a package of one of the extras; UserError with what to install if it is missing."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise UserError(
+            f'{package} is not installed: pip install "vjepa-utils[{extra}]".'
+        ) from None
 
 
 def is_whole(value: object, least: int | None = None) -> bool:

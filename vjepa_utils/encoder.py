@@ -250,6 +250,18 @@ class Encoder:
             layer=layer,
         )
 
+    @property
+    def identity(self) -> dict:
+        """All that features depend on, apart from the clip and how it is encoded: {word: JSON}."""
+        return dict(
+            encoder=self.name,
+            weights=self.fingerprint,
+            config=hashlib.sha256(repr(self.model.config).encode()).hexdigest()[:16],
+            precision=str(self.dtype).removeprefix("torch."),
+            mean=self.mean.flatten().tolist(),
+            std=self.std.flatten().tolist(),
+        )
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the encoder's weights, computed once. The same in float32 and bfloat16: they

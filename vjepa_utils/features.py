@@ -155,5 +155,4 @@ class Features:
         # older files have no cuts, and no times
         metadata["cuts"] = tuple(map(tuple, metadata.get("cuts", ())))
         values, times = tensors["values"], tensors.get("times")
-        values = values.float() if cls is Features else values
-        return cls(values, tensors["frames"], times=times, **metadata)
+        return cls(values.float(), tensors["frames"], times=times, **metadata)

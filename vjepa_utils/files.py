@@ -91,9 +91,13 @@ def locked(path: File) -> ExitStack:
         raise UserError(
             f"Another run is writing {path}: wait until it ends, or give another name."
         ) from None
-    held.callback(lock.release)
-    held.push(suppress(OSError).__exit__)  # Windows removes no file that is open
-    held.callback(os.unlink, lock.lock_file)
+
+    def release():
+        with suppress(OSError):  # Windows removes no file that is open
+            os.unlink(lock.lock_file)
+        lock.release()
+
+    held.callback(release)
     return held
 
 

@@ -45,18 +45,8 @@ def open_sink(
 
 def identity(encoder: Encoder, video: Video, plan: Plan, layer: int | str | None) -> dict:
     """Identifies a computation: files of equal runs hold the same features, up to rounding."""
-    return dict(
-        clip=video.identity,
-        encoder=encoder.name,
-        weights=encoder.fingerprint,
-        config=repr(encoder.model.config),
-        device=encoder.device.type,
-        dtype=encoder.dtype,
-        mean=encoder.mean.tolist(),
-        std=encoder.std.tolist(),
-        **vars(plan),
-        layer=layer,
-    )
+    clip = dict(clip=video.identity, device=encoder.device.type, layer=layer)
+    return encoder.identity | clip | vars(plan)
 
 
 class FeatureList:

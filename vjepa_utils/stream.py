@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from vjepa_utils.video import File
+    from vjepa_utils.files import File
 
 DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}

@@ -5,7 +5,7 @@ from vjepa_utils import cli
 
 def register(commands):
     parser = cli.add(commands, extract, cli.ENCODER, cli.size(), cli.context())
-    text = "folders, searched with all in them; files; or .txt and .csv files that list them"
+    text = "folders, searched with all in them; files; or .txt, .csv and .tsv files that list them"
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=text)
     text = "a folder: a file for each clip, and the table index.parquet"
     parser.add_argument("-o", dest="out", required=True, metavar="FOLDER", help=text)
@@ -17,6 +17,8 @@ def register(commands):
     parser.add_argument("--pool", choices=["none", "mean", "both"], default="none", help=text)
     text = "of the values in the files (default: %(default)s)"
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16", help=text)
+    text = "make each stretch of so many frames a clip of its own (default: no)"
+    parser.add_argument("--split", type=cli.positive, metavar="N", help=text)
     text = "encode in so many processes, by Ray"
     parser.add_argument("--workers", type=cli.positive, metavar="N", help=text)
     parser.add_argument("--address", help="of a Ray cluster (default: one on this machine)")
@@ -30,11 +32,11 @@ def extract(arguments):
     """
     from vjepa_utils.collection.extraction import run
 
-    names = "encoder", "size", "context", "every", "layer", "pool", "dtype", "workers", "address"
-    options = {name: getattr(arguments, name) for name in names}
+    names = "encoder", "size", "context", "every", "layer", "pool", "dtype", "split"
+    options = {name: getattr(arguments, name) for name in (*names, "workers", "address")}
     _, summary = run(arguments.sources, arguments.out, **options)
-    for path, reason in summary.failed.items():
-        print(f"failed: {reason if path in reason else f'{path}: {reason}'}", file=sys.stderr)
+    for clip, reason in summary.failed.items():
+        print(f"failed: {reason if clip in reason else f'{clip}: {reason}'}", file=sys.stderr)
     print(f"{arguments.out}: {summary}")
     if summary.failed:
         sys.exit(1)

@@ -1,147 +1,138 @@
-"""The work spread over a cluster by Ray Data: clips are read by tasks on all cores, and encoded by
-actors that each hold an encoder. Ray's back-pressure bounds the frames that wait between them.
+"""The clips of a run spread over a cluster by Ray: actors that each hold an encoder take one clip
+after the other, on GPUs or on cores. A clip whose actor dies goes to another one.
 """
 
-import json
 import logging
+import math
 import os
-import pickle
-import warnings
-from pathlib import Path
+from collections import Counter, deque
+from contextlib import contextmanager
 
 import torch
 
-import vjepa_utils.collection.work as work
-from vjepa_utils.checks import UserError
+from vjepa_utils.checks import UserError, require
+from vjepa_utils.collection.work import failed, work_on
 
-INSTALL = (
-    "workers and address need Ray, which is not installed: pip install -r requirements-cluster.txt "
-    'or "vjepa-utils[cluster]"'
-)
-# Bytes of a file. Smaller ones are read by one task, which divides them on its way; larger ones are
-# divided first, so that many tasks read one film.
-FILM = 2**26
+TRIES = 3  # of a clip, when the processes that read it die
 
 
-class Encoding:
-    """An actor: an encoder that encodes parts."""
+class Actor:
+    """An encoder on some node."""
 
-    def __init__(self, encoder, job, threads):
+    def load(self, encoder, job, threads):
         from vjepa_utils.load import load_encoder
 
         torch.set_num_threads(threads)
-        self.encoder, self.job = load_encoder(encoder, dtype=getattr(torch, job.precision)), job
-        if self.encoder.fingerprint != job.fingerprint:
+        precision = getattr(torch, job.encoder["precision"])
+        self.encoder, self.job = load_encoder(encoder, dtype=precision), job
+        if self.encoder.identity != job.encoder:
             raise UserError(f"{encoder} has other weights on this node than where the run began.")
 
-    def __call__(self, row):
-        with work.listening():
-            part = pickle.loads(row["part"])
-            return {"row": json.dumps(work.encode(part, self.encoder, self.job))}
+    def work_on(self, clip):
+        return work_on(clip, self.encoder, self.job)
 
 
-def spread(clips, job, encoder, workers=None, address=None):
-    """Yields the rows of all parts of some clips, as they are done.
+@contextmanager
+def connected(address):
+    """Ray, for as long as the context lasts; a connection that was there before stays.
 
-    Args:
-        clips: list of Clip.  job: see `Job`.  encoder: a name that every node can load.
-        workers: how many actors. None: one for each GPU of the cluster, or else for each node.
-        address: of a Ray cluster, such as "auto" or "host:6379"; None: one on this machine, which
-            ends with the run.
+    address: of a Ray cluster, such as "auto" or "host:6379"; None: one on this machine, on the
+        loopback, which ends with the context.
     Raises:
-        ValueError: Ray is not installed.  OSError: the cluster cannot be reached, or breaks.
+        UserError: Ray is not installed.
+        OSError: the cluster cannot be reached.
     """
-    ray = import_ray()
-    began = not ray.is_initialized()
-    if began:
-        _connect(ray, address)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's own, of its settings
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False
-            context.max_errored_blocks = -1  # a task that crashes again and again loses its clip
-            logging.getLogger("ray.data").setLevel(logging.ERROR)
-            dataset = _pipeline(ray, clips, job, encoder, *_sizes(ray, workers))
-        for row in dataset.iter_rows():
-            yield json.loads(row["row"])
-    except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise OSError(f"The cluster could not finish: {reason}") from error
-    finally:
-        if began:
-            ray.shutdown()
-
-
-def import_ray():
-    """Ray, an extra of this package; ValueError with what to install where it is missing."""
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise UserError(f"{INSTALL}.") from None
-    return ray
-
-
-def _connect(ray, address):
+    ray = require("ray", "cluster")
+    if ray.is_initialized():
+        yield ray
+        return
     # Ray keeps its logs under /tmp/ray; failures are reported by rows and by exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    quiet = dict(log_to_driver=False, logging_level=logging.ERROR)
-    if address is None:  # a cluster of this process alone, on the loopback
-        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
-        return
+    place = {"address": address}
+    if address is None:
+        place = dict(address="local", include_dashboard=False, _node_ip_address="127.0.0.1")
     try:
-        ray.init(address=address, **quiet)
+        ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         raise OSError(f"There is no Ray cluster at {address!r}: {error}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
 
 
-def _sizes(ray, workers):
-    """How many actors, the cores and GPUs that each reserves, and its threads."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    smallest = min(int(node.get("CPU", 0)) for node in nodes)
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+def resources(ray):
+    """{"CPU": n, "GPU": n} of each node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def spread(ray, clips, job, encoder, workers=None):
+    """Yields the rows of clips, as they are done.
+
+    Args:
+        ray: as `connected` gives it.
+        clips: list of Clip.
+        job: a `Job`.
+        encoder: a name that every node can load.
+        workers: how many actors. None: one for each GPU of the cluster, or else for each node.
+    Raises:
+        OSError: the cluster breaks, or a node cannot load the encoder.
+    """
+    count, cores, gpus, threads = shares(resources(ray), workers)
+    actors = ray.remote(num_cpus=cores, num_gpus=gpus)(Actor)
+    queue, tries, waiting = deque(clips), Counter(), {}  # {what is awaited: (actor, clip)}
+
+    def start():
+        # Only an actor that has loaded its encoder is given a clip: one that finds no place, after
+        # a node was lost, holds none back.
+        actor = actors.remote()
+        waiting[actor.load.remote(encoder, job, threads)] = actor, None
+
+    for _ in range(min(count, len(clips))):
+        start()
+    while queue or any(clip for _, clip in waiting.values()):
+        (done,), _ = ray.wait(list(waiting))
+        actor, clip = waiting.pop(done)
+        try:
+            row = ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise OSError(f"The cluster could not finish: {error.cause}") from error
+        except ray.exceptions.RayError as error:  # the process died, or its node
+            tries[clip] += 1
+            if clip and tries[clip] < TRIES:
+                queue.append(clip)
+            elif clip:
+                yield failed(clip, f"{clip.path} was not finished: what read it crashed each time.")
+            elif tries[clip] >= TRIES * count:
+                raise OSError(f"The cluster could not finish: {error}") from error
+            start()
+            continue
+        if clip:
+            yield row
+        if queue:
+            clip = queue.popleft()
+            waiting[actor.work_on.remote(clip)] = actor, clip
+
+
+def shares(nodes, workers):
+    """How many actors, the cores and GPUs that each reserves, and its threads.
+
+    nodes: as `resources` gives them. Actors are of nodes with GPUs, or else of nodes with cores.
+    """
+    nodes = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
+    nodes = [node for node in nodes if node[1]] or [node for node in nodes if node[0]]
+    if not nodes:
+        raise OSError("No node of the cluster has a core or a GPU.")
+    cpus, gpus = (sum(column) for column in zip(*nodes, strict=True))
     workers = workers or gpus or len(nodes)
-    # Threads are an actor's share of a node. But it reserves half a core at most, and less where
-    # the smallest node could not hold all of them beside a task that reads: readers that wait for a
-    # core for ever would be a deadlock, and so would actors of a lost node that find no new place.
-    # (An actor that reserves as much as a reader would be fused with it by Ray Data.)
-    cores = int(100 * min(0.5, max(0, smallest - 1) / workers)) / 100
-    threads = max(1, smallest // -(-workers // len(nodes)))
-    threads = int(os.environ.get("OMP_NUM_THREADS", str(threads)).split(",")[0])
-    return workers, cores, min(1, gpus / workers), threads
+    sharing = math.ceil(workers / gpus) if gpus else 0  # actors of one GPU
 
+    def room(cores):
+        """For how many actors of so many cores."""
+        return sum(min(cpu // cores, gpu * sharing or workers) for cpu, gpu in nodes)
 
-def _pipeline(ray, clips, job, encoder, workers, cores, gpus, threads):
-    def divide(row):
-        part = pickle.loads(row["part"])
-        parts = work.divide(part.clip, job) if part.clip.bytes > FILM else [part]
-        return [{"part": pickle.dumps(each)} for each in parts]
-
-    def read(row):
-        torch.set_num_threads(1)
-        with work.listening():
-            for part in work.read(pickle.loads(row["part"]), job):
-                yield {"part": pickle.dumps(part, 5)}
-
-    rows = [{"part": pickle.dumps(work.Part(clip))} for clip in clips]
-    reserve = dict(num_cpus=1, max_retries=3)  # Ray Data's default is without end
-    return (
-        ray.data.from_items(rows, override_num_blocks=max(1, min(len(rows), 1000)))
-        .flat_map(divide, **reserve)
-        .repartition(target_num_rows_per_block=1)
-        .flat_map(read, **reserve)
-        .map(
-            Encoding,
-            fn_constructor_args=(encoder, job, threads),
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=cores,
-            num_gpus=gpus,
-        )
-    )
-
-
-def portable(encoder):
-    """The name of an encoder as any process of this machine can load it."""
-    name = str(encoder)
-    return str(Path(name).resolve()) if name and Path(name).is_dir() else name
+    # The most cores with which all find a place; of more actors than cores, each has a part of one.
+    cores = next((n for n in range(cpus, 0, -1) if room(n) >= workers), 0)
+    threads = int(os.environ.get("OMP_NUM_THREADS", str(max(1, cores))).split(",")[0])
+    cores = cores or min(1, math.floor(100 * cpus / workers) / 100)
+    return workers, cores, math.floor(1000 / sharing) / 1000 if gpus else 0, threads

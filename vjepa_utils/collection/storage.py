@@ -1,52 +1,61 @@
-"""Where a collection is stored: a local folder, or any that fsspec reaches. Files are written
-completely or not at all, and verified before they are used.
+"""Where a collection is stored: a local folder, or any that fsspec reaches. Files are written whole
+or not at all.
 """
 
-import json
+from __future__ import annotations
+
 import math
 import os
+import shutil
 import tempfile
-import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from vjepa_utils.features import Features
+from vjepa_utils.files import locked
+from vjepa_utils.stream import header, read_header
 
-DTYPES = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
-NAMES = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
 TEMPORARY = ".unfinished-"
-COPY = 2**24  # bytes at once
+SUFFIX = ".safetensors"
 
 
-class StoredFeatures(Features):
-    """Features whose values may be float16 in their file. They stay there, and each use converts
-    them to float32: a thousand open clips take no memory.
+def filesystem(place):
+    """The file system of a local path or a URL, and the path there, absolute. What exists here, or
+    has no "://", is local: its name may hold what marks a URL for fsspec.
     """
+    text = os.fspath(place)
+    if "://" in text and not os.path.exists(text):
+        fs, text = url_to_fs(text)
+        if not is_local(fs):
+            return fs, text
+    path = os.path.realpath(text) if ".." in Path(text).parts else os.path.abspath(text)
+    return LocalFileSystem(), Path(path).as_posix()
 
-    @property
-    def values(self):
-        return self._stored.float()
 
-    @values.setter
-    def values(self, values):
-        self._stored = values
+def is_local(fs):
+    return isinstance(fs, LocalFileSystem)
 
-    @property
-    def grid(self):
-        return self._unconverted().grid
 
-    def __repr__(self):
-        return repr(self._unconverted())
+def address(fs, path):
+    """A local path as it is, any other as a URL."""
+    return path if is_local(fs) else fs.unstrip_protocol(path)
 
-    def __getitem__(self, steps):
-        return StoredFeatures(**vars(self._unconverted()[steps]))  # of a long film, some fit
 
-    def _unconverted(self):
-        fields = dict(vars(self))
-        return Features(fields.pop("_stored"), **fields)
+@contextmanager
+def local_copy(place):
+    """The path of a local file or folder, or that of a copy for as long as the context lasts."""
+    fs, path = filesystem(place)
+    if is_local(fs):
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / path.rpartition("/")[2]
+        fs.get(path, str(copy), recursive=fs.isdir(path))
+        yield copy
 
 
 class Storage:
@@ -56,146 +65,82 @@ class Storage:
     """
 
     def __init__(self, out):
-        self.fs, self.root = url_to_fs(str(out))
-        self.local = "file" in self.fs.protocol
-        self.url = self.root if self.local else self.fs.unstrip_protocol(self.root)
+        self.fs, self.root = filesystem(out)
+        self.local, self.url = is_local(self.fs), address(self.fs, self.root)
 
     def path(self, name):
         return f"{self.root}/{name}"
 
-    def features_path(self, name):
-        return self.path(f"{name}.safetensors")
+    def locked(self):
+        """The sole right to write to it, for as long as the context lasts. A bucket has no lock."""
+        if not self.local:
+            return nullcontext()
+        try:
+            os.makedirs(self.root, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{self.root} cannot be written: {error.strerror}.") from None
+        return locked(self.root + "/")
 
     def listing(self):
-        """{path: bytes} of all files. Unfinished ones, which a killed run left, are removed."""
-        sizes = {}
+        """{name: bytes} of all files of features. What a killed run left unfinished is removed."""
         self.fs.invalidate_cache()
-        for path, info in self.fs.find(self.root, detail=True).items():
-            if path.rsplit("/", 1)[-1].startswith(TEMPORARY):
-                self.fs.rm_file(path)
-            else:
-                sizes[path] = info["size"]
-        return sizes
+        for folder in Path(self.root).glob(f"{TEMPORARY}*") if self.local else ():
+            shutil.rmtree(folder, ignore_errors=True)
+        found = self.fs.find(self.root, detail=True).items()
+        start = len(self.root) + 1
+        return {p[start : -len(SUFFIX)]: i["size"] for p, i in found if p.endswith(SUFFIX)}
+
+    @contextmanager
+    def scratch(self):
+        """A local folder for as long as the context lasts, on the disk of a local collection."""
+        place = self.root if self.local else None
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place) as folder:
+            yield Path(folder)
 
     @contextmanager
     def writing(self, path):
-        """A file to write to, that takes the name `path` once all is written. OSError if it cannot
-        be.
-        """
-        folder = path.rsplit("/", 1)[0]
-        temporary = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
+        """A file to write, which takes the name `path` when all of it is written; else OSError."""
         try:
-            self.fs.makedirs(folder, exist_ok=True)
-            with self.fs.open(temporary, "wb") as file:
-                yield file
-            if self.local:
-                os.replace(temporary, path)  # at once, also where there is one already
-            else:
-                self.fs.mv(temporary, path)
-        except BaseException as error:
-            with suppress(OSError):
-                self.fs.rm_file(temporary)
-            if isinstance(error, OSError):
-                why = error.strerror or error
-                raise OSError(f"{path} cannot be written: {why}.") from None
-            raise
+            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            with self.scratch() as folder:
+                with open(folder / "file", "wb") as file:
+                    yield file
+                if self.local:
+                    os.replace(folder / "file", path)
+                else:
+                    self.fs.put_file(str(folder / "file"), path)
+        except OSError as error:
+            raise OSError(f"{path} cannot be written: {error.strerror or error}.") from None
 
-    def write(self, name, arrays, about):
-        """Write a safetensors file. arrays: {name: array}.  about: {name: JSON} of its header."""
-        header = _header({key: (a.dtype, a.shape) for key, a in arrays.items()}, about)
-        with self.writing(self.features_path(name)) as file:
-            file.write(header)
-            for array in arrays.values():
-                file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+    def write(self, name, shapes, metadata, pieces):
+        """Write a safetensors file; its size in bytes.
 
-    def header(self, name, size=None):
-        """The `about` of a file that `write` wrote, and {name: (dtype, shape, first byte)}; None if
-        there is no such file, or it is incomplete.
-
-        size: of the file in bytes, if known from a listing.
+        Args:
+            shapes: {array: (numpy type, shape)}.
+            metadata: {name: JSON}.
+            pieces: the data of all arrays in order, as numpy arrays, each of which is written
+                before the next is asked for.
         """
-        path = self.features_path(name)
-        try:
-            size = self.fs.size(path) if size is None else size
-            with self.fs.open(path, "rb", block_size=2**16) as file:
-                start = 8 + int.from_bytes(file.read(8), "little")
-                if start > size:
-                    return None
-                tensors = json.loads(file.read(start - 8))
-            about = {key: json.loads(text) for key, text in tensors.pop("__metadata__").items()}
-            arrays = {
-                key: (DTYPES[t["dtype"]], tuple(t["shape"]), start + t["data_offsets"][0])
-                for key, t in tensors.items()
-            }
-            ends = max(start + t["data_offsets"][1] for t in tensors.values())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError):
-            return None
-        return (about, arrays) if ends == size else None
+        with self.writing(self.path(name + SUFFIX)) as file:
+            file.write(header(shapes, metadata))
+            for piece in pieces:
+                file.write(np.ascontiguousarray(piece))
+            return file.tell()
 
-    def array(self, name, key):
-        """One array of a file, read into memory."""
-        dtype, shape, start = self.header(name)[1][key]
-        with self.fs.open(self.features_path(name), "rb") as file:
-            file.seek(start)
-            data = file.read(math.prod(shape) * np.dtype(dtype).itemsize)
-        return np.frombuffer(data, dtype).reshape(shape)
-
-    def join(self, name, parts, about, arrays):
-        """Write one file from the values of several, in order, and remove these. The values are
-        copied, a few megabytes at a time.
-
-        arrays: all other arrays of the file.
+    def stored(self, name, size):
+        """The metadata of a file of `size` bytes, and what is pooled; {} and None where that is no
+        whole file of features.
         """
-        headers = [self.header(part)[1] for part in parts]
-        dtype, (_, *rest), _ = headers[0]["values"]
-        steps = sum(header["values"][1][0] for header in headers)
-        shapes = {key: (a.dtype, a.shape) for key, a in arrays.items()}
-        with self.writing(self.features_path(name)) as file:
-            file.write(_header(shapes | {"values": (np.dtype(dtype), (steps, *rest))}, about))
-            for array in arrays.values():
-                file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
-            for part, header in zip(parts, headers, strict=True):
-                with self.fs.open(self.features_path(part), "rb") as source:
-                    source.seek(header["values"][2])  # the values come last
-                    while data := source.read(COPY):
-                        file.write(data)
-        self.fs.rm(self.path(parts[0].rsplit("/", 1)[0]), recursive=True)
+        path = self.path(name + SUFFIX)
+        with self.fs.open(path, "rb", block_size=2**16) as file:
+            metadata, arrays = read_header(file, size) or ({}, {})
+        if "pooled" not in arrays:
+            return metadata, None
+        dtype, shape, start = arrays["pooled"]
+        data = self.fs.cat_file(path, start, start + math.prod(shape) * np.dtype(dtype).itemsize)
+        return metadata, np.frombuffer(data, dtype)
 
     def load(self, name):
-        """`Features` of a file; memory-mapped where it is local."""
-        if self.local:
-            return StoredFeatures.load(self.features_path(name))
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            copy = Path(folder) / "features.safetensors"
-            self.fs.get_file(self.features_path(name), str(copy))
-            return StoredFeatures.load(copy)
-
-
-@contextmanager
-def local_copy(path):
-    """A local path of a clip: its own, or that of a copy for as long as the context lasts."""
-    fs, inner = url_to_fs(path)
-    if "file" in fs.protocol:
-        yield Path(inner)
-        return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / inner.rsplit("/", 1)[-1]
-        fs.get(inner, str(copy), recursive=fs.isdir(inner))
-        yield copy
-
-
-def _header(arrays, about):
-    """The header of a safetensors file: 8 bytes of its length, and JSON, padded to 8 bytes.
-    `frames` is int64 and comes first: so everything is aligned.
-    """
-    tensors, end = {"__metadata__": {key: json.dumps(told) for key, told in about.items()}}, 0
-    for key, (dtype, shape) in arrays.items():
-        start, end = end, end + math.prod(shape) * dtype.itemsize
-        tensors[key] = {
-            "dtype": NAMES[np.dtype(dtype)],
-            "shape": list(shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(tensors).encode()
-    room = -(-len(text) // 8) * 8
-    return room.to_bytes(8, "little") + text.ljust(room)
+        """`Features` of a file. Memory-mapped where it is local and of float32."""
+        with local_copy(address(self.fs, self.path(name + SUFFIX))) as path:
+            return Features.load(path)

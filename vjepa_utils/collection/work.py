@@ -1,307 +1,138 @@
-"""The work on one clip, the same in one process and on a cluster: read it, encode it, write its
-file.
+"""The work on one clip, the same in one process and on a cluster: encode it, store its features."""
 
-A clip is read in stretches that bound memory, most clips in one. The pictures of a stretch are
-resized where they are decoded, and encoded where the encoder is.
-"""
+from __future__ import annotations
 
-import threading
+import itertools
+import json
+import math
 import time
 import warnings
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
-import psutil
 import torch
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.collection.storage import Storage, local_copy
-from vjepa_utils.reading.pixels import resized
-from vjepa_utils.video import Video, read_video
+from vjepa_utils.features import TENSORS
+from vjepa_utils.video import read_video
 
-FRAMES_AT_ONCE = 4  # frames of the clip's own size that are held at once
+LARGE = 2**30  # bytes of features, float32, above which they are not held in memory
+PIECE = 2**24  # values that are converted at once
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of many.
+
+    path: a local file or folder of images, absolute, or a URL that fsspec reads.
+    name: of its file in the collection, without the suffix; "/" divides folders.
+    identity: changes when the clip is rewritten; "" where there is none.
+    start: the first frame of a stretch of a film; None for a whole clip.
+    count: of its frames that are taken; None for all that follow.
+    """
+
+    path: str
+    name: str
+    identity: str
+    start: int | None = None
+    count: int | None = None
 
 
 @dataclass(frozen=True)
 class Job:
     """What to do with each clip.
 
-    out: see `Storage`.  planner: the `Encoder` without its model, which knows sizes.
-    encoder, fingerprint, size, context, every, layer, pool, dtype: see `extract`.
-    precision: of the computation, the name of a torch.dtype.
-    stretch: bytes of resized pictures, float32, that are held for one stretch at most.
+    out: of a `Storage`.
+    encoder: `Encoder.identity`.
+    size, context, every, layer, pool, dtype, split: see `extract`.
     """
 
     out: str
-    planner: object
-    encoder: str
-    fingerprint: str
-    precision: str
+    encoder: dict
     size: int | tuple | None
     context: str | int | None
     every: int
     layer: int | None
     pool: str
     dtype: str
-    stretch: int
+    split: int | None
 
     @property
     def parameters(self):
-        """What makes the features of a clip; {name: str or number}."""
-        names = [field.name for field in fields(self)]
-        names = [name for name in names if name not in ("out", "planner", "stretch")]
-        return {
-            name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names
-        }
-
-    def stretches(self, count, picture):
-        """(start, stop) of the stretches of a clip of `count` frames, at multiples of the context
-        and of about one length. picture: (height, width).
-        """
-        if self.context == "clip":
-            return [(0, count)]
-        context = self.context if isinstance(self.context, int) else 2
-        most = max(1, self.stretch // (12 * picture[0] * picture[1]) // context) * context
-        number = -(-count // most)
-        length = -(-count // number // context) * context
-        return [(start, min(start + length, count)) for start in range(0, count, length)]
-
-    def picture(self, video):
-        """(height, width) that is encoded of a clip."""
-        return self.planner.plan(video, self.context, self.size).size
+        """What makes the features of a clip: {name: JSON}."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
+        return json.loads(json.dumps(self.encoder | values))  # tuples are lists there
 
 
-@dataclass
-class Part:
-    """A stretch of a clip, between reading and writing.
+def work_on(clip, encoder, job):
+    """Encode a clip and store its features: its row, a dict, which says why if that fails.
 
-    clip: a Clip.  start, stop: in frames of the clip after `every`.  count: of all its frames.
-    frames: (stop - start, height, width, 3), 0 to 255, of the size that is encoded: float32, or
-        uint8 where nothing was resized.
-    indices, times: of these frames, as those of a `Video`.  source_size: (height, width) of the
-        clip.
-    row: the part's row, if there is nothing left to do: it is done already, or failed.
+    clip: a `Clip`.
+    encoder: an `Encoder`.
+    job: a `Job`.
     """
-
-    clip: object
-    start: int = 0
-    stop: int | None = None
-    count: int | None = None
-    video: object = None
-    source_size: tuple = ()
-    message: str = ""
-    seconds: float = 0.0
-    row: dict | None = None
-
-    @property
-    def whole(self):
-        """Whether it is all of the clip."""
-        return self.start == 0 and self.stop == self.count
-
-    @property
-    def name(self):
-        """Of its file: that of the clip, or one in a folder beside it."""
-        return self.clip.name if self.whole else f"{self.clip.name}.parts/{self.start:09d}"
+    begin, path = time.perf_counter(), clip.path
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)  # such as that the file is damaged
+        try:
+            with local_copy(clip.path) as path:
+                video = read_video(path, clip.start or 0, job.every, clip.count)
+                row = _store(clip, video, encoder, job, heard)
+        except Exception as error:  # the run goes on; a fault that is not a user's is named too
+            known = isinstance(error, (UserError, OSError, MemoryError)) and str(error)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            row = failed(clip, reason)
+    message = row["message"].replace(str(path), clip.path)
+    return row | dict(message=message, seconds=time.perf_counter() - begin)
 
 
-def divide(clip, job):
-    """A clip as parts that can be read by themselves, without their frames yet: list of Part. Of
-    one that cannot be read, one part, which will fail as it is read.
-    """
-    try:
-        with local_copy(clip.path) as path:
-            video = read_video(path, every=job.every)
-            ranges = job.stretches(len(video), job.picture(video))
-        return [Part(clip, start, stop, len(video)) for start, stop in ranges]
-    except Exception:
-        return [Part(clip)]
-
-
-def read(wanted, job):
-    """The frames of a clip, or of one part of it that `divide` gave: yields Part."""
-    storage, path, begin = Storage(job.out), wanted.clip.path, time.perf_counter()
-    try:
-        with local_copy(wanted.clip.path) as path:
-            video = read_video(path, every=job.every)
-            picture, count = job.picture(video), wanted.count or len(video)
-            whole = [(wanted.start, wanted.stop)] if wanted.stop else None
-            for start, stop in whole or job.stretches(count, picture):
-                part = Part(wanted.clip, start, stop, count)
-                part.source_size = video.height, video.width
-                part.row = finished(part, job, storage)
-                if part.row is None:
-                    _check_memory(stop - start, picture)
-                    part.video = _resized(video, start, stop, picture)
-                part.message = _heard().replace(str(path), wanted.clip.path)
-                part.seconds, begin = time.perf_counter() - begin, time.perf_counter()
-                yield part
-                begin = time.perf_counter()
-    except Exception as error:
-        message = _sentence(error).replace(str(path), wanted.clip.path)
-        yield failed(wanted, message, time.perf_counter() - begin)
-
-
-def encode(part, encoder, job):
-    """Encode a part that was read, and write its file: its row, a dict."""
-    if part.row is not None:
-        return part.row
-    begin = time.perf_counter()
-    try:
-        if not len(part.video):
-            return failed(part, part.message, part.seconds, broken=part.start > 0).row
-        picture = part.video.height, part.video.width
-        features = encoder.encode(part.video, job.context, picture, job.layer)
-        features = replace(features, source_size=part.source_size)
-        row = _row(part, features, job, f"{encoder.device.type}, {str(encoder.dtype)[6:]}")
-        row["message"] = " ".join(filter(None, (part.message, _heard())))
-        row["seconds"] = part.seconds + time.perf_counter() - begin
-        arrays = _arrays(features, job)
-        about = {"features": _about(features), "row": row, "run": _run(part, job)}
-        Storage(job.out).write(part.name, arrays, about)
-        return row | {"pooled": arrays["pooled"].tolist() if "pooled" in arrays else None}
-    except Exception as error:
-        return failed(part, _sentence(error), time.perf_counter() - begin + part.seconds).row
-
-
-def finished(part, job, storage, size=None):
-    """The row of a part whose file is there, whole, and of this job; else None. size: as for
-    `Storage.header`.
-    """
-    header = storage.header(part.name, size)
-    if header is None or header[0].get("run") != _run(part, job):
-        return None
-    pooled = storage.array(part.name, "pooled").tolist() if "pooled" in header[1] else None
-    return header[0]["row"] | {"pooled": pooled}
-
-
-def failed(part, message, seconds, broken=False):
-    """The part with a row that says why. broken: the file ended before it."""
-    about = asdict(part.clip) | _range(part, part.start)
-    status = "broken" if broken else "failed"
-    return replace(part, row=about | dict(status=status, message=message, seconds=seconds))
-
-
-def join(rows, job):
-    """Join the files of a clip's parts, given by their rows in order: the row of the clip."""
-    clip = {key: rows[0][key] for key in ("path", "name", "identity", "bytes")}
+def _store(clip, video, encoder, job, heard):
+    """Encode a clip and write its file; its row."""
     storage = Storage(job.out)
-    names = [f"{clip['name']}.parts/{row['start']:09d}" for row in rows]
-    headers = [storage.header(name)[0] for name in names]
-    row = rows[0] | clip
-    row |= dict(stop=rows[-1]["stop"], end=row["count"], whole=True)
-    row |= dict(frames=sum(r["frames"] for r in rows))
-    row |= dict(times=[rows[0]["times"][0], rows[-1]["times"][1]])
-    row |= dict(grid=[sum(r["grid"][0] for r in rows), *rows[0]["grid"][1:]])
-    row |= dict(message=" ".join(filter(None, (r["message"] for r in rows))))
-    row |= dict(seconds=sum(r["seconds"] for r in rows))
-    arrays = {"frames": np.concatenate([storage.array(name, "frames") for name in names])}
-    pooled = None
-    if job.pool != "none":
-        weights = [r["grid"][0] for r in rows]
-        pooled = np.average([r["pooled"] for r in rows], 0, weights).astype(np.float32)
-        arrays["pooled"] = pooled
-    cuts = sum((header["features"]["cuts"] for header in headers), [])
-    about = {"features": headers[0]["features"] | {"cuts": cuts}, "row": row | {"pooled": None}}
-    ranged = "start", "stop"
-    about["run"] = {key: v for key, v in headers[0]["run"].items() if key not in ranged}
-    if job.pool == "mean":
-        # the parts hold one token each, and so does the clip
-        frames = arrays["frames"]
-        arrays["frames"] = np.array([[frames.min(), frames.max()]])
-        values = pooled.astype(job.dtype)[None, None, None]
-        storage.write(clip["name"], arrays | {"values": values}, about)
-        storage.fs.rm(storage.path(f"{clip['name']}.parts"), recursive=True)
-    else:
-        storage.join(clip["name"], names, about, arrays)
-    return row | {"pooled": None if pooled is None else pooled.tolist()}
-
-
-def _check_memory(count, picture):
-    """MemoryError if a stretch cannot be held: one context may be longer than any bound."""
-    needed, free = 12 * count * picture[0] * picture[1], psutil.virtual_memory().available
-    if needed > free:
-        raise MemoryError(
-            f"{count} frames to be encoded jointly need {needed / 2**30:.1f} GiB, where "
-            f"{free / 2**30:.1f} GiB are free: take a smaller context."
+    size = 4 * math.prod(encoder.grid(video, job.size, job.context)) * encoder.channels
+    with storage.scratch() as folder:
+        out = folder / "features.safetensors" if size > LARGE else None
+        features = encoder.encode(video, job.context, job.size, job.layer, out=out)
+        values, frames, times = features.values, features.frames, features.times
+        pooled = sum(step.double().sum((0, 1)) for step in values) / math.prod(features.grid)
+        row = asdict(clip) | dict(
+            status="done",
+            message=" ".join(str(warning.message) for warning in heard),
+            frames=int(np.searchsorted(video.indices, int(frames[-1, 1]), "right")),
+            times=[float(times[0, 0]), float(times[-1, 1])],
+            grid=list(features.grid),
+            encoder=job.encoder["encoder"],
+            fingerprint=job.encoder["weights"],
+            device=f"{encoder.device.type}, {job.encoder['precision']}",
         )
+        if job.pool == "mean":
+            values = pooled.float()[None, None, None]
+            frames, times = frames.flatten()[[0, -1]][None], times.flatten()[[0, -1]][None]
+        arrays = {"frames": frames.numpy(), "times": times.numpy()}
+        if job.pool != "none":
+            arrays["pooled"] = pooled.float().numpy()
+        shapes = {name: (array.dtype.type, array.shape) for name, array in arrays.items()}
+        shapes["values"] = np.dtype(job.dtype).type, values.shape
+        described = {name: value for name, value in vars(features).items() if name not in TENSORS}
+        metadata = {"features": described, "row": row, "run": job.parameters}
+        pieces = itertools.chain(arrays.values(), _converted(values, getattr(torch, job.dtype)))
+        size = storage.write(clip.name, shapes, metadata, pieces)
+    return row | {"bytes": size, "pooled": arrays.get("pooled")}
 
 
-def _resized(video, start, stop, picture):
-    """A stretch of a clip as the encoder will take it; shorter, where the file breaks."""
-    same = (video.height, video.width) == picture
-    frames = np.empty((stop - start, *picture, 3), np.uint8 if same else np.float32)
-    done = 0
-    for piece in video[:stop].pieces(FRAMES_AT_ONCE, start):
-        for frame in piece.frames:
-            frames[done] = frame if same else resized(frame, picture).permute(1, 2, 0)
-            done += 1
-    video = video[start : start + done]
-    return Video(video.indices, video.times, None, picture, frames=frames[:done])
+def _converted(values, dtype):
+    """The values in pieces, as numpy arrays. UserError if float16 cannot hold them."""
+    for piece in values.split(max(1, PIECE // values[0].numel())):
+        converted = piece.to(dtype)
+        if not converted.isfinite().all():
+            raise UserError(
+                f"Its features reach {piece.abs().max():.3g}, beyond float16: take float32."
+            )
+        yield converted.numpy()
 
 
-def _arrays(features, job):
-    """The arrays of a file; the values last, so that parts can be joined by copying."""
-    pooled = features.values.flatten(0, 2).mean(0, dtype=torch.float64).float()
-    values, frames = features.values, features.frames
-    if job.pool == "mean":
-        values = pooled[None, None, None]
-        frames = torch.stack([frames.min(), frames.max()])[None]
-    values = values.to(getattr(torch, job.dtype))
-    if not values.isfinite().all():
-        raise UserError(
-            f"Its features reach {features.values.abs().max():.3g}, beyond float16: take float32."
-        )
-    own = {} if job.pool == "none" else {"pooled": pooled.numpy()}
-    return {"frames": frames.numpy(), **own, "values": values.numpy()}
-
-
-def _row(part, features, job, device):
-    row = asdict(part.clip) | _range(part, part.start + len(part.video))
-    row |= dict(status="done", frames=len(part.video))
-    row |= dict(times=part.video.times[[0, -1]].tolist(), grid=list(features.grid))
-    return row | dict(encoder=job.encoder, fingerprint=job.fingerprint, device=device)
-
-
-def _range(part, stop):
-    """Which frames of the clip a part was to hold, `end`, and does, `stop`."""
-    return dict(start=part.start, stop=stop, end=part.stop, count=part.count, whole=part.whole)
-
-
-def _about(features):
-    tensors = ("values", "frames", "times")
-    words = [word for word in features.__dataclass_fields__ if word not in tensors]
-    return {word: getattr(features, word) for word in words}
-
-
-def _run(part, job):
-    """What a file is of: files of equal runs hold the same features."""
-    run = job.parameters | {"identity": part.clip.identity}
-    return run if part.whole else run | {"start": part.start, "stop": part.stop}
-
-
-def _sentence(error):
-    """Of the errors that this package raises, their sentence; of others, their kind too."""
-    told = isinstance(error, (ValueError, OSError, MemoryError)) and str(error)
-    return str(error) if told else f"{type(error).__name__}: {error}"
-
-
-# Warnings, such as that a file is damaged from some frame on, belong to the clip's row. One thread
-# may read while another encodes: each collects its own.
-_messages = threading.local()
-
-
-@contextmanager
-def listening():
-    """Keep warnings for the rows instead of showing them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.showwarning = lambda message, *_, **__: _messages.__dict__.setdefault(
-            "heard", []
-        ).append(str(message))
-        yield
-
-
-def _heard():
-    """The warnings of this thread since it was last asked, as one text."""
-    return " ".join(_messages.__dict__.pop("heard", []))
+def failed(clip, reason):
+    """The row of a clip that failed."""
+    return asdict(clip) | dict(status="failed", message=reason)
