@@ -154,7 +154,7 @@ def test_no_more_than_a_step_is_held_in_float64(monkeypatch):
         torch.Tensor, "double", lambda self: (largest.append(self.numel()), double(self))[1]
     )
     vj.PixelDecoder().fit(features, frames)
-    assert 0 < max(largest) <= 2 * 3 * 8 * 12 * PATCH**2  # the pixels of a step
+    assert 0 < max(largest) <= 2 * 3 * 8 * 12 * (2 * PATCH) ** 2  # the windows of a step
 
 
 def test_a_saved_decoder_decodes_the_same(tmp_path):

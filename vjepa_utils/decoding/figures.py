@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from vjepa_utils import drawing
+from vjepa_utils.decoding import pixels
 from vjepa_utils.decoding.decoder import PixelDecoder, blocks
-from vjepa_utils.decoding.pixels import agreement, as_frames, copied, raw_colours, true_pixels
+from vjepa_utils.features import Features
 from vjepa_utils.predict import masks
-from vjepa_utils.video import as_video
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from vjepa_utils.annotations import Clip, File
-    from vjepa_utils.features import Features
-    from vjepa_utils.predict.recovery import Recovery
-    from vjepa_utils.video import Video
+from vjepa_utils.predict.recovery import Recovery
+from vjepa_utils.video import Clip, File, Video, as_video
 
 CURVE = 1.8  # inches, height of a curve below the pictures
 
 
 class Decoded(NamedTuple):
-    """Pictures of a clip beside each other: `strip` is a figure of them, `animate` writes a film.
+    """Pictures of a clip, to draw beside each other.
 
     video: the clip.  features: for its frames.  heading: with all numbers.
     rows: {label: frames uint8 (2 · steps, height, width, 3)}.
@@ -61,54 +57,54 @@ class Decoded(NamedTuple):
     def animate(self, path: File, rate: float | None = None) -> None:
         """Write an .mp4 or .gif; rate in frames a second, None for that of the clip's times."""
         keep = np.unique(self.features.frames.flatten(), return_index=True)[1]
-        tiles = [drawing.captioned(x[keep], len(keep) * [label]) for label, x in self.rows.items()]
         height, width = self.features.picture_size
-        beside = 3 if width > height else len(tiles)
-
-        def mosaics():
-            for parts in tqdm(zip(*tiles, strict=True), desc="drawing", delay=2, leave=False):
-                white = -len(parts) % beside * [np.full_like(parts[0], 255)]
-                high = max(map(len, parts))  # a caption may take more lines than another
-                pad = lambda x, high=high: np.pad(
-                    x, ((high - len(x), 0), (0, 0), (0, 0)), constant_values=255
-                )
-                parts = [pad(part) for part in (*parts, *white)]
-                lines = [parts[i : i + beside] for i in range(0, len(parts), beside)]
-                yield np.concatenate([np.concatenate(line, 1) for line in lines])
-
-        film = drawing.captioned(mosaics(), len(keep) * [self.heading])
+        beside = 3 if width > height else len(self.rows)
+        tiles = [drawing.captioned(x[keep], len(keep) * [name]) for name, x in self.rows.items()]
+        shown = tqdm(zip(*tiles, strict=True), desc="drawing", delay=2, leave=False)
+        film = drawing.captioned(
+            (_tiled(parts, beside) for parts in shown), len(keep) * [self.heading]
+        )
         drawing.write_film(film, path, rate or drawing.frame_rate(self.video))
 
 
-def recovered(video: Clip, recovery: Recovery, name: str = "hidden") -> Decoded:
-    """The clip, what is hidden of it, and pixels decoded from the features of the whole clip and
-    from the prediction, by a fit to the visible tokens; then the patches most similar to it.
+def _tiled(parts, beside):
+    """Pictures of one width as one picture, so many beside each other."""
+    high = max(map(len, parts))  # the caption of one may take more lines
+    tiles = np.full((len(parts) + -len(parts) % beside, high, *parts[0].shape[1:]), 255, np.uint8)
+    for tile, part in zip(tiles, parts, strict=False):
+        tile[high - len(part) :] = part
+    return np.concatenate(
+        [np.concatenate(line, 1) for line in np.split(tiles, len(tiles) // beside)]
+    )
 
-    Args:
-        video: the clip that was encoded.  recovery: of it.  name: of the mask.
+
+def recovered(video: Clip, recovery: Recovery, name: str = "hidden") -> Decoded:
+    """The clip; what is hidden; pixels from the features of the whole clip and from the prediction,
+    by a fit to the visible tokens; the visible patches that are most similar to the prediction.
+
+    name: of the mask.
     """
     whole, filled, visible = recovery.whole, recovery.filled, ~recovery.hidden
     decoder = PixelDecoder().fit(recovery, video)
     shown = {
         "from features": decoder.decode(whole),
         "from prediction": decoder.decode(recovery),
-        "most similar": copied(filled, video, visible),
+        "most similar": pixels.copied(filled, video, visible),
     }
-    others = {"nearest patch": copied(filled, video, visible, "place")}
+    others = {"nearest patch": pixels.copied(filled, video, visible, "place")}
     decoded = _decoded(video, whole, recovery.hidden, shown, others, "hidden")
-    clip, *rows = decoded.rows.items()
-    where = masks.pixels(recovery.hidden, *whole.picture_size).repeat(2, 0)
-    veil = f"{name} {100 * recovery.hidden.mean():.0f} %", drawing.veiled(clip[1], where)
-    return decoded._replace(rows=dict([clip, veil, *rows]), curve={})
+    (label, clip), *rows = decoded.rows.items()
+    veil = drawing.veiled(clip, masks.pixels(~visible, *whole.picture_size).repeat(2, 0))
+    share = f"{name} {100 * recovery.hidden.mean():.0f} %"
+    return decoded._replace(rows=dict([(label, clip), (share, veil), *rows]), curve={})
 
 
 def by_layer(video: Clip, layers: dict, hidden: np.ndarray | None = None) -> Decoded:
     """The clip, and its pixels decoded from the features of layers.
 
-    Args:
-        video: the clip.  layers: {layer: Features}, what `encode(…, layers=…)` gave.
-        hidden: bool (steps, rows, columns), tokens that are held out of the fit and give the
-            numbers; None for a quarter of the picture.
+    layers: {layer: Features}, what `encode(…, layers=…)` gave.
+    hidden: bool (steps, rows, columns), tokens that are held out of the fits and give the numbers;
+        None for a quarter of the picture.
     """
     first = next(iter(layers.values()))
     if hidden is None:
@@ -121,22 +117,19 @@ def by_layer(video: Clip, layers: dict, hidden: np.ndarray | None = None) -> Dec
 
 
 def _decoded(video, features, hidden, shown, others, name):
-    """The clip above the frames that are `shown`, {label: frames}, with the numbers of these, of
-    `others` and of the same regression from raw colours at the hidden tokens.
+    """The clip and the frames that are `shown`, {label: frames}, with the numbers of these, of
+    `others`, and of the same regression from raw colours at the hidden tokens.
     """
-    video, raw = as_video(video), raw_colours(features, video)
+    video, raw = as_video(video), pixels.raw_colours(features, video)
     guess = PixelDecoder(normalise=False).fit(raw, video, ~hidden).decode(raw)
-    numbers = {
-        label: agreement(frames, features, video, hidden)
-        for label, frames in {**shown, **others, "raw colours": guess}.items()
-    }
-    curve = {label: each["r2"] for label, each in numbers.items()}
-    r2 = {label: f"{value:.2f}".replace("-", "−") for label, value in curve.items()}
-    texts = [f"{label} {r2[label]} ({each['psnr']:.1f} dB)" for label, each in numbers.items()]
+    frames = {**shown, **others, "raw colours": guess}
+    numbers = {label: pixels.agreement(x, features, video, hidden) for label, x in frames.items()}
+    r2 = {label: f"{n['r2']:.2f}".replace("-", "−") for label, n in numbers.items()}
+    texts = [f"{label} {r2[label]} ({n['psnr']:.1f} dB)" for label, n in numbers.items()]
     heading = (
         f"{video.name} · {features.encoder} · pixels by ridge regression · R² (PSNR) of {name} "
         f"tokens: {', '.join(texts)}, mean colour 0"
     )
-    clip = np.concatenate([as_frames(step) for step in true_pixels(features, video)])
-    rows = {f"{label}\nR² {r2[label]}": frames for label, frames in shown.items()}
-    return Decoded(video, features, heading, {"clip": clip, **rows}, curve)
+    rows = {"clip": pixels.as_frames(torch.cat([*pixels.true(features, video)]))}
+    rows |= {f"{label}\nR² {r2[label]}": frames for label, frames in shown.items()}
+    return Decoded(video, features, heading, rows, {label: n["r2"] for label, n in numbers.items()})
