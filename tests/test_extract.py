@@ -1,6 +1,10 @@
 """Many clips: what is written, what is redone, and what is read back."""
 
+import copy
+import inspect
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +14,7 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -18,7 +23,7 @@ from safetensors import safe_open
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, write_video
-from vjepa_utils.collection import work
+from vjepa_utils.collection import extraction, work
 from vjepa_utils.collection.clips import find_clips
 
 RANDOM = np.random.default_rng(0)
@@ -316,6 +321,79 @@ def test_a_film_that_breaks_ends_there(tiny, clips, tmp_path, monkeypatch):
     assert list(parts.failed) == [f"{path} from frame 40"]
 
 
+# Runs that fail, and two at once
+
+
+def open_below(folder):
+    return [p for p in psutil.Process().open_files() if str(folder) in p.path]
+
+
+def test_a_failed_run_gives_all_back(tiny, folder, tmp_path, monkeypatch):
+    """Warnings, files and the lock, although a notebook keeps the traceback."""
+    shown, add = warnings.showwarning, extraction.Table.add
+
+    def full(table, row):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(extraction.Table, "add", full)
+    with pytest.raises(OSError, match="the disk is full") as failure:
+        vj.extract(folder / "a", tmp_path / "out", tiny, size=32)
+    assert failure.value.__traceback__ and warnings.showwarning is shown
+    assert open_below(folder) == [] and open_below(tmp_path) == []
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", stacklevel=1)
+    monkeypatch.setattr(extraction.Table, "add", add)
+    assert len(vj.extract(folder / "a", tmp_path / "out", tiny, size=32)) == 2
+
+
+def test_a_second_run_is_refused(tiny, folder, tmp_path, monkeypatch):
+    out, refused, real = tmp_path / "out", [], work.work_on
+
+    def second(*given):
+        if not refused:
+            with pytest.raises(ValueError) as told:
+                vj.extract(folder / "b", out, tiny, size=32)
+            refused.append(str(told.value))
+        return real(*given)
+
+    monkeypatch.setattr(work, "work_on", second)
+    found = vj.extract(folder / "a", out, tiny, size=32)
+    assert refused[0].startswith(f"Another run is writing {out}/: wait") and len(found) == 2
+    both = vj.extract(folder / "b", out, tiny, size=32)  # of clips with the same name
+    for name, path in zip(both.names, both.paths, strict=True):
+        assert torch.equal(both[name].values, tiny.encode(path, size=32).values.half().float())
+
+
+# Each argument that changes features, with another value.
+OTHERS = dict(size=48, context=4, every=2, layer=1, pool="both", dtype="float32", split=4)
+
+
+def test_each_argument_of_extract_tells_runs_apart(tiny, folder, tmp_path):
+    arguments = set(inspect.signature(vj.extract).parameters)
+    assert arguments - {"sources", "out", "encoder", "workers", "address"} == set(OTHERS)
+    vj.extract(folder / "top.mp4", tmp_path / "out", tiny, size=32)
+    for name, value in OTHERS.items():
+        with pytest.raises(ValueError, match=rf"other parameters \({name} "):
+            vj.extract(folder / "top.mp4", tmp_path / "out", tiny, **dict(size=32) | {name: value})
+    for name in ("mean", "std"):
+        other = copy.copy(tiny)
+        setattr(other, name, getattr(tiny, name) + 0.1)
+        with pytest.raises(ValueError, match=rf"other parameters \({name} "):
+            vj.extract(folder / "top.mp4", tmp_path / "out", other, size=32)
+
+
+def test_a_clip_of_the_same_size_and_date_is_another(tiny, tmp_path, encoded):
+    path = write_video(tmp_path / "x.mp4", moving(8, phase=1))
+    vj.extract(path, tmp_path / "out", tiny, size=32)
+    before = path.stat()
+    data = write_video(tmp_path / "y.mp4", moving(4)).read_bytes()
+    path.write_bytes(data.ljust(before.st_size, b"\0"))
+    assert path.stat().st_size == before.st_size
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    vj.extract(path, tmp_path / "out", tiny, size=32)
+    assert encoded == ["x", "x"]
+
+
 # Sources and places
 
 
@@ -349,6 +427,50 @@ def test_lists_of_clips(tiny, folder, tmp_path):
     assert "There is no file or folder" in found.failed[f"{folder}/nowhere.mp4"]
     (folder.parent / "near.txt").write_text(f"{folder.name}/top.mp4\n")
     assert find_clips(folder.parent / "near.txt")[0].path == f"{folder}/top.mp4"
+
+
+LISTED = {
+    "spelt.txt": ("a/x.mp4\n./a/x.mp4\n../{0}/a/x.mp4\n{1}/a/x.mp4\nfile://{1}/a/x.mp4\n", 1),
+    "labels.txt": ("a/x.mp4 0\nb/x.mp4 1\n", 2),
+    "counts.txt": ("a/x.mp4 6 0\nb/x.mp4 8 1\n", 2),
+    "label first.txt": ("0 a/x.mp4\n1 b/x.mp4\n", 2),
+    "vjepa.csv": ("{1}/a/x.mp4 0\n{1}/b/x.mp4 1\n", 2),
+    "header.csv": ("video_path,label\na/x.mp4,0\nb/x.mp4,1\n", 2),
+    "quoted.csv": ('label;clip\n0;"a/x.mp4"\n1;"b/x.mp4"\n', 2),
+    "tabs.tsv": ("id\tfile name\n0\ta/x.mp4\n1\tb/x.mp4\n", 2),
+    "windows.txt": ("\ufeffa/x.mp4\r\nb/x.mp4\r\n", 2),
+    "spaces.txt": ("with space.mp4 0\na/x.mp4 1\n", 2),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_lists_as_people_have_them(folder, tmp_path, name):
+    root = shutil.copytree(folder, tmp_path / "root")
+    shutil.copy(root / "top.mp4", root / "with space.mp4")
+    text, count = LISTED[name]
+    (root / name).write_text(text.format("root", root), newline="")
+    found = find_clips(root / name)
+    assert len(found) == count and all(Path(clip.path).is_file() for clip in found)
+    assert all(".." not in clip.name and clip.name[0] != "/" for clip in found)
+
+
+def test_names_stay_in_the_collection_whatever_clips_are_called(tiny, folder, tmp_path):
+    odd = ["a::b/c.mp4", "12:30.mp4", "x*?.mp4", "caf\udce9.mp4", "A.mp4", "a.mp4"]
+    for name in odd:
+        (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "top.mp4", tmp_path / "clips" / name)
+    (tmp_path / "clips" / "list.txt").write_text("../outside.mp4\n12:30.mp4\n")
+    shutil.copy(folder / "top.mp4", tmp_path / "outside.mp4")
+    sources = [tmp_path / "clips", tmp_path / "clips" / "list.txt"]
+    for _ in range(2):
+        found = vj.extract(sources, tmp_path / "out", tiny, size=32)
+        assert not found.failed and set(found.paths) == {
+            *(str(tmp_path / "clips" / name) for name in odd),
+            str(tmp_path / "outside.mp4"),
+        }
+    assert len({name.casefold() for name in found.names}) == len(odd) + 1
+    assert not set("".join(found.names)) & set(':*?\\"<>|')  # Windows writes none of these
+    assert len(list((tmp_path / "out").rglob("*.safetensors"))) == len(odd) + 1
 
 
 def test_a_folder_of_images_is_a_clip(tiny, tmp_path):
