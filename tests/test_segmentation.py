@@ -164,6 +164,21 @@ def test_the_command_writes_strip_film_and_folder_and_measures(command, tmp_path
     assert (tmp_path / "strip.png").stat().st_size and (tmp_path / "film.mp4").stat().st_size
 
 
+def test_colours_of_one_thing_alone():
+    """The square's patches have colours, fitted on them; everything else is grey."""
+    frames, features, truth = clip()
+    features.values += 0.1 * torch.randn(features.values.shape, generator=torch.manual_seed(0))
+    cover = segment_in(features, frames, masks=truth[0], edges=False).cover(features)
+    assert cover.shape == features.grid and cover[2, 1:3, 3:5].min() > 0.5
+    colours = vj.PCAColours().fit(features, weights=cover)
+    shown = vj.figures.painted(features, colours, cover)
+    assert np.allclose(shown[cover.numpy() < 0.5], 205 / 255)
+    inside = shown[cover.numpy() >= 0.5]
+    assert inside.std() > 0.1 and np.array_equal(
+        inside, colours.colours(features)[cover.numpy() >= 0.5]
+    )
+
+
 @pytest.mark.parametrize(
     ("hint", "sentence"),
     [

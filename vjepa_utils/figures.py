@@ -18,6 +18,7 @@ from vjepa_utils.checks import UserError
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.drawing import (
     FILE,
+    GREY,
     Heat,
     basis_caption,
     captioned,
@@ -51,11 +52,16 @@ def frame_strip(video: Clip, most: int = 8) -> Figure:
     return gallery(frames_numbered(video, video.indices[chosen]), titles, heading, height=1.7)
 
 
-def painted(features: Features, colours: PCAColours) -> np.ndarray:
+def painted(features: Features, colours: PCAColours, where: np.ndarray | None = None) -> np.ndarray:
     """Colours to draw over the picture, (steps, rows, columns, 3): where the stride is smaller than
     the patch in halves of cells, so that every token lies where it should.
+
+    where: shares (steps, rows, columns), 0 to 1; patches of less than a half are grey.
     """
-    return features.aligned(colours.colours(features))
+    patches = colours.colours(features)
+    if where is not None:
+        patches = np.where(np.asarray(where)[..., None] < 0.5, GREY / 255, patches)
+    return features.aligned(patches)
 
 
 def pair_panel(video: Clip, features: Features, colours: PCAColours, step: int = 0) -> Figure:
@@ -78,10 +84,16 @@ def pair_panel(video: Clip, features: Features, colours: PCAColours, step: int =
 
 
 def pca_strip(
-    video: Clip, features: Features, colours: PCAColours, most: int | None = None
+    video: Clip,
+    features: Features,
+    colours: PCAColours,
+    most: int | None = None,
+    where: np.ndarray | None = None,
 ) -> Figure:
-    """Steps of a clip: first frames above the colours of their features, in one basis."""
-    rows = {"features": painted(features, colours)}
+    """Steps of a clip: first frames above the colours of their features, in one basis; `where` as
+    for `painted`.
+    """
+    rows = {"features": painted(features, colours, where)}
     return compare_strips(video, features, rows, most, basis_caption(features, colours))
 
 
@@ -159,16 +171,19 @@ def animate(
     colours: PCAColours,
     path: File,
     rate: float | None = None,
+    where: np.ndarray | None = None,
 ) -> None:
     """Write an .mp4 or .gif with the frames that the features cover beside the colours of their
-    step, `rate` frames a second; None takes that of the clip's times.
+    step, `rate` frames a second; None takes that of the clip's times; `where` as for `painted`.
     """
     video = clip_of(video, features.source_size)
     step_of = {int(number): step for step, pair in enumerate(features.frames) for number in pair}
     numbers = sorted(step_of)
     caption = f"{clip_caption(video, features.frames)} · {basis_caption(features, colours)}"
     captions = [f"frame {number} · {caption}" for number in numbers]
-    pictures = _side_by_side(video, [(n, step_of[n]) for n in numbers], painted(features, colours))
+    pictures = _side_by_side(
+        video, [(n, step_of[n]) for n in numbers], painted(features, colours, where)
+    )
     write_film(captioned(pictures, captions), path, rate or frame_rate(video))
 
 

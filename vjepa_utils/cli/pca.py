@@ -1,22 +1,33 @@
+from pathlib import Path
+
 import vjepa_utils as vj
 from vjepa_utils import cli
 
 
 def register(commands):
     out = cli.output(".png", ".mp4", ".gif")
-    cli.add(commands, pca, cli.CLIP, cli.ENCODER, cli.size(512), cli.context(), out)
+    parser = cli.add(commands, pca, cli.CLIP, cli.ENCODER, cli.size(512), cli.context(), out)
+    alone = parser.add_mutually_exclusive_group()
+    text = "colours of this thing alone, found from a point of the first frame; the rest is grey"
+    alone.add_argument("--point", type=cli.point, metavar="X,Y", help=text)
+    text = "colours of a mask of the first frame alone, a .png of the clip's size"
+    alone.add_argument("--on", type=Path, metavar="FILE", help=text)
 
 
 def pca(arguments):
     """Colours of a clip: .png is a strip of its steps, .mp4 and .gif the frames beside them."""
     video = cli.read_clip(arguments)
-    encoder = vj.load_encoder(arguments.encoder)
+    encoder, where = vj.load_encoder(arguments.encoder), None
     features = encoder.encode(video, arguments.context, arguments.size)
     cli.warn_of_cuts(features)
-    colours = vj.PCAColours().fit(features)
+    if arguments.point or arguments.on:
+        hint = {"points": [(*arguments.point, 1)]} if arguments.point else {"masks": arguments.on}
+        where = vj.segment(video, encoder, **hint, edges=False).cover(features)
+    colours = vj.PCAColours().fit(features, weights=where)
     if arguments.output.suffix.lower() == ".png":
-        vj.figures.save(vj.figures.pca_strip(video, features, colours), arguments.output)
+        figure = vj.figures.pca_strip(video, features, colours, where=where)
+        vj.figures.save(figure, arguments.output)
     else:
-        vj.figures.animate(video, features, colours, arguments.output)
+        vj.figures.animate(video, features, colours, arguments.output, where=where)
     steps, rows, columns = features.grid
     print(f"{arguments.output}: {steps} steps of {rows}×{columns} patches, {encoder.name}")

@@ -7,7 +7,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vjepa_utils.checks import UserError
+from vjepa_utils.encoder import Encoder
 from vjepa_utils.explorer.components import pack
 from vjepa_utils.explorer.exploration import Exploration, View, check_size
 from vjepa_utils.explorer.pixels import packed_decoder
@@ -15,14 +18,10 @@ from vjepa_utils.explorer.prediction import packed_prediction
 from vjepa_utils.load import load_encoder
 from vjepa_utils.predict import masks as hiding
 from vjepa_utils.predict.predictor import predictor_of
-from vjepa_utils.video import as_video
+from vjepa_utils.video import Clip, Context, Size, as_video
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from vjepa_utils.encoder import Encoder
     from vjepa_utils.explorer.widget import Explorer
-    from vjepa_utils.video import Clip, Context, Size
 
 
 def explore(

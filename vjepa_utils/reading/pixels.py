@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,6 @@ import torch.nn.functional as F
 from vjepa_utils.reading.cuts import cuts_between
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vjepa_utils.plan import Plan
     from vjepa_utils.video import Video
 

@@ -63,6 +63,13 @@ class Masks:
             found[n, i] = x.mean() + 0.5, y.mean() + 0.5
         return found
 
+    def cover(self, features: Features) -> torch.Tensor:
+        """Share of each patch that the objects cover in the first frame of each step, 0 to 1:
+        (steps, rows, columns); weights for `PCAColours.fit`.
+        """
+        at = np.searchsorted(self.frames, features.frames[:, 0].numpy())
+        return torch.stack([features.cover(self.labels[i] > 0) for i in at])
+
     def save(self, folder: File) -> None:
         """Write a PNG a frame, named by its number, in the form and palette of DAVIS."""
         Path(folder).mkdir(parents=True, exist_ok=True)
