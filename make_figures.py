@@ -67,6 +67,14 @@ def draw(arguments):
             held = encoder.hold(video)
             recovery = held.recover(vj.masks.block(held.grid))
             drawn[f"{name}-recovery"] = vj.recovery.recovery_strip(video, {"block": recovery})
+            quarter = held.recover(vj.masks.block(held.grid, 0.25))
+            decoded = vj.decoding.recovered(video, quarter, "block")
+            click = [(*_on_largest_thing(name, frame), 1)]
+            masks = vj.segment(video, encoder, points=click)
+            drawn[f"{name}-decoded"] = decoded.strip(4)
+            drawn[f"{name}-masks"] = vj.segmentation.mask_strip(video, masks)
+            if name == "monkey":  # the first picture of the README
+                drawn["monkey-story"] = _story(video, latents, colours, masks, decoded)
     if recovers:
         scenes = [scene.frames for scene in unseen_scenes(8, 12, 160, 160)]
         grid = encoder.grid(scenes[0], (160, 160), "clip")
@@ -90,6 +98,21 @@ def draw(arguments):
         vj.figures.save(figure, folder / f"{name}.png")
         _lighten(folder / f"{name}.png")
     print(f"{folder}: {len(drawn)} figures with {encoder.name}")
+
+
+def _story(video, features, colours, masks, decoded, most=4):
+    """One glance: a clip, its colours, a mask from one click, a hidden region and its pixels."""
+    chosen = vj.drawing.evenly(len(features.frames), most)
+    numbers = features.frames[chosen, 0]
+    frames = vj.drawing.frames_numbered(video, numbers)
+    at = video.positions(numbers)
+    labelled = zip(frames, masks.labels[at], strict=True)
+    found = np.stack([vj.segmentation.painted(*each) for each in labelled])
+    rows = [("clip", frames), ("colours", colours.colours(features)[chosen]), ("one click", found)]
+    rows += [(label, decoded.rows[label][2 * chosen]) for label in list(decoded.rows)[1:4]]
+    titles = [f"frame {number}" for number in numbers]
+    heading = f"{vj.drawing.clip_caption(video, features.frames)} · {features.encoder}"
+    return vj.drawing.picture_rows(rows, titles, heading, 1.5)
 
 
 def _recovers(encoder):

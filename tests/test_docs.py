@@ -80,7 +80,7 @@ def has(module, first, *rest):
 
 
 def test_the_readme_is_read_in_five_minutes():
-    assert len(text_of("README.md").split()) <= 1250
+    assert len(text_of("README.md").split()) <= 1100
 
 
 @each_page

@@ -171,10 +171,10 @@ def test_a_name_means_one_thing():
 
 
 def test_cells_use_the_package_alone():
-    """No lambda, no import of benchmarks, tests or recipes, and a docstring in every function."""
+    """No lambda, no import of tests or recipes, and a docstring in every function."""
     nodes = [node for tree in parsed() for node in ast.walk(tree)]
     assert not [node for node in nodes if isinstance(node, ast.Lambda)]
     modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     modules += [alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names]
-    assert not {module.split(".")[0] for module in modules} & {"benchmarks", "tests", "demo"}
+    assert not {module.split(".")[0] for module in modules} & {"tests", "demo"}
     assert all(ast.get_docstring(node) for node in nodes if isinstance(node, ast.FunctionDef))
