@@ -17,8 +17,7 @@ import torch
 
 import vjepa_utils as vj
 from benchmarks.machine import machine
-from vjepa_utils.encoder import FRAMES_AT_ONCE
-from vjepa_utils.reading.pixels import resized
+from vjepa_utils.reading.pixels import FRAMES_AT_ONCE, resized
 from vjepa_utils.reading.sources import VideoFile
 from vjepa_utils.video import Video
 
