@@ -186,6 +186,24 @@ def test_few_tokens_give_a_blur_and_a_sentence(tokens):
     assert decoder.strength >= 100 and decoder.score(features, frames, ~where)["r2"] > -1.5
 
 
+def test_a_browser_decodes_components():
+    """Components times the packed weights are the pixels, as the page computes them."""
+    features, frames = noisy()
+    components = vj.PCAColours(components=20).fit(features).project(features)
+    basis = features_of(components)
+    packed, scale = vj.PixelDecoder(normalise=False).fit(basis, frames).packed()
+    assert (
+        packed.dtype == np.int8 and packed.shape == (21, 2 * 3 * PATCH**2) and scale.dtype == "f4"
+    )
+    weights = packed * scale[:, None]
+    numbers = components.flatten(0, 2).numpy() @ weights[:-1] + weights[-1]
+    x, y, _ = matrices(features, frames)
+    x = components.flatten(0, 2).double().numpy()
+    strength = vj.PixelDecoder(normalise=False).fit(basis, frames).strength
+    exact = Ridge(alpha=strength).fit(x, y).predict(x)
+    assert np.abs(numbers - exact).max() < 0.01 and np.abs(exact - exact.mean(0)).max() > 0.05
+
+
 # Numbers and copies
 
 

@@ -130,6 +130,14 @@ class PixelDecoder:
         whole = getattr(features, "whole", features)
         return pixels.agreement(self.decode(features), whole, video, where)
 
+    def packed(self) -> tuple[np.ndarray, np.ndarray]:
+        """For a browser, of the patch alone: int8 (channels + 1, 2 · 3 · patch²) and float32
+        (channels + 1,), which times each other are the `weights` there.
+        """
+        weights = self._fitted().weights[:, _window(self.patch)[0]].numpy()
+        scale = np.maximum(np.abs(weights).max(1), 1e-12) / 127
+        return np.rint(weights / scale[:, None]).astype(np.int8), scale.astype(np.float32)
+
     def save(self, path: File) -> None:
         """Write a safetensors file."""
         metadata = dict(vars(self._fitted()))
