@@ -341,6 +341,7 @@ def put_together(command, given):
     """What is given to the library, where a command makes something else of its options."""
     if command == "figures":  # of files in the folder: see a test above
         del given["output"]
+    given.pop("pixels", None)  # draws more
     if command == "compare":  # prints more
         del given["numbers"]
     if command == "track":

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
@@ -371,6 +372,38 @@ def test_layers_have_their_curve(tiny):
     *_, axis = decoded.strip().axes
     assert [*axis.get_lines()[0].get_ydata()] == [*decoded.curve.values()][:3]
     assert vj.decoding.by_layer(frames, {None: layers[None]}).strip().axes[-1].get_images()
+
+
+@pytest.mark.parametrize("horizon", [1, 2])
+def test_what_was_expected_of_a_step(tiny, horizon):
+    """It is the prediction whose error is the surprise, and no pixel of the future matters."""
+    frames = np.random.default_rng(3).integers(0, 256, (14, 64, 64, 3), np.uint8)
+    surprise = tiny.surprise(frames, 8, horizon, 64)
+    frames[10:] = 255 - frames[10:]  # of step 5 on
+    seen = slice(2 * (6 - horizon - 4), 2 * (6 - horizon))  # before the first step predicted
+    clip = frames.copy()
+    clip[: seen.start], clip[seen.stop :] = 0, 0
+    with pytest.warns(UserWarning, match="64 tokens"):
+        pictures = [vj.decoding.expected(surprise, tiny, x, 64, 5) for x in (frames, clip)]
+        other = vj.decoding.expected(surprise, tiny, 255 - frames, 64, 5)
+    assert np.array_equal(*pictures) and not np.array_equal(pictures[0], other)
+    window = vj.as_video(frames)[seen.start : 12]
+    recovery = tiny.recover(window, vj.masks.future((4 + horizon, 4, 4), 3), size=64)
+    with pytest.warns(UserWarning, match="64 tokens"):
+        decoded = vj.PixelDecoder().fit(recovery, window).decode(recovery)
+    assert np.array_equal(pictures[0], decoded[-2])
+
+
+def test_other_figures_show_pixels_below(command, tmp_path):
+    clip = write_video(tmp_path / "clip.mp4", RANDOM.integers(0, 256, (10, 64, 96, 3), np.uint8))
+    encoder = "--encoder", GOLDEN / "model", "--size", 64
+    for words in (["recover", clip, "--mask", "block"], ["surprise", clip]):
+        heights = []
+        for more in ([], ["--pixels"]):
+            done = command(*words, *encoder, *more, "-o", tmp_path / "out.png")
+            assert done.returncode == 0, done.stderr
+            heights.append(Image.open(tmp_path / "out.png").height)
+        assert heights[1] > heights[0] + 100
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ def register(commands):
     parser.add_argument("--after", type=cli.whole, metavar="STEP", help=text)
     text = "of random masks (default: %(default)s)"
     parser.add_argument("--seed", type=cli.whole, default=0, help=text)
+    text = "show pixels too, decoded from the features and from the prediction"
+    parser.add_argument("--pixels", action="store_true", help=text)
 
 
 def recover(arguments):
@@ -32,7 +34,12 @@ def recover(arguments):
     held = encoder.hold(video, arguments.size)
     cli.warn_of_cuts(held.whole)
     recoveries = {name: held.recover(mask) for name, mask in masks.items()}
-    vj.figures.save(vj.recovery.recovery_strip(video, recoveries), arguments.output)
+    decoded = {}
+    for name in recoveries if arguments.pixels else ():
+        clip, hidden, *rows = vj.decoding.recovered(video, recoveries[name], name).rows.items()
+        decoded[name] = dict(rows[:2])
+    figure = vj.recovery.recovery_strip(video, recoveries, decoded=decoded)
+    vj.figures.save(figure, arguments.output)
     for name, recovery in recoveries.items():
         print(f"{name}\n{recovery.table()}\n")
     print(f"{arguments.output}: {grid[0]} steps of {grid[1]}×{grid[2]} patches, {encoder.name}")

@@ -1,3 +1,5 @@
+from functools import partial
+
 import vjepa_utils as vj
 from vjepa_utils import cli
 
@@ -16,6 +18,8 @@ def register(commands):
     parser.add_argument("--target", choices=["window", "step"], default="window", help=text)
     text = "(default: %(default)s)"
     parser.add_argument("--error", choices=["cosine", "l1"], default="cosine", help=text)
+    text = "of a .png: show the pixels that were expected too, decoded from the prediction"
+    parser.add_argument("--pixels", action="store_true", help=text)
 
 
 def surprise(arguments):
@@ -26,7 +30,10 @@ def surprise(arguments):
     surprise = encoder.surprise(video, *options)
     shown = dict(error=arguments.error, ahead=surprise.horizon)
     if arguments.output.suffix.lower() == ".png":
-        vj.figures.save(vj.surprise.surprise_strip(video, surprise, **shown), arguments.output)
+        clip = surprise, encoder, video, arguments.size
+        expected = partial(vj.decoding.expected, *clip) if arguments.pixels else None
+        figure = vj.surprise.surprise_strip(video, surprise, **shown, expected=expected)
+        vj.figures.save(figure, arguments.output)
     else:
         vj.surprise.animate_surprise(video, surprise, arguments.output, **shown)
     if arguments.save:

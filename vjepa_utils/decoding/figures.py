@@ -12,10 +12,12 @@ from tqdm.auto import tqdm
 from vjepa_utils import drawing
 from vjepa_utils.decoding import pixels
 from vjepa_utils.decoding.decoder import PixelDecoder, blocks
+from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.predict import masks
 from vjepa_utils.predict.recovery import Recovery
-from vjepa_utils.video import Clip, File, Video, as_video
+from vjepa_utils.predict.surprise import Surprise
+from vjepa_utils.video import Clip, File, Size, Video, as_video
 
 CURVE = 1.8  # inches, height of a curve below the pictures
 
@@ -114,6 +116,21 @@ def by_layer(video: Clip, layers: dict, hidden: np.ndarray | None = None) -> Dec
     shown = {names[layer]: decode(features) for layer, features in layers.items()}
     decoded = _decoded(video, first, hidden, shown, {}, "held-out")
     return decoded if len(layers) > 1 else decoded._replace(curve={})
+
+
+def expected(
+    surprise: Surprise, encoder: Encoder, video: Clip, size: Size, step: int
+) -> np.ndarray:
+    """The first frame of a step as the predictor expected it, decoded by a fit to the frames that
+    it was given, the furthest ahead: uint8 (height, width, 3). Arguments as for `surprise`.
+    """
+    seen, ahead = surprise.context // 2, surprise.horizon
+    frames = surprise.frames[surprise.at(ahead)][step + 1 - ahead - seen : step + 1]
+    video = as_video(video)
+    video = video[video.positions(frames.flatten())]
+    hidden = masks.future(encoder.grid(video, size, "clip"), seen - 1)
+    recovery = encoder.recover(video, hidden, surprise.mask_token, size)
+    return PixelDecoder().fit(recovery, video).decode(recovery)[-2]
 
 
 def _decoded(video, features, hidden, shown, others, name):

@@ -20,7 +20,10 @@ CURVES = {
 
 
 def recovery_strip(
-    video: Clip, recovery: Recovery | dict[str, Recovery], most: int | None = None
+    video: Clip,
+    recovery: Recovery | dict[str, Recovery],
+    most: int | None = None,
+    decoded: dict | None = None,
 ) -> Figure:
     """Hidden region, features of the whole clip, those of the visible tokens with the prediction
     filled in, and its cosine.
@@ -31,6 +34,8 @@ def recovery_strip(
         video: the clip that was encoded.
         recovery: what `Encoder.recover` gave, a `Recovery` or {name of the mask: Recovery}.
         most: steps; None takes as many as can be read.
+        decoded: {name of the mask: {label: frames uint8 (2 · steps, height, width, 3)}}, rows to
+            add, such as those of `decoding.recovered`.
     """
     recoveries = recovery if isinstance(recovery, dict) else {"hidden": recovery}
     whole = next(iter(recoveries.values())).whole
@@ -48,6 +53,8 @@ def recovery_strip(
             rows.append(("whole clip", colours.colours(whole)[chosen]))
         rows.append(("filled in", colours.colours(each.filled)[chosen]))
         rows.append(("prediction", drawing.Heat(each.on_grid(each.cosine), 0, 1, "cosine")[chosen]))
+        more = (decoded or {}).get(name, {})
+        rows += [(label, pictures[2 * chosen]) for label, pictures in more.items()]
         means = [f"{guess} {mean:.2f}" for guess, mean in each.means().items() if mean == mean]
         captions.append(f"{share}: mean cosine of {', '.join(means)}")
     titles = [drawing.covered_frames(whole.frames[s]) for s in chosen]

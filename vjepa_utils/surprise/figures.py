@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
@@ -27,6 +29,7 @@ def surprise_strip(
     ahead: int = 1,
     most: int | None = None,
     moments: int = 3,
+    expected: Callable[[int], np.ndarray] | None = None,
 ) -> Figure:
     """Frames, the surprise overlaid, its curve over time, and below it the baselines'.
 
@@ -40,6 +43,7 @@ def surprise_strip(
         ahead: predicted from so many steps before.
         most: frames side by side; None takes as many as can be read.
         moments: how many to mark, at most.
+        expected: what gives a third picture of a step, such as `decoding.expected`.
     """
     video = as_video(video)
     most = drawing.columns(video, most)
@@ -50,14 +54,18 @@ def surprise_strip(
     pictures = drawing.frames_numbered(video, frames[chosen, 0])
     # inches of a picture
     tall = min(0.85 * drawing.WIDTH / len(chosen) * video.height / video.width, 2.2)
+    rows = 3 if expected else 2
     figure = Figure(
-        figsize=(drawing.WIDTH, 2 * tall + 3.9), dpi=drawing.SCREEN, layout="constrained"
+        figsize=(drawing.WIDTH, rows * tall + 3.9), dpi=drawing.SCREEN, layout="constrained"
     )
-    upper, lower = figure.subfigures(2, 1, height_ratios=[2 * tall + 0.6, 3.3])
-    axes = upper.subplots(2, len(chosen), squeeze=False)
-    for (plain, hot), step, picture in zip(axes.T, chosen, pictures, strict=True):
+    upper, lower = figure.subfigures(2, 1, height_ratios=[rows * tall + 0.6, 3.3])
+    axes = upper.subplots(rows, len(chosen), squeeze=False)
+    for (plain, hot, *third), step, picture in zip(axes.T, chosen, pictures, strict=True):
         drawing.show(plain, picture)
         drawing.show(hot, _laid_over(picture, heat[step], top))
+        for axis in third:
+            drawing.show(axis, expected(step), picture.shape[:2])
+            axis.set_ylabel("expected" if step == chosen[0] else "", fontsize=8)
         number = f"({_rank(step, marked)})  " if step in marked else ""
         plain.set_title(number + drawing.covered_frames(frames[step]), fontsize=8, pad=3)
     bar = upper.colorbar(
