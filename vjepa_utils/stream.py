@@ -8,20 +8,14 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 import numpy as np
+import torch
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
-from vjepa_utils.files import check_writable, locked, replacing
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
-
-    import torch
-
-    from vjepa_utils.files import File
+from vjepa_utils.files import File, check_writable, locked, replacing
 
 DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -104,9 +98,8 @@ class FeatureFile:
     def _header(self, steps, size=0):
         shapes = {"values": (np.float32, (steps, *self.shape[1:]))}
         shapes |= {"frames": (np.int64, (steps, 2)), "times": (np.float64, (steps, 2))}
-        return header(
-            shapes, {"features": self.described | {"cuts": self.cuts}, "run": self.run}, size
-        )
+        described = self.described | {"cuts": self.cuts}
+        return header(shapes, {"features": described, "run": self.run}, size)
 
     def _check(self, path, run):
         """UserError unless a file is of this run."""
@@ -158,10 +151,9 @@ def differences(there: dict, here: dict) -> str:
 def header(shapes: dict, metadata: dict, size: int = 0) -> bytes:
     """The first bytes of a safetensors file: 8 of their number, and JSON.
 
-    Args:
-        shapes: {name: (numpy type, shape)}, in the order of the file.
-        metadata: {name: JSON}.
-        size: of all these bytes; 0 for what is needed.
+    shapes: {name: (numpy type, shape)}, in the order of the file.
+    metadata: {name: JSON}.
+    size: of all these bytes; 0 for what is needed.
     """
     tensors, end = {"__metadata__": {key: json.dumps(v) for key, v in metadata.items()}}, 0
     for name, (dtype, shape) in shapes.items():

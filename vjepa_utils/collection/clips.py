@@ -8,20 +8,15 @@ import itertools
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.collection.storage import address, filesystem, is_local
 from vjepa_utils.collection.work import Clip
-from vjepa_utils.files import file_identity
+from vjepa_utils.files import File, file_identity
 from vjepa_utils.reading.pictures import IMAGES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from vjepa_utils.files import File
 
 # What is taken from a folder; a file that is named, or listed, may have any suffix.
 VIDEOS = {
@@ -37,20 +32,12 @@ UNSAFE = re.compile(r'^\.|[~<>:"|?*\\\x00-\x1f]')
 
 
 def find_clips(sources: File | Iterable[File], names: dict[str, str] | None = None) -> list[Clip]:
-    """All clips of some sources, each once however it is spelt, in the order of the sources.
+    """All clips of some sources, as of `extract`, each once however it is spelt.
 
-    The collection mirrors the folders below the deepest one that all sources lie in, and drops the
-    suffix where names stay unique without it.
+    A listed file that does not exist is one of them: its row will say so. Names mirror the folders
+    below the deepest one that all sources lie in, and have no suffix where they are unique without.
 
-    Args:
-        sources: one or several of: folders, searched with all folders in them for videos and
-            folders of images; files; lists of files (`LISTS`), relative to the list.
-        names: {path: name} of clips that have a name already, and keep it.
-    Returns:
-        list of Clip. A listed file that does not exist is one of them: its row will say so.
-    Raises:
-        FileNotFoundError: a source does not exist.
-        UserError: there are no clips, or a list cannot be read.
+    names: {path: name} of clips that have a name already, and keep it.
     """
     sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     found, roots, names = {}, [], dict(names or {})  # {path: what a remote file system tells of it}
@@ -166,9 +153,7 @@ def _ways(line):
 
 
 def _name(path, shared, taken):
-    """The first name that is not taken: without the suffix, with it, with a number. Every system
-    can write it, and it stays within the collection.
-    """
+    """The first name that is not taken: without the suffix, with it, with a number."""
     parts = [part for part in path.split("/")[shared:] if part] or [path.split("/")[-1]]
     parts = [part.encode("utf-8", "backslashreplace").decode() for part in parts]
     whole = "/".join(UNSAFE.sub("_", part) for part in parts)

@@ -23,8 +23,7 @@ class Actor:
         from vjepa_utils.load import load_encoder
 
         torch.set_num_threads(threads)
-        precision = getattr(torch, job.encoder["precision"])
-        self.encoder, self.job = load_encoder(encoder, dtype=precision), job
+        self.encoder, self.job = load_encoder(encoder, dtype=job.encoder["precision"]), job
         if self.encoder.identity != job.encoder:
             raise UserError(f"{encoder} has other weights on this node than where the run began.")
 
@@ -34,13 +33,8 @@ class Actor:
 
 @contextmanager
 def connected(address):
-    """Ray, for as long as the context lasts; a connection that was there before stays.
-
-    address: of a Ray cluster, such as "auto" or "host:6379"; None: one on this machine, on the
-        loopback, which ends with the context.
-    Raises:
-        UserError: Ray is not installed.
-        OSError: the cluster cannot be reached.
+    """Ray, for as long as the context lasts: a cluster's, such as "auto" or "host:6379", or one of
+    this machine for None. A connection that was there before stays. OSError if there is none.
     """
     ray = require("ray", "cluster")
     if ray.is_initialized():
@@ -67,16 +61,10 @@ def resources(ray):
 
 
 def spread(ray, clips, job, encoder, workers=None):
-    """Yields the rows of clips, as they are done.
+    """Yields the rows of clips as they are done; OSError if the cluster breaks.
 
-    Args:
-        ray: as `connected` gives it.
-        clips: list of Clip.
-        job: a `Job`.
-        encoder: a name that every node can load.
-        workers: how many actors. None: one for each GPU of the cluster, or else for each node.
-    Raises:
-        OSError: the cluster breaks, or a node cannot load the encoder.
+    encoder: a name that every node can load.
+    workers: how many actors; None: one for each GPU of the cluster, or else for each node.
     """
     count, cores, gpus, threads = shares(resources(ray), workers)
     actors = ray.remote(num_cpus=cores, num_gpus=gpus)(Actor)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.compute as pc
+import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.collection.storage import Storage
 from vjepa_utils.collection.table import RESTORED, read_table
 from vjepa_utils.features import Features
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import torch
-
-    from vjepa_utils.files import File
+from vjepa_utils.files import File
 
 
 class Collection:
@@ -75,9 +70,8 @@ class Collection:
 
     @cached_property
     def pooled(self) -> np.ndarray:
-        """The mean over all tokens of each clip: float32 array (clips, channels), in the order of
-        iteration. Where the run did not keep it (pool="none") the files are read for it, one at a
-        time.
+        """The mean over all tokens of each clip, float32 (clips, channels). Where the run did not
+        keep it (pool="none") the files are read for it, one at a time.
         """
         column = self._done["pooled"]
         if not len(self):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
@@ -19,27 +18,21 @@ from vjepa_utils.collection.clips import find_clips
 from vjepa_utils.collection.collection import Collection, label
 from vjepa_utils.collection.storage import Storage, local_copy
 from vjepa_utils.collection.table import Table, run_of
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.files import File
 from vjepa_utils.load import load_encoder
-from vjepa_utils.video import read_video
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.video import Context, File, Size
+from vjepa_utils.video import Context, Size, read_video
 
 
 @dataclass
 class Summary:
-    """What a run did: clips done before and now, {clip: why} of those that failed, frames of those
-    done now, and seconds since the first began.
-    """
+    """What a run did."""
 
-    before: int
+    before: int  # clips that were done already
     done: int = 0
     frames: int = 0
     seconds: float = 1e-9
-    failed: dict = field(default_factory=dict)
+    failed: dict = field(default_factory=dict)  # {clip: why}
 
     def __str__(self):
         clips = "1 clip" if self.done == 1 else f"{self.done} clips"
@@ -67,9 +60,8 @@ def extract(
 ) -> Collection:
     """Features of many clips, one file each and a table: a folder that `Collection` reads.
 
-    Finished clips, by the header and length of their file and the identity of the clip's, are
-    skipped; missing, changed and failed ones are done. A clip that cannot be read becomes a row of
-    the table that says why, and the run continues.
+    Finished clips are skipped; missing, changed and failed ones are done. A clip that cannot be
+    read becomes a row of the table that says why, and the run continues.
 
     Args:
         sources: folders, searched with all folders in them; files; lists of files, .txt, .csv or
@@ -77,10 +69,8 @@ def extract(
         out: the folder, local or such a URL; the folders of the sources are mirrored in it.
         encoder: a name, as for `load_encoder`; without workers an `Encoder` too. By name, a
             collection is continued in the precision in which it was begun.
-        size: as for `Encoder.encode`.
-        context: as for `Encoder.encode`.
+        size: as for `Encoder.encode`, and so context and layer.
         every: take every n-th frame.
-        layer: as for `Encoder.encode`.
         pool: "none" writes the grid of tokens; "mean" one token instead, the mean over all of them;
             "both" the grid, and the mean to the table.
         dtype: of the values in the files, "float16" or "float32". `Features.load` gives float32.
@@ -88,13 +78,10 @@ def extract(
             `start` in the table; best a multiple of the context.
         workers: None encodes in this process; a number, in so many actors of Ray, on this machine
             or at `address`, that of a Ray cluster.
-    Returns:
-        Collection of all that is in `out`.
     Raises:
         UserError: an argument is out of range; there are no clips; another run writes to `out`, or
             wrote there with other parameters or in another precision; Ray is not installed.
-        FileNotFoundError: a source does not exist.
-        OSError: `out` cannot be written, or the cluster breaks.
+        OSError: a source does not exist, `out` cannot be written, or the cluster breaks.
     """
     options = dict(size=size, context=context, every=every, layer=layer, pool=pool, dtype=dtype)
     return run(sources, out, encoder, workers, address, split=split, **options)[0]
@@ -104,7 +91,7 @@ def run(sources, out, encoder, workers=None, address=None, **options):
     """`extract`, with the `Summary` of the run beside the collection."""
     by_name = isinstance(encoder, (str, os.PathLike))
     spread = workers is not None or address is not None
-    _check(**options, workers=workers)
+    _check(options | {"workers": workers})
     if spread and not by_name:
         raise UserError("With workers, encoder must be a name: each of them loads it itself.")
     storage, name = Storage(out), encoder
@@ -114,7 +101,8 @@ def run(sources, out, encoder, workers=None, address=None, **options):
         ray = stack.enter_context(cluster.connected(address)) if spread else None
         if by_name:
             encoder = load_encoder(encoder, "cpu" if spread else None, _precision(storage, ray))
-        job = _job(storage, encoder, **options)
+        _try(encoder, **options)
+        job = work.Job(storage.url, encoder.identity, options)
         stack.enter_context(storage.locked())
         table = Table(storage, job.parameters)
         clips, todo = _clips(sources, job, storage, table)
@@ -137,33 +125,26 @@ def run(sources, out, encoder, workers=None, address=None, **options):
     return Collection(out), summary
 
 
-def _check(every, pool, dtype, split, workers, **_):
-    for name, value in (("every", every), ("split", split), ("workers", workers)):
-        if not is_whole(value, 1) and (value is not None or name == "every"):
-            raise UserError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    known = {"pool": ("none", "mean", "both"), "dtype": ("float16", "float32")}
-    for name, value in (("pool", pool), ("dtype", dtype)):
-        if value not in known[name]:
-            raise UserError(f"{name} must be one of {', '.join(known[name])}, not {value!r}.")
+def _check(options):
+    for name in ("every", "split", "workers"):
+        if not is_whole(options[name], 1) and (options[name] is not None or name == "every"):
+            raise UserError(f"{name} must be a whole number of at least 1, not {options[name]!r}.")
+    for name, known in (("pool", ["none", "mean", "both"]), ("dtype", ["float16", "float32"])):
+        if options[name] not in known:
+            raise UserError(f"{name} must be one of {', '.join(known)}, not {options[name]!r}.")
 
 
 def _precision(storage, ray):
-    """The torch.dtype of the computation, None for the fastest of this machine: that in which the
-    collection was begun, or bfloat16 on the GPUs of a cluster.
-    """
-    begun = (run_of(storage) or {}).get("precision")
-    if begun is None and ray and any("GPU" in node for node in cluster.resources(ray)):
-        begun = "bfloat16"
-    return begun and getattr(torch, begun)
+    """That in which the collection was begun, bfloat16 on a cluster's GPUs, else the fastest."""
+    gpus = ray and any("GPU" in node for node in cluster.resources(ray))
+    return (run_of(storage) or {}).get("precision", "bfloat16" if gpus else None)
 
 
-def _job(storage, encoder, size, context, layer, **options):
-    """The job; its arguments are tried on a small frame, so that they do not fail clip by clip."""
+def _try(encoder, size, context, layer, **_):
+    """Encode a small frame, so that arguments do not fail clip by clip."""
     side = encoder.patch_size
     encoder.encode(np.zeros((2, side, side, 3), np.uint8), context, (side, side), layer)
     encoder.grid(np.zeros((2, 64, 64, 3), np.uint8), size)
-    how = dict(size=size, context=context, layer=layer)
-    return work.Job(storage.url, encoder.identity, **how, **options)
 
 
 def _clips(sources, job, storage, table):
@@ -175,8 +156,8 @@ def _clips(sources, job, storage, table):
             table.add(metadata["row"] | {"bytes": sizes[name], "pooled": pooled})
     names = {path: row["name"].split("~")[0] for (path, _), row in table.rows.items()}
     clips = find_clips(sources, names)
-    if job.split:
-        clips = [stretch for clip in clips for stretch in _stretches(clip, job)]
+    if job.options["split"]:
+        clips = [stretch for clip in clips for stretch in _stretches(clip, **job.options)]
     todo = []
     for clip in clips:
         row = table.rows.get((clip.path, clip.start), {"identity": None})
@@ -187,18 +168,14 @@ def _clips(sources, job, storage, table):
     return clips, todo
 
 
-def _stretches(clip, job):
+def _stretches(clip, split, every, **_):
     """The stretches of a film; the clip itself if there is one only, or none can be read."""
     try:
         with warnings.catch_warnings(), local_copy(clip.path) as path:
             warnings.simplefilter("ignore")  # the rows will hold them
-            starts = read_video(path, every=job.every).indices[:: job.split].tolist()
+            *starts, last = read_video(path, every=every).indices[::split].tolist()
     except (UserError, OSError):
         return [clip]
-    if len(starts) == 1:
-        return [clip]
-    counts = [job.split] * (len(starts) - 1) + [None]
-    return [
-        replace(clip, name=f"{clip.name}~{start:07d}", start=start, count=count)
-        for start, count in zip(starts, counts, strict=True)
-    ]
+    parts = [(start, split) for start in starts] + [(last, None)]
+    named = [replace(clip, name=f"{clip.name}~{n:07d}", start=n, count=count) for n, count in parts]
+    return named if starts else [clip]

@@ -59,10 +59,7 @@ def local_copy(place):
 
 
 class Storage:
-    """The folder of a collection.
-
-    out: a local path or a URL, such as "s3://bucket/features"; made if it is not there.
-    """
+    """The folder of a collection: a local path, or a URL such as "s3://bucket/features"."""
 
     def __init__(self, out):
         self.fs, self.root = filesystem(out)
@@ -113,13 +110,8 @@ class Storage:
             raise OSError(f"{path} cannot be written: {error.strerror or error}.") from None
 
     def write(self, name, shapes, metadata, pieces):
-        """Write a safetensors file; its size in bytes.
-
-        Args:
-            shapes: {array: (numpy type, shape)}.
-            metadata: {name: JSON}.
-            pieces: the data of all arrays in order, as numpy arrays, each of which is written
-                before the next is asked for.
+        """Write a safetensors file (see `header`); its size in bytes. pieces: the data of all
+        arrays in order, as numpy arrays, each written before the next is asked for.
         """
         with self.writing(self.path(name + SUFFIX)) as file:
             file.write(header(shapes, metadata))

@@ -9,25 +9,12 @@ from vjepa_utils.checks import UserError
 from vjepa_utils.stream import differences
 
 INDEX = "index.parquet"
+TEXT, WHOLE = pa.string(), pa.int64()
 SCHEMA = pa.schema(
-    {
-        "path": pa.string(),
-        "start": pa.int64(),
-        "name": pa.string(),
-        "identity": pa.string(),
-        "status": pa.string(),
-        "message": pa.string(),
-        "frames": pa.int64(),
-        "times": pa.list_(pa.float64()),
-        "grid": pa.list_(pa.int64()),
-        "encoder": pa.string(),
-        "fingerprint": pa.string(),
-        "device": pa.string(),
-        "parameters": pa.string(),
-        "seconds": pa.float64(),
-        "bytes": pa.int64(),
-        "pooled": pa.list_(pa.float32()),
-    }
+    dict(path=TEXT, start=WHOLE, name=TEXT, identity=TEXT, status=TEXT, message=TEXT)
+    | dict(frames=WHOLE, times=pa.list_(pa.float64()), grid=pa.list_(WHOLE))
+    | dict(encoder=TEXT, fingerprint=TEXT, device=TEXT, parameters=TEXT, seconds=pa.float64())
+    | dict(bytes=WHOLE, pooled=pa.list_(pa.float32()))
 )
 # Bytes of file names that are not UTF-8: as Python writes them, and as a table can hold them.
 STORABLE = {0xDC00 + byte: 0x10FF00 + byte for byte in range(128, 256)}
@@ -35,16 +22,11 @@ RESTORED = {there: here for here, there in STORABLE.items()}
 
 
 class Table:
-    """The table that a run adds to. `rows` are all, {(path, start): row}, a row being a dict.
-
-    storage: see `Storage`.
-    parameters: of the run, {name: JSON}.
-    Raises:
-        UserError: there is a table of a run with other parameters.
-    """
+    """The table that a run adds to; UserError if it is of a run with other parameters."""
 
     def __init__(self, storage, parameters):
-        self.storage, self.parameters, self.rows = storage, json.dumps(parameters), {}
+        self.storage, self.parameters = storage, json.dumps(parameters)
+        self.rows = {}  # {(path, start): row}
         before = run_of(storage)
         if before is None:
             self.write()  # from now on the folder is of this run

@@ -7,7 +7,7 @@ import json
 import math
 import time
 import warnings
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -23,62 +23,38 @@ PIECE = 2**24  # values that are converted at once
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip of many.
+    """One clip of many, or a stretch of a film, of `count` frames from frame `start` on."""
 
-    path: a local file or folder of images, absolute, or a URL that fsspec reads.
-    name: of its file in the collection, without the suffix; "/" divides folders.
-    identity: changes when the clip is rewritten; "" where there is none.
-    start: the first frame of a stretch of a film; None for a whole clip.
-    count: of its frames that are taken; None for all that follow.
-    """
-
-    path: str
-    name: str
-    identity: str
+    path: str  # of a local file or folder of images, absolute, or a URL that fsspec reads
+    name: str  # of its file in the collection, without the suffix; "/" divides folders
+    identity: str  # changes when the clip is rewritten; "" where there is none
     start: int | None = None
     count: int | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to do with each clip.
-
-    out: of a `Storage`.
-    encoder: `Encoder.identity`.
-    size, context, every, layer, pool, dtype, split: see `extract`.
-    """
+    """What to do with each clip: out of a `Storage`, `Encoder.identity`, options of `extract`."""
 
     out: str
     encoder: dict
-    size: int | tuple | None
-    context: str | int | None
-    every: int
-    layer: int | None
-    pool: str
-    dtype: str
-    split: int | None
+    options: dict
 
     @property
     def parameters(self):
         """What makes the features of a clip: {name: JSON}."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)[2:]}
-        return json.loads(json.dumps(self.encoder | values))  # tuples are lists there
+        return json.loads(json.dumps(self.encoder | self.options))  # tuples are lists there
 
 
 def work_on(clip, encoder, job):
-    """Encode a clip and store its features: its row, a dict, which says why if that fails.
-
-    clip: a `Clip`.
-    encoder: an `Encoder`.
-    job: a `Job`.
-    """
+    """Encode a clip and store its features: its row, a dict, which says why if that fails."""
     begin, path = time.perf_counter(), clip.path
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)  # such as that the file is damaged
         try:
             with local_copy(clip.path) as path:
-                video = read_video(path, clip.start or 0, job.every, clip.count)
+                video = read_video(path, clip.start or 0, job.options["every"], clip.count)
                 row = _store(clip, video, encoder, job, heard)
         except Exception as error:  # the run goes on; a fault that is not a user's is named too
             known = isinstance(error, (UserError, OSError, MemoryError)) and str(error)
@@ -89,12 +65,13 @@ def work_on(clip, encoder, job):
 
 
 def _store(clip, video, encoder, job, heard):
-    """Encode a clip and write its file; its row."""
-    storage = Storage(job.out)
-    size = 4 * math.prod(encoder.grid(video, job.size, job.context)) * encoder.channels
+    storage, options = Storage(job.out), job.options
+    pool, dtype = options["pool"], options["dtype"]
+    how = {name: options[name] for name in ("size", "context")}
+    large = 4 * math.prod(encoder.grid(video, **how)) * encoder.channels > LARGE
     with storage.scratch() as folder:
-        out = folder / "features.safetensors" if size > LARGE else None
-        features = encoder.encode(video, job.context, job.size, job.layer, out=out)
+        out = folder / "features.safetensors" if large else None
+        features = encoder.encode(video, **how, layer=options["layer"], out=out)
         values, frames, times = features.values, features.frames, features.times
         pooled = sum(step.double().sum((0, 1)) for step in values) / math.prod(features.grid)
         row = asdict(clip) | dict(
@@ -107,23 +84,22 @@ def _store(clip, video, encoder, job, heard):
             fingerprint=job.encoder["weights"],
             device=f"{encoder.device.type}, {job.encoder['precision']}",
         )
-        if job.pool == "mean":
+        if pool == "mean":
             values = pooled.float()[None, None, None]
             frames, times = frames.flatten()[[0, -1]][None], times.flatten()[[0, -1]][None]
         arrays = {"frames": frames.numpy(), "times": times.numpy()}
-        if job.pool != "none":
+        if pool != "none":
             arrays["pooled"] = pooled.float().numpy()
         shapes = {name: (array.dtype.type, array.shape) for name, array in arrays.items()}
-        shapes["values"] = np.dtype(job.dtype).type, values.shape
+        shapes["values"] = np.dtype(dtype).type, values.shape
         described = {name: value for name, value in vars(features).items() if name not in TENSORS}
         metadata = {"features": described, "row": row, "run": job.parameters}
-        pieces = itertools.chain(arrays.values(), _converted(values, getattr(torch, job.dtype)))
+        pieces = itertools.chain(arrays.values(), _converted(values, getattr(torch, dtype)))
         size = storage.write(clip.name, shapes, metadata, pieces)
     return row | {"bytes": size, "pooled": arrays.get("pooled")}
 
 
 def _converted(values, dtype):
-    """The values in pieces, as numpy arrays. UserError if float16 cannot hold them."""
     for piece in values.split(max(1, PIECE // values[0].numel())):
         converted = piece.to(dtype)
         if not converted.isfinite().all():
@@ -134,5 +110,4 @@ def _converted(values, dtype):
 
 
 def failed(clip, reason):
-    """The row of a clip that failed."""
     return asdict(clip) | dict(status="failed", message=reason)
