@@ -98,16 +98,16 @@ def ahead(name, film, size, repeats=3):
     """Seconds with and without prefetching, alternating: two medians."""
     encoder, reading = (
         vj.load_encoder(name),
-        {True: vjepa_utils.encoder._read_ahead, False: iter},
+        {True: vjepa_utils.encoder.read_ahead, False: iter},
     )
     times = {True: [], False: []}
     for _ in range(repeats):
         for way, function in reading.items():
-            vjepa_utils.encoder._read_ahead = function
+            vjepa_utils.encoder.read_ahead = function
             begin = time.perf_counter()
             encoder.encode(film, size=size)
             times[way].append(time.perf_counter() - begin)
-    vjepa_utils.encoder._read_ahead = reading[True]
+    vjepa_utils.encoder.read_ahead = reading[True]
     return [statistics.median(values) for values in times.values()]
 
 
