@@ -123,7 +123,7 @@ def test_figures_are_the_same_a_second_time(tmp_path, command):
                 for p in (tmp_path / "figures").iterdir()
             }
         )
-    assert digests[0] == digests[1] and len(digests[0]) == 15
+    assert digests[0] == digests[1] and len(digests[0]) == 20
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,7 @@ TYPED = {
     "mode": "strided",
     "name": "{model}",
     "num_attention_heads": "4",
+    "on": "{picture}",
     "out": "{new}",
     "output": "{new}",
     "path": "{tapvid}",
@@ -264,6 +265,7 @@ TYPED = {
     "size": "32x48",
     "source": "{classes}",
     "sources": "{classes}",
+    "split": "2",
     "start": "1",
     "target": "step",
     "top": "2",
@@ -280,7 +282,7 @@ TYPED_FOR = {
 CALLED = {"video": "path", "encoder": "name", "encoders": "name", "output": "path", "save": "path"}
 CALLED |= {"mask": "name", "grid": "count", "probe": "path", "clips": "count"}
 CALLED |= {("tapvid", "head"): "name", ("extract", "encoder"): "encoder", "file": "path"}
-CALLED |= {("segment", "mask"): "masks", "name": "name"}
+CALLED |= {("segment", "mask"): "masks", "on": "masks", "name": "name"}
 
 
 class Arrived(BaseException):
@@ -348,6 +350,8 @@ def put_together(command, given):
         frame = given.pop("frame")
         if "points" in given:
             given["queries"] = [(frame, *point) for point in given.pop("points")]
+    if command == "pca" and "point" in given:
+        given["points"] = [(*given.pop("point"), 1)]
     if command == "segment":
         rejected = [(*point, 0) for point in given.pop("reject")]
         given["edges"] = not given.pop("no_edges")
@@ -412,7 +416,7 @@ def test_every_option_arrives(name, options, files, tmp_path, command, monkeypat
     for option, value in given.items():
         called = CALLED.get((name, option), CALLED.get(option, option))
         wanted[called].add(plain(value))
-    monkeypatch.setattr("vjepa_utils.collection.cluster.import_ray", lambda: None)  # takes seconds
+    monkeypatch.setattr("vjepa_utils.collection.cluster.require", lambda *_: None)  # takes seconds
     done = None
     with arguments_of_calls(wanted) as passed:
         done = command(name, *words)

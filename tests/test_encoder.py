@@ -371,8 +371,8 @@ def test_a_partial_file_of_another_run_is_kept(tiny, film, batches, tmp_path):
     batches.stop_after(100)
     with pytest.raises(
         ValueError,
-        match=r"film.safetensors.partial belongs to another run \(size '\(32, 48\)' there, "
-        r"'\(32, 32\)' here; layer 'None' there, '1' here\)",
+        match=r"film.safetensors.partial belongs to another run \(.*size '\(32, 48\)' there, "
+        r"'\(32, 32\)' here",
     ):
         tiny.encode(film(), size=(32, 32), layer=1, out=out)
     with pytest.raises(ValueError, match="another run \\(clip"):

@@ -22,7 +22,8 @@ def pca(arguments):
     cli.warn_of_cuts(features)
     if arguments.point or arguments.on:
         hint = {"points": [(*arguments.point, 1)]} if arguments.point else {"masks": arguments.on}
-        where = vj.segment(video, encoder, **hint, edges=False).cover(features)
+        masks = vj.segment(video, encoder, **hint, size=arguments.size, edges=False)
+        where = masks.cover(features)
     colours = vj.PCAColours().fit(features, weights=where)
     if arguments.output.suffix.lower() == ".png":
         figure = vj.figures.pca_strip(video, features, colours, where=where)
