@@ -4,6 +4,7 @@ import copy
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -591,3 +592,11 @@ def test_without_ray_a_sentence_says_what_to_install(folder, tmp_path, command, 
     done = command("extract", folder / "a", "-o", tmp_path / "other", *words, "--workers", "1")
     assert done.returncode == 1 and 'pip install "vjepa-utils[cluster]"' in done.stderr
     assert done.stderr.startswith("error: ") and not (tmp_path / "other").exists()
+
+
+def test_the_command_tells_of_a_clip_that_is_damaged(clips, tmp_path, command):
+    """What was warned of is not only in the table."""
+    words = [clips / "formats" / "corrupted_midstream.mp4", "--encoder", GOLDEN / "model"]
+    done = command("extract", *words, "--size", 32, "-o", tmp_path / "out")
+    assert done.returncode == 0
+    assert re.search("warning: .*corrupted_midstream.mp4 is damaged at frame 28", done.stderr)

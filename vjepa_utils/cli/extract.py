@@ -35,6 +35,8 @@ def extract(arguments):
     names = "encoder", "size", "context", "every", "layer", "pool", "dtype", "split"
     options = {name: getattr(arguments, name) for name in (*names, "workers", "address")}
     _, summary = run(arguments.sources, arguments.out, **options)
+    for clip, reason in summary.warned.items():
+        print(f"warning: {reason if clip in reason else f'{clip}: {reason}'}", file=sys.stderr)
     for clip, reason in summary.failed.items():
         print(f"failed: {reason if clip in reason else f'{clip}: {reason}'}", file=sys.stderr)
     print(f"{arguments.out}: {summary}")

@@ -33,6 +33,7 @@ class Summary:
     frames: int = 0
     seconds: float = 1e-9
     failed: dict = field(default_factory=dict)  # {clip: why}
+    warned: dict = field(default_factory=dict)  # {clip: of what, such as that it is damaged}
 
     def __str__(self):
         clips = "1 clip" if self.done == 1 else f"{self.done} clips"
@@ -118,6 +119,8 @@ def run(sources, out, encoder, workers=None, address=None, **options):
             if row["status"] == "done":
                 summary.done += 1
                 summary.frames += row["frames"]
+                if row["message"]:
+                    summary.warned[label(row)] = row["message"]
             else:
                 summary.failed[label(row)] = row["message"]
             summary.seconds = time.monotonic() - begin
