@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 import vjepa_utils as vj
+from benchmarks import pixels as benchmark
 from tests.conftest import GOLDEN, write_video
 from tests.test_recovery import repainted
 from vjepa_utils.decoding import decoder as module
@@ -428,3 +429,9 @@ def test_a_layer_that_is_not_there(command, tmp_path):
     out = tmp_path / "decoded.png"
     done = command("decode", "videos/monkey.mp4", "--count", 2, "--layers", 99, "-o", out)
     assert done.returncode == 1 and "from 1 to 7" in done.stderr and not out.exists()
+
+
+def test_a_cell_of_the_benchmark():
+    scores = [{"r2": -0.2, "psnr": 10.0}, {"r2": 0.1, "psnr": 13.0}]
+    assert benchmark.cell(scores) == "−0.05 ± 0.15 (11.5)"
+    assert benchmark.cell(scores[1:]) == "0.10 (13.0)"
