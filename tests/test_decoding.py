@@ -3,6 +3,7 @@ clip, and brute force.
 """
 
 import re
+from copy import copy
 
 import numpy as np
 import pytest
@@ -204,6 +205,25 @@ def test_a_browser_decodes_components():
     strength = vj.PixelDecoder(normalise=False).fit(basis, frames).strength
     exact = Ridge(alpha=strength).fit(x, y).predict(x)
     assert np.abs(numbers - exact).max() < 0.01 and np.abs(exact - exact.mean(0)).max() > 0.05
+
+
+def test_with_nothing_to_hold_out_the_strength_is_the_largest():
+    features, frames = noisy()
+    where = np.zeros(GRID, bool)
+    where[:, :2, :2] = True  # 12 tokens of one block, more than the channels
+    decoder = vj.PixelDecoder().fit(features_of(features.values[..., :5]), frames, where)
+    assert decoder.strength == module.STRENGTHS[-1]
+
+
+def test_predictions_keep_their_length(tiny):
+    frames = np.random.default_rng(3).integers(0, 256, (6, 96, 128, 3), np.uint8)
+    recovery = tiny.recover(frames, vj.masks.block((3, 6, 8), 0.3), 0, 96)
+    recovery.predicted *= 0.3
+    decoder = vj.PixelDecoder().fit(recovery, frames)
+    plain = copy(decoder)
+    plain.normalise = False
+    assert np.array_equal(decoder.decode(recovery), plain.decode(recovery.filled.values))
+    assert not np.array_equal(decoder.decode(recovery), decoder.decode(recovery.filled.values))
 
 
 # Numbers and copies
