@@ -30,7 +30,7 @@ SPACES = [
 @pytest.fixture(scope="module")
 def space():
     """The prefix that runs a command in such a network."""
-    pytest.importorskip("ray.data", reason="Ray is not installed: requirements-cluster.txt")
+    pytest.importorskip("ray", reason="Ray is not installed: requirements-cluster.txt")
     for words in SPACES:
         words = [*words, "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
         if shutil.which("unshare") and shutil.which("ip"):
