@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.collection.storage import local_copy
 from vjepa_utils.stream import differences
 
 INDEX = "index.parquet"
@@ -65,8 +66,8 @@ def run_of(storage):
     if not storage.fs.exists(path):
         return None
     try:
-        with storage.fs.open(path, "rb") as file:
-            schema = pq.read_schema(file)
+        with local_copy(f"{storage.url}/{INDEX}") as copy:
+            schema = pq.read_schema(copy)
         if schema.remove_metadata() == SCHEMA:
             return json.loads(schema.metadata[b"run"])
     except (pa.ArrowException, KeyError, TypeError, ValueError):
@@ -78,6 +79,6 @@ def read_table(storage):
     """All rows, sorted by name: a pyarrow Table. UserError if there is none."""
     if run_of(storage) is None:
         raise UserError(f"{storage.url} is no collection: it has no {INDEX}.")
-    with storage.fs.open(storage.path(INDEX), "rb") as file:
-        # pq.read_table reads ahead in threads that may abort Python as it exits
-        return pq.ParquetFile(file).read(use_threads=False).replace_schema_metadata()
+    # Of a file of Python's, Arrow's threads hold buffers that may abort Python as it exits.
+    with local_copy(f"{storage.url}/{INDEX}") as path:
+        return pq.read_table(path).replace_schema_metadata()
