@@ -4,6 +4,7 @@ Each frame and each patch has its own colour, and the tests look at pixels of th
 that whatever is swapped, transposed, rotated or of another step shows.
 """
 
+import re
 from functools import cache
 
 import av
@@ -238,7 +239,7 @@ def test_change_is_one_minus_cosine_of_successive_steps(video, features):
     top = np.percentile(expected, 99)
     for axis, values in zip(maps, expected, strict=True):
         assert same(seen(axis), 255 * colormaps["inferno"](values / top)[..., :3], 3)
-    assert bars(figure) == [(0, pytest.approx(top), "0", "0.765", "1 − cosine")]
+    assert bars(figure) == [(0, pytest.approx(top), "0", "0.76", "1 − cosine")]
     assert heading(figure).startswith("kites · an-encoder · ")
 
 
@@ -352,6 +353,9 @@ def recovered(features, hidden, predicted=None):
     return vj.Recovery(features, hidden, target[~hidden], predicted, 0)
 
 
+COSINE = "cosine of prediction\nwith whole clip"
+
+
 def test_what_is_hidden_filled_in_and_how_similar(video, features):
     """The prediction is right, of the wrong sign, and at a right angle, in three hidden patches."""
     features.values = torch.randn(*GRID, 4, generator=torch.Generator().manual_seed(0))
@@ -364,8 +368,7 @@ def test_what_is_hidden_filled_in_and_how_similar(video, features):
         video, {"three": found, "none": recovered(features, hidden)}
     )
     drawn = pictures(figure)
-    names = ["three 4 %", "whole clip", "filled in", "prediction"]
-    names += ["none 4 %", "filled in", "prediction"]
+    names = ["three 4 %", "whole clip", "filled in", COSINE, "none 4 %", "filled in", COSINE]
     assert [row[0].get_ylabel() for row in drawn] == names
     assert [a.get_title() for a in drawn[0]] == ["frames 3+5", "frames 7+9", "frames 11+13"]
     painted = vj.PCAColours().fit(features)
@@ -385,8 +388,11 @@ def test_what_is_hidden_filled_in_and_how_similar(video, features):
     assert bars(figure) == [(0, 1, "0", "1", "cosine")] * 2
     about = heading(figure)
     assert about.startswith("kites · an-encoder · 4×6 patches · 3 components hold")
-    assert "three 4 %: mean cosine of prediction 0.00, mean " in about
-    assert "none 4 %: mean cosine of prediction 1.00, mean " in about and "same place" in about
+    assert "three 4 %: mean cosine of prediction 0.00, baselines mean " in about
+    assert (
+        "none 4 %: mean cosine of prediction 1.00, baselines mean " in about
+        and "same place" in about
+    )
     hidden[:, 0, 0] = True  # never visible, so nothing to copy from the same place
     hidden[0, 1, 4] = hidden[1, 2, 0] = hidden[2, 3, 5] = False
     figure = vj.recovery.recovery_strip(video, recovered(features, hidden))
@@ -465,7 +471,13 @@ def test_encoders_below_each_other_in_colours_that_follow_the_first(video, featu
         assert same(seen(drawn[0][step]), frame_at(3 + 4 * step))
         assert same(seen(drawn[1][step]), expected, 3) and same(seen(drawn[2][step]), expected, 3)
         assert not same(seen(drawn[3][step]), expected, 50)
-    assert "hub/another: 100 % of the variance, r 1.00 1.00 1.00" in heading(figure)
+    words = heading(figure)
+    assert (
+        "another: 100 % of the variance, r with the first row red 1.00, green 1.00, blue 1" in words
+    )
+    _, random = words.split("third: ")
+    unlike = [c for c, r in re.findall(r"(red|green|blue) (-?[\d.]+)", random) if float(r) < 0.5]
+    assert unlike and random.endswith(f"({' and '.join(unlike)}: no correspondence)")
     assert heading(figure).startswith(
         "kites · 4×6 patches · each in its own basis · an-encoder: 100"
     )
@@ -498,7 +510,10 @@ def test_similar_to_the_token_under_the_ring(video, features):
         assert at(radius).max() < 110 and any(
             at(radius + w).min() > 150 for w in np.arange(0.6, 2.5, 0.2)
         )
-    assert not drawn[0][1].lines
+    assert not drawn[0][1].lines and not drawn[1][0].lines
+    for row in drawn[1:]:  # the same row, or the one token that is equal
+        ((x,), (y,)) = row[1].lines[0].get_data()
+        assert (x + 0.5, y + 0.5) == point
     for row, power in zip(drawn[1:], (1, 3), strict=True):
         tokens = np.stack([angle.cos().numpy(), angle.sin().numpy()]) ** power  # (2, columns)
         tokens /= np.linalg.norm(tokens, axis=0)
@@ -508,7 +523,8 @@ def test_similar_to_the_token_under_the_ring(video, features):
             assert same(seen(axis), 255 * HEAT(cosine)[..., :3], 4)
     assert bars(figure) == [(0, 1, "0", "1", "cosine")] * 2
     assert heading(figure) == (
-        "kites · an-encoder and hub/cubed · cosine with the token at (72, 24) of frame 9"
+        "kites · an-encoder and hub/cubed · cosine with the token at (72, 24) of frame 9, "
+        "each row from its 5th percentile · ring: the most similar token · 2 of 3 steps"
     )
 
 

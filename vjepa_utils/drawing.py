@@ -117,7 +117,8 @@ def heat_maps(axes, heat, size=None, colours=HEAT):
     extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
     bar = axes[0].figure.colorbar(image, ax=axes, extend=extend, aspect=15, pad=0.01)
     ends = [heat.low, heat.high]
-    bar.set_ticks(ends, labels=[f"{end:.3g}".replace("-", "−") for end in ends])
+    digits = lambda end: f"{end:.2g}" if abs(end) < 1 else f"{end:.3g}"
+    bar.set_ticks(ends, labels=[digits(end).replace("-", "−") for end in ends])
     bar.ax.tick_params(labelsize=8, length=2)
     bar.set_label(heat.name, fontsize=8)
     bar.outline.set_visible(False)
@@ -192,6 +193,12 @@ def covered_frames(pair):
 def first_of(features):
     """The label of a row that shows the first frame of each step."""
     return "first frame" if (features.frames[:, 0] != features.frames[:, 1]).any() else "frame"
+
+
+def shown_steps(chosen, features):
+    """The end of a heading where not all steps are drawn."""
+    steps = len(features.frames)
+    return "" if len(chosen) == steps else f" · {len(chosen)} of {steps} steps"
 
 
 def clip_caption(video: Video, numbers: np.ndarray | torch.Tensor) -> str:

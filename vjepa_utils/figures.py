@@ -34,6 +34,7 @@ from vjepa_utils.drawing import (
     gallery,
     picture_rows,
     show,
+    shown_steps,
     write_film,
 )
 from vjepa_utils.features import Features
@@ -119,6 +120,7 @@ def compare_strips(
     strips += [(label, each[chosen]) for label, each in rows.items()]
     titles = [covered_frames(features.frames[s]) for s in chosen]
     heading = f"{clip_caption(video, features.frames)} · {about or features.encoder}"
+    heading += shown_steps(chosen, features)
     return picture_rows(strips, titles, heading)
 
 

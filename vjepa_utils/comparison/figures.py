@@ -12,6 +12,8 @@ from vjepa_utils.features import Features
 from vjepa_utils.figures import compare_strips
 from vjepa_utils.video import Clip
 
+CORRESPONDS = 0.5  # correlation from which two rows may be compared by a colour
+
 
 def encoders_strip(video: Clip, features: dict[str, Features], most: int | None = None) -> Figure:
     """What several encoders make of the same pairs of frames: a row for each, in its own basis over
@@ -19,7 +21,7 @@ def encoders_strip(video: Clip, features: dict[str, Features], most: int | None 
 
     The three colours of each encoder are reordered and flipped to correlate best with the first
     encoder's (`PCAColours.match`); the heading gives their share of the variance and these
-    correlations (r).
+    correlations (r), and says which colours do not correspond (r below 0.5).
 
     Args:
         video: the clip that was encoded.
@@ -34,7 +36,10 @@ def encoders_strip(video: Clip, features: dict[str, Features], most: int | None 
             first = colours
         else:
             colours = colours.match(each, first, base)
-            share += f", r {' '.join(f'{r:.2f}' for r in colours.matched)}"
+            pairs = list(zip(("red", "green", "blue"), colours.matched, strict=True))
+            share += f", r with the first row {', '.join(f'{name} {r:.2f}' for name, r in pairs)}"
+            if unlike := [name for name, r in pairs if r < CORRESPONDS]:
+                share += f" ({' and '.join(unlike)}: no correspondence)"
         rows[name.split("/")[-1]] = colours.colours(each)
         shares.append(share)
     caption = ["{}×{} patches".format(*base.grid[1:]), "each in its own basis", *shares]
@@ -51,7 +56,7 @@ def similarity_strip(
     """Cosine of every token with the one under a point, over the clip, a row for each encoder.
 
     Each row has its own scale, as encoders differ in how similar all their tokens are: from its
-    5th percentile to 1.
+    5th percentile to 1. A small ring marks the most similar token of each other step.
 
     Args:
         video: the clip that was encoded.
@@ -73,17 +78,31 @@ def similarity_strip(
     if shown[place] != frame:
         shown[place], titles[place] = frame, f"frame {frame} of {titles[place]}"
     rows = [(drawing.first_of(base), drawing.frames_numbered(video, shown))]
+    best = []  # for each encoder the index of the most similar token, for each step shown
     for name, each in features.items():
         similar = similarity(each, point, frame)
         low = min(float(np.percentile(similar, 5)), 1 - 1e-6)
         rows.append((name.split("/")[-1], drawing.Heat(similar, low, 1, "cosine")[chosen]))
+        best.append(similar[chosen].reshape(len(chosen), -1).argmax(1))
     heading = (
         f"{drawing.clip_caption(video, base.frames)} · {' and '.join(features)} · cosine with the "
-        f"token at ({point[0]:.4g}, {point[1]:.4g}) of frame {frame}"
+        f"token at ({point[0]:.4g}, {point[1]:.4g}) of frame {frame}, each row from its 5th "
+        f"percentile · ring: the most similar token{drawing.shown_steps(chosen, base)}"
     )
     figure = drawing.picture_rows(rows, titles, heading)
-    for colour, width in (("white", 3), ("black", 1.2)):
-        x, y = (value - 0.5 for value in point)  # pixel centres are whole numbers here
-        ring = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": width}
-        figure.axes[place].plot(x, y, "o", markersize=9, **ring)
+    _ring(figure.axes[place], point, 9)
+    axes = figure.axes[len(titles) :]
+    for row, tokens in enumerate(best):
+        for column, token in enumerate(tokens):
+            if column != place:
+                centre = base.centre_of(*divmod(int(token), base.grid[2]))
+                _ring(axes[row * len(titles) + column], centre, 6)
     return figure
+
+
+def _ring(axis, point, size):
+    """A black ring with a white edge around a point (x, y) of the clip."""
+    x, y = (value - 0.5 for value in point)  # pixel centres are whole numbers here
+    for colour, width in (("white", 3), ("black", 1.2)):
+        ring = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": width}
+        axis.plot(x, y, "o", markersize=size, **ring)

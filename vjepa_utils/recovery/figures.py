@@ -52,14 +52,20 @@ def recovery_strip(
         if len(rows) == 1:
             rows.append(("whole clip", colours.colours(whole)[chosen]))
         rows.append(("filled in", colours.colours(each.filled)[chosen]))
-        rows.append(("prediction", drawing.Heat(each.on_grid(each.cosine), 0, 1, "cosine")[chosen]))
+        cosines = drawing.Heat(each.on_grid(each.cosine), 0, 1, "cosine")[chosen]
+        rows.append(("cosine of prediction\nwith whole clip", cosines))
         more = (decoded or {}).get(name, {})
         rows += [(label, pictures[2 * chosen]) for label, pictures in more.items()]
-        means = [f"{guess} {mean:.2f}" for guess, mean in each.means().items() if mean == mean]
-        captions.append(f"{share}: mean cosine of {', '.join(means)}")
+        predicted, *baselines = (
+            f"{source} {mean:.2f}" for source, mean in each.means().items() if mean == mean
+        )
+        captions.append(f"{share}: mean cosine of {predicted}, baselines {', '.join(baselines)}")
     titles = [drawing.covered_frames(whole.frames[s]) for s in chosen]
     return drawing.picture_rows(
-        rows, titles, " · ".join(captions), 2.2 if len(recoveries) == 1 else 1.6
+        rows,
+        titles,
+        " · ".join(captions) + drawing.shown_steps(chosen, whole),
+        2.2 if len(recoveries) == 1 else 1.6,
     )
 
 
