@@ -28,7 +28,7 @@ import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from demo.render.motions import BACKWARDS, SWEEPS, motions
-from vjepa_utils.actions.probes import accuracy, clip_features, train_probe
+from vjepa_utils.probing.classes import accuracy, clip_features, train_probe
 from vjepa_utils.weights.checkpoints import SHIPPED
 
 SIDE, TRAIN, TEST, SEEDS = 128, 32, 16, (1, 2, 3)  # pixels; clips of each class

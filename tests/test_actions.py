@@ -29,10 +29,10 @@ from vjepa_utils.actions.heads import (
     square_views,
 )
 from vjepa_utils.actions.labelled import labelled_clips
-from vjepa_utils.actions.probes import accuracy, folder_features, hold_out, shown_in_training
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.probing.classes import accuracy, folder_features, hold_out, shown_in_training
 
 NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
 
@@ -508,7 +508,7 @@ def test_a_copy_under_another_name_is_told(tmp_path):
     ]
     copy = vj.read_video(write_video(tmp_path / "copy.mp4", clips[0].frames))
     clips = [clips[0][:20], clips[0][20:], *clips, copy, copy[:20]]
-    features = [vj.actions.probes.clip_features(clip, encoder, 64) for clip in clips]
+    features = [vj.probing.classes.clip_features(clip, encoder, 64) for clip in clips]
     told = lambda seen, held: shown_in_training(features, np.array(seen), np.array(held)).tolist()
     assert told([0, 2, 3], [1, 4, 5]) == [4, 5] and told([1, 3], [0, 5, 2]) == []
 
@@ -550,12 +550,12 @@ def test_a_probe_reads_a_clip_as_those_it_learnt_from(tiny):
     """Its size and context, and the file's numbers of frames; classes that come unsorted."""
     video = vj.as_video(noise(40, 32, 48))[3::2]
     features = [
-        vj.actions.probes.clip_features(video[i : i + 9], tiny, 32, "frame") for i in range(6)
+        vj.probing.classes.clip_features(video[i : i + 9], tiny, 32, "frame") for i in range(6)
     ]
     probe = vj.train_probe(features, [*"cabbca"], "linear", tiny, 32, "frame")
     assert probe.predict(features) == [*"cabbca"]
     again = probe.classify(video, tiny, top=3)
-    expected = probe.logits([vj.actions.probes.clip_features(video, tiny, 32, "frame")])
+    expected = probe.logits([vj.probing.classes.clip_features(video, tiny, 32, "frame")])
     assert torch.equal(again.logits, expected)
     assert again.labels == ["abc"[i] for i in expected[0].argsort(descending=True)]
     chosen = np.linspace(0, len(video) - 1, 8).round().astype(int)
@@ -588,7 +588,7 @@ def test_features_of_another_encoder():
 
 def test_a_probe_refuses_other_weights_and_takes_the_same_in_another_dtype(tiny):
     video = noise(8, 32, 32)
-    features = [vj.actions.probes.clip_features(video[i:], tiny, 32) for i in range(4)]
+    features = [vj.probing.classes.clip_features(video[i:], tiny, 32) for i in range(4)]
     probe = vj.train_probe(features, ["a", "a", "b", "b"], "linear", tiny, size=32)
     assert sum(probe.classify(video, tiny).probabilities) == pytest.approx(1)
     half = vj.load_encoder(GOLDEN / "model", device="cpu", dtype=torch.bfloat16)
@@ -841,7 +841,7 @@ def test_a_clip_that_breaks_between_the_frames_taken(clips, tiny, monkeypatch):
     monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", 0)
     video = vj.read_video(clips / "formats" / "corrupted_midstream.mp4")
     with pytest.raises(ValueError, match="damaged at frame 28"):
-        vj.actions.probes.clip_features(video, tiny, 64)
+        vj.probing.classes.clip_features(video, tiny, 64)
 
 
 def test_released_heads_are_sampled_as_the_reference_samples_them():

@@ -12,6 +12,7 @@ from . import files as files
 from . import load as load
 from . import model as model
 from . import predict as predict
+from . import probing as probing
 from . import reading as reading
 from . import recovery as recovery
 from . import surprise as surprise
@@ -19,8 +20,6 @@ from . import tracking as tracking
 from . import video as video
 from . import weights as weights
 from .actions.heads import classify as classify
-from .actions.probes import Probe as Probe
-from .actions.probes import train_probe as train_probe
 from .checks import UserError as UserError
 from .collection.collection import Collection as Collection
 from .collection.extraction import extract as extract
@@ -34,6 +33,8 @@ from .load import load_encoder as load_encoder
 from .predict import masks as masks
 from .predict.recovery import Recovery as Recovery
 from .predict.surprise import Surprise as Surprise
+from .probing.classes import Probe as Probe
+from .probing.classes import train_probe as train_probe
 from .segmentation.segment import Masks as Masks
 from .segmentation.segment import segment as segment
 from .tracking.points import Tracks as Tracks

@@ -1,4 +1,4 @@
-"""Which action is it? Released heads, and probes of your own classes."""
+"""Which action is it? The released classification heads, and clips whose classes are known."""
 
 from vjepa_utils.actions.figures import action_bars as action_bars
 from vjepa_utils.actions.figures import confusion as confusion
@@ -7,5 +7,3 @@ from vjepa_utils.actions.heads import Classification as Classification
 from vjepa_utils.actions.heads import Reading as Reading
 from vjepa_utils.actions.heads import classify as classify
 from vjepa_utils.actions.labelled import labelled_clips as labelled_clips
-from vjepa_utils.actions.probes import Probe as Probe
-from vjepa_utils.actions.probes import train_probe as train_probe

@@ -23,7 +23,7 @@ def probe(arguments):
     """Train a probe on your own classes, and measure it on recordings held out."""
     options = dict(size=arguments.size, context=arguments.context)
     encoder = vj.load_encoder(arguments.encoder)
-    features, labels, skipped = vj.actions.probes.folder_features(
+    features, labels, skipped = vj.probing.classes.folder_features(
         arguments.source, encoder, **options, **cli.sampling(arguments)
     )
     for reason in skipped.values():
@@ -31,8 +31,8 @@ def probe(arguments):
     clips, known_by = vj.actions.labelled_clips(arguments.source)
     clips = [clip for clip in clips if str(clip.file) not in skipped]
     recordings = [clip.recording for clip in clips]
-    seen, held = vj.actions.probes.hold_out(labels, arguments.seed, recordings)
-    again = vj.actions.probes.shown_in_training(features, seen, held)
+    seen, held = vj.probing.classes.hold_out(labels, arguments.seed, recordings)
+    again = vj.probing.classes.shown_in_training(features, seen, held)
     if len(again):
         warnings.warn(
             f"{len(again)} of the {len(held)} clips held out, such as {clips[again[0]].file.name}, "
@@ -44,7 +44,7 @@ def probe(arguments):
     for kind in ("linear", "attentive"):
         trained = vj.train_probe(*training, kind, encoder, **options, seed=arguments.seed)
         predicted = trained.predict([features[i] for i in held])
-        right, low, high = vj.actions.probes.accuracy(truth, predicted)
+        right, low, high = vj.probing.classes.accuracy(truth, predicted)
         interval = f"(95 %: {low:.0%} to {high:.0%})"
         result = f"{kind} probe: {right:.0%} of {len(truth)} held-out clips right {interval}"
         print(result)

@@ -23,17 +23,17 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.actions.heads import Classification
 from vjepa_utils.actions.labelled import labelled_clips
-from vjepa_utils.actions.networks import (
+from vjepa_utils.checks import UserError
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.features import Features
+from vjepa_utils.files import read_safetensors, replacing
+from vjepa_utils.probing.networks import (
     BATCH,
     AttentivePooler,
     MeanPooler,
     fit_attentive,
     fit_linear,
 )
-from vjepa_utils.checks import UserError
-from vjepa_utils.encoder import Encoder
-from vjepa_utils.features import Features
-from vjepa_utils.files import read_safetensors, replacing
 from vjepa_utils.video import Clip, Context, File, Size, as_video, read_video
 
 CLIP_FRAMES = 8  # of a clip, evenly spaced

@@ -1,0 +1,6 @@
+"""What can be read from frozen features: probes, measured on recordings held out."""
+
+from vjepa_utils.probing.classes import Probe as Probe
+from vjepa_utils.probing.classes import accuracy as accuracy
+from vjepa_utils.probing.classes import clip_features as clip_features
+from vjepa_utils.probing.classes import train_probe as train_probe
