@@ -122,9 +122,7 @@ def test_what_an_image_encoder_cannot_do(stock):
         24,
     )
     for context in ("clip", 4, 3):
-        with pytest.raises(
-            ValueError, match='is an image encoder .* context must be "frame" or "pair"'
-        ):
+        with pytest.raises(ValueError, match='image encoder .* context must be "frame" or "pair"'):
             encoder.encode(FRAMES, context)
     with pytest.raises(ValueError, match="has no predictor"):
         encoder.recover(FRAMES, np.ones((3, 16, 24), bool))

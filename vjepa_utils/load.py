@@ -23,14 +23,6 @@ class ImageEncoder(Encoder):
     contexts = {None: 1, "frame": 1, "pair": 2}
     takes_single_frames = True
 
-    def _length(self, context, frames):
-        if isinstance(context, (str, type(None))) and context in self.contexts:
-            return self.contexts[context]
-        raise UserError(
-            f"{self.name} is an image encoder and encodes frames independently: context must be "
-            f'"frame" or "pair", the mean of two frames, not {context!r}.'
-        )
-
     def _tokens(self, pixels, shift=(0, 0), layers=(None,)):
         patches = (pixels.shape[3] // self.patch_size) * (pixels.shape[4] // self.patch_size)
         out = self.model(pixels.flatten(0, 1).to(self.dtype), output_hidden_states=any(layers))
@@ -54,17 +46,11 @@ class VJEPA21Encoder(Encoder):
     """
 
     takes_single_frames = True
+    named_layers = (*LEVELS, "levels")
 
     @property
     def levels(self):
         return dict(zip(LEVELS, self.model.config.levels, strict=True))
-
-    def _check_layer(self, layer):
-        if not isinstance(layer, str):
-            super()._check_layer(layer)
-        elif layer not in (*LEVELS, "levels"):
-            names = ", ".join(f'"{name}"' for name in (*LEVELS, "levels"))
-            raise UserError(f"layer must be a whole number or one of {names}, not {layer!r}.")
 
     def width(self, layer):
         return self.channels * (len(LEVELS) if layer == "levels" else 1)

@@ -1,15 +1,26 @@
-"""The plan of a call of `encode`: which frames attend to each other, and on which grid."""
+"""The plan of a call of `encode`: which frames attend to each other, on which grid, and where the
+features go.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from vjepa_utils.checks import UserError, is_whole
-from vjepa_utils.video import Context, Grid, Size
+from vjepa_utils.features import Features
+from vjepa_utils.model.devices import check_fits
+from vjepa_utils.video import Context, File, Grid, Size, Video
+
+if TYPE_CHECKING:
+    from vjepa_utils.encoder import Encoder
+    from vjepa_utils.stream import FeatureFile
 
 
 @dataclass(frozen=True)
@@ -37,8 +48,8 @@ class Plan:
     repeat: int = 2
 
     def __post_init__(self):
-        whole = is_whole(self.overlap, 0) and self.overlap % 2 == 0
-        if not whole or (self.overlap and self.overlap >= self.context):
+        even = is_whole(self.overlap, 0) and self.overlap % 2 == 0
+        if not even or (self.overlap and self.overlap >= self.context):
             raise UserError(
                 "overlap must be an even number of frames that windows of an even, larger context "
                 f"share, such as context=16, overlap=8, not {self.overlap!r}."
@@ -47,8 +58,8 @@ class Plan:
             raise UserError(
                 f"stride must be a divisor of the patch, {self.patch_size}, not {self.stride!r}."
             )
-        often = self.repeat != 2
-        if not is_whole(self.repeat, 2) or self.repeat % 2 or (often and self.context > 1):
+        even = is_whole(self.repeat, 2) and self.repeat % 2 == 0
+        if not even or (self.repeat > 2 and self.context > 1):
             raise UserError(
                 'repeat must be an even number, how often context="frame" feeds a frame, such as '
                 f"16, not {self.repeat!r}."
@@ -63,9 +74,9 @@ class Plan:
     @property
     def picture_grid(self) -> tuple[int, int]:
         """(rows, columns)."""
-        return tuple(
-            side // self.patch_size * (self.patch_size // self.stride) for side in self.size
-        )
+        height, width = self.size
+        finer, patch = self.patch_size // self.stride, self.patch_size
+        return height // patch * finer, width // patch * finer
 
     @property
     def steps(self) -> int:
@@ -75,9 +86,9 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Of a full context, that attend to each other."""
-        rows, columns = (side // self.patch_size for side in self.size)
+        height, width = self.size
         steps = self.repeat // 2 if self.context == 1 else self.steps
-        return steps * rows * columns
+        return steps * (height // self.patch_size) * (width // self.patch_size)
 
     @property
     def hop(self) -> int:
@@ -112,23 +123,28 @@ class Plan:
         """Of the two frames that each step covers, a value of each frame of the clip, such as its
         number in the file: (frames,) to a tensor (steps, 2).
         """
-        # a frame that was seen once or often is named twice too
-        plan = replace(self, once=False, overlap=0, repeat=2)
-        pairs = [of_frames[group].reshape(-1, 2) for group in plan.groups(len(of_frames))]
-        return torch.from_numpy(np.concatenate(pairs))
+        if self.context == 1:  # each frame twice, else an odd last one
+            return torch.from_numpy(of_frames.repeat(2).reshape(-1, 2))
+        odd = len(of_frames) % 2
+        return torch.from_numpy(np.append(of_frames, of_frames[-1:][:odd]).reshape(-1, 2))
 
 
 def context_length(context: Context, frames: int, named: dict) -> int:
-    """How many of the frames of a clip attend to each other; `named` has the words for lengths,
-    "clip" aside.
+    """How many of the frames of a clip attend to each other.
+
+    named: {word: so many, or None for all}, without "clip" for an encoder of images.
     """
-    named = named | {"clip": frames}
     if isinstance(context, (str, type(None))) and context in named:
-        return named[context]
-    if is_whole(context, 2) and context % 2 == 0:
-        return int(context)
-    names = ", ".join(f'"{name}"' for name in named if name)
-    raise UserError(f"context must be {names} or an even number of frames, not {context!r}.")
+        return named[context] or frames
+    if "clip" not in named:
+        raise UserError(
+            'An image encoder encodes frames independently: context must be "frame" or "pair", the '
+            f"mean of two frames, not {context!r}."
+        )
+    if not is_whole(context, 2) or context % 2:
+        names = ", ".join(f'"{name}"' for name in named if name)
+        raise UserError(f"context must be {names} or an even number of frames, not {context!r}.")
+    return int(context)
 
 
 def picture_size(height: int, width: int, size: Size, patch: int, least: int) -> tuple[int, int]:
@@ -141,55 +157,61 @@ def picture_size(height: int, width: int, size: Size, patch: int, least: int) ->
                 f"size must be (height, width) in multiples of the patch, {patch} pixels, not "
                 f"{size!r}."
             )
-        return tuple(int(v) for v in size)
+        return int(size[0]), int(size[1])
     size = max(16 * patch, least) if size is None else size
     if not is_whole(size, patch):
         raise UserError(
             f"size must be a number of pixels of at least the patch, {patch}, or (height, width), "
             f"not {size!r}."
         )
-    return tuple(
-        max(1, int(side * size / min(height, width) / patch + 0.5)) * patch
-        for side in (height, width)
-    )
+    nearest = lambda side: max(1, int(side * size / min(height, width) / patch + 0.5)) * patch
+    return nearest(height), nearest(width)
 
 
-class Blend:
-    """Joins contexts that overlap to the steps of a clip: means with weights that fall towards both
-    ends of a context, so that no seam shows.
+def open_sink(
+    encoder: Encoder, video: Video, plan: Plan, layer: int | str | None, out: File | None
+) -> FeatureList | FeatureFile:
+    """What the features of a layer are appended to: memory, or a file that resumes.
 
-    plan: a `Plan`.
-    again: how many of the first steps are left out, which are there already.
+    Raises:
+        UserError: `out` names the clip, or belongs to another run.
+        MemoryError: the features cannot be held, and there is no `out`.
     """
+    shape = *plan.grid, encoder.width(layer)
+    described = encoder.describe(video, plan, layer)
+    if out is None:
+        what = "Features of {} steps of {}×{} tokens".format(*shape)
+        remedy = 'give out="film.safetensors", take fewer frames or a smaller size'
+        check_fits(4 * math.prod(shape), torch.device("cpu"), what, lambda share: remedy)
+        return FeatureList(described)
+    from vjepa_utils.stream import FeatureFile  # only for files
 
-    def __init__(self, plan: Plan, again: int = 0):
-        self.shared, self.again = plan.overlap // 2, again
-        self.total, self.weights = None, None  # of the steps that the next context shares
+    if video.path and Path(out).resolve() == video.path.resolve():
+        raise UserError(f"out names the clip itself, {out}: give another file.")
+    clip = dict(clip=video.identity, device=encoder.device.type, layer=layer)
+    run = encoder.identity | clip | vars(plan)  # files of equal runs hold the same features
+    return FeatureFile(out, run, described, shape, encoder.at_once(plan) * plan.steps)
 
-    def join(self, contexts: torch.Tensor) -> torch.Tensor:
-        """Steps that no further context changes, (steps, rows, columns, channels), of the next
-        contexts, (contexts, steps, rows, columns, channels).
+
+class FeatureList:
+    """Features that are collected in memory. described: the fields of `Features` that are known."""
+
+    steps = 0  # that already exist
+
+    def __init__(self, described: dict):
+        self.described, self.values, self.cuts = described, [], []
+
+    def append(self, values: torch.Tensor, cuts: list) -> None:
+        """The next steps, (steps, rows, columns, channels), and the file numbers of pairs of frames
+        with a cut between, in these or later ones.
         """
-        if not self.shared:
-            return contexts.flatten(0, 1)
-        finished = []
-        for context in contexts:
-            at = torch.arange(len(context))
-            weights = torch.minimum(at + 1, len(context) - at).float().view(-1, 1, 1, 1)
-            total = context * weights
-            if self.total is not None:
-                total[: self.shared] += self.total
-                weights[: self.shared] += self.weights
-            done = len(context) - self.shared
-            finished.append(total[:done] / weights[:done])
-            self.total, self.weights = total[done:], weights[done:]
-        return self._new(torch.cat(finished))
+        self.values.append(values)
+        self.cuts += cuts
 
-    def rest(self) -> torch.Tensor | None:
-        """The steps that are left after the last context."""
-        return None if self.total is None else self._new(self.total / self.weights)
+    def finish(self, frames: torch.Tensor, times: torch.Tensor) -> Features:
+        """The `Features`; frames and times as there."""
+        known = dict(self.described, cuts=tuple(self.cuts), times=times)
+        return Features(torch.cat(self.values), frames, **known)
 
-    def _new(self, steps):
-        again = min(self.again, len(steps))
-        self.again -= again
-        return steps[again:]
+    def close(self) -> None:
+        """Nothing is held."""

@@ -63,13 +63,12 @@ class FeatureFile:
             self.lock.close()
             raise
 
-    def note(self, cuts: list) -> None:
-        """File numbers of pairs of frames with a cut between, in steps that `append` will bring."""
-        new = [list(pair) for pair in cuts if list(pair) not in self.cuts]  # a batch comes again
-        self.cuts = sorted(self.cuts + new)
-
-    def append(self, values: torch.Tensor) -> None:
-        """The next steps, (steps, rows, columns, channels)."""
+    def append(self, values: torch.Tensor, cuts: list) -> None:
+        """The next steps, (steps, rows, columns, channels), and the file numbers of pairs of frames
+        with a cut between, in these or later ones.
+        """
+        # a batch that was encoded in part comes again, and so do its cuts
+        self.cuts = sorted(self.cuts + [list(p) for p in cuts if list(p) not in self.cuts])
         self._write("ab", values.contiguous().numpy())
         self.steps += len(values)
         if time.monotonic() - self.saved > SECONDS:

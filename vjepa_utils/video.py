@@ -19,9 +19,7 @@ import numpy as np
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.files import File, file_identity
-from vjepa_utils.reading.moments import at_rate, first_frame
-from vjepa_utils.reading.pictures import RATE
-from vjepa_utils.reading.sources import open_source
+from vjepa_utils.reading import RATE
 
 if TYPE_CHECKING:
     import torch
@@ -202,6 +200,10 @@ def read_video(
         FileNotFoundError: there is no such file.
         UserError: one sentence that names the file or argument.
     """
+    # with the first file, as PyAV and Pillow take their time
+    from vjepa_utils.reading.moments import at_rate, first_frame
+    from vjepa_utils.reading.sources import open_source
+
     name, path = path, Path(path)
     if not path.exists() or name == "":
         raise FileNotFoundError(f"There is no file or folder {str(name)!r}.")

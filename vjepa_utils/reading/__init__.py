@@ -1,1 +1,3 @@
 """Files and folders to frames, and where the cuts are."""
+
+RATE = 30  # frames a second, where there is no clock

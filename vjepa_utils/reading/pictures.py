@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.reading import RATE
 
 IMAGES = {".png", ".apng", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"}
 # raised by Pillow on damaged files
 UNREADABLE = OSError, EOFError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError
-RATE = 30  # frames a second, where there is no clock
 UNTIMED = 100  # milliseconds for which browsers show a picture of duration 0
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.reading.pictures import IMAGES, RATE, ImageFolder, PictureFile
+from vjepa_utils.reading import RATE
+from vjepa_utils.reading.pictures import IMAGES, ImageFolder, PictureFile
 
 FAR = 8  # frames; a key frame that is further ahead is sought
 # These have packets that show nothing. Interlaced ones may have two for a frame.
