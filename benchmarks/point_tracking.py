@@ -24,7 +24,6 @@ from vjepa_utils.tracking.points import (
     RASTER,
     ZERO_SHOT_SIZE,
     Tracks,
-    frame_features,
     track,
     track_in,
 )
@@ -202,8 +201,8 @@ def main():
     clips = scene_clips(arguments.scenes)
     few = clips[:FEWER]
 
-    def zero_shot(encoder, clips, size=ZERO_SHOT_SIZE, layer=None, context="frame"):
-        return lambda i: track(clips[i][0], clips[i][1], encoder, None, size, layer, context)
+    def zero_shot(encoder, clips, size=ZERO_SHOT_SIZE, layer=None):
+        return lambda i: track(clips[i][0], clips[i][1], encoder, None, size, layer)
 
     table = Table(
         f"{len(clips)} rendered scenes that no training saw, queries first; zero-shot encoded with "
@@ -224,7 +223,7 @@ def main():
     texts = [table.text(), table.failures(clips)]
 
     features = [
-        frame_features(clip[0], encoder, RASTER) for clip in tqdm(few, desc="encoding", leave=False)
+        encoder.encode(clip[0], "frame", RASTER) for clip in tqdm(few, desc="encoding", leave=False)
     ]
     more = Table(f"The first {len(few)} of them, encoded at {RASTER}×{RASTER}.")
     for each in (None, head, *others):
@@ -239,7 +238,6 @@ def main():
             few,
             zero_shot(encoder, few, RASTER, layer),
         )
-    more.measure("zero-shot, pairs t, t + 1", few, zero_shot(encoder, few, RASTER, context="pair"))
     texts.append(more.text())
 
     for name in ("kitesurfing", "monkey"):

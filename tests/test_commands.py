@@ -226,7 +226,6 @@ TYPED = {
     "at": "3",
     "box": "9,20,40,50",
     "checkpoint": "{model}",
-    "clips": "1",
     "context": "4",
     "count": "10",
     "crop_size": "32",
@@ -280,7 +279,7 @@ TYPED_FOR = {
 }
 # what the library calls an option, where it is another name
 CALLED = {"video": "path", "encoder": "name", "encoders": "name", "output": "path", "save": "path"}
-CALLED |= {"mask": "name", "grid": "count", "probe": "path", "clips": "count"}
+CALLED |= {"mask": "name", "grid": "count", "probe": "path"}
 CALLED |= {("tapvid", "head"): "name", ("extract", "encoder"): "encoder", "file": "path"}
 CALLED |= {("segment", "mask"): "masks", "on": "masks", "name": "name"}
 
@@ -301,8 +300,8 @@ def files(tmp_path_factory, tiny):
     shape = {"points": np.full((2, 24, 2), 0.5, np.float32), "occluded": np.zeros((2, 24), bool)}
     (folder / "tapvid.pkl").write_bytes(pickle.dumps({"clip": {"video": noise[0], **shape}}))
     Image.fromarray(np.eye(64, 96, dtype=np.uint8)).save(folder / "picture.png")
-    config = dict(encoder="model", channels=tiny.channels, layer=None, context="frame", size=64)
-    TrackHead({**config, "parts": []}).save(folder / "head")
+    config = dict(encoder="model", channels=tiny.channels, layer=None, size=64)
+    TrackHead(config).save(folder / "head")
     features = [tiny.encode(frames[:4], size=32) for frames in noise]
     vj.train_probe(features, list("abab"), "linear", tiny, size=32).save(folder / "p.safetensors")
     clip, probe = folder / "classes" / "a" / "0.mp4", folder / "p.safetensors"

@@ -3,7 +3,6 @@
     python -m demo.recipe.follow --start vjepa2-demo --out runs/follow       # again: resumes
     python -m demo.recipe.follow --start vjepa2-demo --out runs/follow \\
         --export vjepa_utils/shipped/track-head
-    python -m demo.recipe.follow --start vjepa2-demo --out runs/no-stem --steps 500 --without stem
 
 Scenes are rendered and encoded once, and used many times, with different frames and points. Each
 step takes 12 of a scene's 24 frames, in either direction, and 64 points picked in one of them, half
@@ -28,7 +27,7 @@ from demo.render.scenes import (
     textures,
 )
 from vjepa_utils.load import load_encoder
-from vjepa_utils.tracking.head import PARTS, TrackHead
+from vjepa_utils.tracking.head import TrackHead
 from vjepa_utils.tracking.matching import TEMPERATURE, match, sample
 from vjepa_utils.tracking.points import RASTER
 
@@ -37,7 +36,7 @@ FRAMES, POINTS = 12, 64  # of a clip
 TRACKED_AT = 384  # pixels, unless a size is given: finer cells are worth more than the same scale
 SCENES, FRESH = 96, 8  # in the pool; one is replaced in every 8th call of `renew`
 HUBER, CELLS = 0.05, 0.5  # weights of the losses
-LAYER, CONTEXT = None, "frame"  # of the features
+LAYER = None  # of the features
 
 
 class EncodedScenes:
@@ -59,7 +58,7 @@ class EncodedScenes:
         layers, light = random_scenes(1, LENGTH, SIDE, SIDE, self.generator, self.bank)
         pictures, owner = composite(layers, SIDE, SIDE, light)
         frames = (pictures[0] * 255).round().to(torch.uint8)
-        features = self.encoder.encode(frames.permute(0, 2, 3, 1), CONTEXT, SIDE, LAYER)
+        features = self.encoder.encode(frames.permute(0, 2, 3, 1), "frame", SIDE, LAYER)
         return (
             frames,
             features.values.half(),
@@ -111,19 +110,15 @@ class EncodedScenes:
 
 class Following(Stage):
     rate = 1e-3
-    without = ()
 
     def build(self, start):
         encoder = load_encoder(start, self.device, torch.float32)
-        parts = [part for part in PARTS if part not in self.without]
         config = {
             "encoder": encoder.name,
             "fingerprint": encoder.fingerprint,
             "channels": encoder.channels,
             "layer": LAYER,
-            "context": CONTEXT,
             "size": TRACKED_AT,
-            "parts": parts,
         }
         self.head = TrackHead(config).to(self.device)
 
@@ -140,7 +135,7 @@ class Following(Stage):
             visible[:, others],
         )
         found, evidence, cosine = match(
-            maps, frame, tracks[:, frame] / SIDE * cells, others, RASTER / cells
+            maps[frame], tracks[:, frame] / SIDE * cells, maps[others], RASTER / cells
         )
         error = (found - truth) * RASTER / cells
         far = error.detach().norm(dim=-1) > 6
@@ -165,4 +160,4 @@ class Following(Stage):
 
 
 if __name__ == "__main__":
-    train(Following, EncodedScenes, "learning to follow points", steps=1400, parts=PARTS)
+    train(Following, EncodedScenes, "learning to follow points", steps=1400)

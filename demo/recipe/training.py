@@ -206,13 +206,12 @@ class Stage:
         model.half().save_pretrained(folder)
 
 
-def train(stage, clips, about, steps, parts=(), folders=None):
+def train(stage, clips, about, steps, folders=None):
     """The command line of a stage.
 
     Args:
         stage: a subclass of `Stage`.  clips: a class such as `Clips`.  about: one line.  steps: how
             many by default.
-        parts: of the model that may be ablated; `stage.without` lists those that are.
         folders: {name: help} of more arguments, which go to `clips` by their names.
     """
     parser = argparse.ArgumentParser(description=about + ", or resume")
@@ -228,17 +227,7 @@ def train(stage, clips, about, steps, parts=(), folders=None):
     )
     for name, text in (folders or {}).items():
         parser.add_argument(f"--{name}", help=text)
-    if parts:
-        parser.add_argument(
-            "--without",
-            nargs="*",
-            choices=parts,
-            default=[],
-            help="ablate parts, to measure what they contribute",
-        )
     arguments = parser.parse_args()
-    if parts:
-        stage.without = arguments.without
     if arguments.export and not (Path(arguments.out) / "last.pt").exists():
         parser.exit(1, f"error: there is no checkpoint {arguments.out}/last.pt to export\n")
     if stage.needs_start and not arguments.start:

@@ -12,51 +12,31 @@ TEMPERATURE, RADIUS = 40, 5
 
 
 def match(
-    maps: torch.Tensor, frame: int, points: torch.Tensor, part: torch.Tensor, raster: torch.Tensor
+    source: torch.Tensor, points: torch.Tensor, maps: torch.Tensor, raster: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Points picked in one frame, found in others.
 
     Args:
-        maps: (frames, rows, columns, channels), L2-normalised over the channels.
-        frame: where the points were picked.
+        source: (rows, columns, channels) of that frame, L2-normalised over the channels.
         points: (points, 2) as x, y in cells; the centre of cell i is i + 0.5.
-        part: (n,) frames to look in, in any order.
+        maps: (n, rows, columns, channels), as source, to look in.
         raster: (2,) pixels of TAP-Vid's 256×256 raster per cell.
     Returns:
-        xy, (points, n, 2) in cells, where they are; evidence, (points, n, 5), see `judge`; and the
-        cosines, (points, n, cells).
-    """
-    first, last = int(part.min()), int(part.max())
-    in_a_row = torch.equal(part, torch.arange(first, last + 1, device=part.device))
-    looked = maps[first : last + 1] if in_a_row else maps[part]  # a view if it can: maps are large
-    xy, cosine, near = find(maps[frame], points, looked)
-    return xy, judge(maps[frame], points, looked, xy, cosine, near, raster), cosine
-
-
-def find(
-    source: torch.Tensor, points: torch.Tensor, maps: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Points of one map, source, in others: xy (points, n, 2) in cells, cosines (points, n, cells),
-    and `soft_argmax`'s sums (points, n).
+        xy, (points, n, 2) in cells, where they are; evidence, (points, n, 5), whether that is
+        right: maximum, mean and minimum of the cosines, logarithm of the share of the softmax
+        around the maximum, and how far from the point tracking back ends, in pixels of the raster;
+        and the cosines, (points, n, cells).
     """
     picked = F.normalize(sample(source[None], points[:, None])[:, 0], dim=-1)  # (points, channels)
-    cosine = picked @ maps.flatten(0, 2).T  # (points, n × cells)
-    cosine = cosine.unflatten(1, (len(maps), -1))
+    cosine = (picked @ maps.flatten(0, 2).T).unflatten(1, (len(maps), -1))
     xy, near = soft_argmax(cosine, maps.shape[1:3])
-    return xy, cosine, near
-
-
-@torch.no_grad()
-def judge(source, points, maps, xy, cosine, near, raster) -> torch.Tensor:
-    """Evidence of whether what `find` gave is right, (points, n, 5): maximum, mean and minimum of
-    the cosines; logarithm of the share of the softmax that lies around the maximum; and how far
-    from the point tracking back ends, in pixels of the raster.
-    """
-    # (points, n, cells)
-    returning = F.normalize(sample(maps, xy), dim=-1) @ source.flatten(0, 1).T
-    back = ((soft_argmax(returning, source.shape[:2])[0] - points[:, None]) * raster).norm(dim=-1)
-    share = near - torch.logsumexp(TEMPERATURE * cosine, -1)
-    return torch.stack([cosine.amax(-1), cosine.mean(-1), cosine.amin(-1), share, back], -1)
+    with torch.no_grad():
+        returning = F.normalize(sample(maps, xy), dim=-1) @ source.flatten(0, 1).T
+        back = soft_argmax(returning, source.shape[:2])[0] - points[:, None]
+        back = (back * raster).norm(dim=-1)
+        share = near - torch.logsumexp(TEMPERATURE * cosine, -1)
+        evidence = [cosine.amax(-1), cosine.mean(-1), cosine.amin(-1), share, back]
+    return xy, torch.stack(evidence, -1), cosine
 
 
 def sample(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

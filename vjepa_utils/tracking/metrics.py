@@ -36,33 +36,26 @@ def tapvid_metrics(
     """
     if query_mode not in ("first", "strided"):
         raise UserError(f'query_mode must be "first" or "strided", not {query_mode!r}.')
-    query_points, gt_tracks, pred_tracks = (
-        np.asarray(part, dtype=np.float64) for part in (query_points, gt_tracks, pred_tracks)
-    )
-    hidden, guessed = np.asarray(gt_occluded, dtype=bool), np.asarray(pred_occluded, dtype=bool)
-    shape = hidden.shape
-    shapes = [a.shape for a in (query_points, hidden, gt_tracks, guessed, pred_tracks)]
+    hidden, guessed = np.asarray(gt_occluded, bool), np.asarray(pred_occluded, bool)
+    shapes = [np.shape(a) for a in (query_points, hidden, gt_tracks, guessed, pred_tracks)]
+    shape = shapes[1]
     if len(shape) != 3 or shapes != [(*shape[:2], 3), shape, (*shape, 2), shape, (*shape, 2)]:
         raise UserError(
             "Shapes must be (B, N, 3), (B, N, T), (B, N, T, 2), (B, N, T), (B, N, T, 2), not "
             f"{', '.join(map(str, shapes))}."
         )
-    time, start = np.arange(shape[2]), query_points[..., :1]
+    time, start = np.arange(shape[2]), np.asarray(query_points, float)[..., :1]
     # (videos, points, frames)
     counts = time > start if query_mode == "first" else time != np.round(start)
     total = lambda mask: (mask & counts).sum((1, 2))
-    visible, distance = ~hidden, np.square(pred_tracks - gt_tracks).sum(-1)
+    distance = np.square(np.subtract(pred_tracks, gt_tracks, dtype=float)).sum(-1)
     with np.errstate(invalid="ignore"):
         metrics = {"occlusion_accuracy": total(hidden == guessed) / counts.sum((1, 2))}
         for d in THRESHOLDS:
-            within = distance < d**2
-            right = within & visible & ~guessed
-            wrong = ~guessed & ~(within & visible)
-            metrics[f"pts_within_{d}"] = total(within & visible) / total(visible)
-            metrics[f"jaccard_{d}"] = total(right) / (total(visible) + total(wrong))
-    for name, parts in (
-        ("average_pts_within_thresh", "pts_within"),
-        ("average_jaccard", "jaccard"),
-    ):
-        metrics[name] = np.mean([metrics[f"{parts}_{d}"] for d in THRESHOLDS], axis=0)
-    return metrics
+            right = ~hidden & (distance < d**2)
+            metrics[f"pts_within_{d}"] = total(right) / total(~hidden)
+            false = ~guessed & ~right
+            metrics[f"jaccard_{d}"] = total(right & ~guessed) / (total(~hidden) + total(false))
+    mean = lambda name: np.mean([metrics[f"{name}_{d}"] for d in THRESHOLDS], axis=0)
+    averages = dict(average_pts_within_thresh=mean("pts_within"), average_jaccard=mean("jaccard"))
+    return metrics | averages

@@ -21,9 +21,10 @@ from vjepa_utils.checks import UserError, check_inside
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.files import replacing
-from vjepa_utils.tracking.head import TrackHead, load_head
-from vjepa_utils.tracking.matching import find, judge
-from vjepa_utils.video import Clip, Context, File, Size, Video, as_video
+from vjepa_utils.reading.pixels import resized
+from vjepa_utils.tracking.head import STRIDE, TrackHead, load_head
+from vjepa_utils.tracking.matching import match
+from vjepa_utils.video import Clip, File, Size, Video, as_video
 
 RASTER = 256  # pixels, side of the square that TAP-Vid measures on
 # Pixels of the raster: a point is visible if tracking it back ends nearer than this to where it was
@@ -62,16 +63,15 @@ class Tracks:
 
     def save(self, path: File) -> None:
         """Write an .npz of the fields, or a .csv with a row for every point and frame."""
-        kind = str(path).lower()[-4:]
-        if kind not in (".npz", ".csv"):
+        if not str(path).lower().endswith((".npz", ".csv")):
             raise UserError(f"Tracks are saved as .npz or .csv, not {path}.")
         with replacing(path) as temporary:
-            if kind == ".npz":
+            if str(path).lower().endswith(".npz"):
                 np.savez_compressed(temporary, **vars(self))
                 return
-            point, step = (places.ravel() for places in np.indices(self.visible.shape))
-            x, y = self.xy.reshape(-1, 2).T
-            rows = np.stack([point, self.frames[step], x, y, self.visible.ravel()], 1)
+            point, step = np.indices(self.visible.shape)
+            columns = point, self.frames[step], *np.moveaxis(self.xy, -1, 0), self.visible
+            rows = np.stack([column.ravel() for column in columns], 1)
             names, kinds = "point,frame,x,y,visible", "%d,%d,%.2f,%.2f,%d"
             np.savetxt(temporary, rows, kinds, header=names, comments="")
 
@@ -83,7 +83,6 @@ def track(
     head: TrackHead | File | None = None,
     size: Size = None,
     layer: int | None = None,
-    context: Context = "frame",
 ) -> Tracks:
     """Track points through a clip, forwards and backwards in time.
 
@@ -91,34 +90,30 @@ def track(
         video: Video, path, array or tensor (see `as_video`).
         queries: (points, 3): frame number in the file, x, y in pixels of the upright source
             picture.
-        encoder: any that `load_encoder` gives.
+        encoder: any; frames are encoded independently.
         head: None compares the encoder's features directly (zero-shot). A `TrackHead`, the name of
-            a shipped one ("track-head") or the folder of one refines them, and predicts what is
+            the shipped one ("track-head") or a folder of one refines them, and predicts what is
             visible.
-        size, layer: as for `Encoder.encode`; a head brings its own layer, and its size where none
-            is given. Without a head None is a short side of 512: smaller cells track better
-            (benchmarks/point_tracking.py).
-        context: "frame", each frame independently (in a video encoder as a pair with itself), or
-            "pair", each frame t with t + 1.
+        size: as for `Encoder.encode`. None is the one the head was trained for; without a head a
+            short side of 512: smaller cells track better (benchmarks/point_tracking.py).
+        layer: as for `Encoder.encode`; a head brings its own.
     Returns:
         Tracks. The frame of a query holds the query itself. Without a head a point is visible where
-        tracking it back from the place found ends within 24 pixels of the query,
-        in a picture scaled to 256×256.
+        tracking it back from the place found ends within 24 pixels of the query, in a picture
+        scaled to 256×256.
     Raises:
-        ValueError: a query or another argument is out of range, fewer than two frames, a head for
+        UserError: a query or another argument is out of range, fewer than two frames, a head for
             other features.
     """
     video = as_video(video)
     _positions(queries, video)  # fails before the encoding
-    if head is None:
-        size = ZERO_SHOT_SIZE if size is None else size
-    else:
+    if head is not None:
         head = head if isinstance(head, TrackHead) else load_head(head)
-        head.check(encoder.channels, encoder.name, encoder.fingerprint)  # before the encoding
-        size = head.config["size"] if size is None else size
-        layer, context = head.config["layer"], head.config["context"]
-    features = frame_features(video, encoder, size, layer, context)
-    video = video[: len(features.frames)]  # of a damaged file fewer
+        head.to(encoder.device).check(encoder.channels, encoder.name, encoder.fingerprint)
+        layer = head.config["layer"]
+    if size is None:
+        size = ZERO_SHOT_SIZE if head is None else head.config["size"]
+    features = encoder.encode(video, "frame", size, layer)
     return track_in(features, video, queries, head, encoder.device)
 
 
@@ -130,49 +125,33 @@ def track_in(
     head: TrackHead | None = None,
     device: torch.device | str = "cpu",
 ) -> Tracks:
-    """As `track`, on precomputed features, one step for each frame of the clip.
-    Few frames are compared at a time, on `device`.
+    """As `track`, on precomputed features with one step a frame (context "frame"). Few frames are
+    compared at a time, on `device`.
     """
-    video = as_video(video)
+    video = as_video(video)[: len(features.frames)]  # of a damaged file there may be fewer
     queries, frames = _positions(queries, video)
-    if len(features.frames) != len(video):
-        raise UserError(
-            "Tracking needs one step of features a frame (frame_features), not "
-            f"{len(features.frames)} for {len(video)}."
-        )
-    if head is not None:
-        head.check(features.values.shape[-1], features.encoder)
-        head.to(device)
     # where the first cell begins, in cells; a head makes cells of its own
     offset = 0 if head else features.offset
     xy = torch.empty(len(queries), len(video), 2)
     visible = torch.empty(len(queries), len(video), dtype=torch.bool)
     for some in frames.unique().split(SOURCES):
         sources = _maps(features, video, some, head, device)
-        rows, columns = sources[0].shape[:2]
-        # pixels to cells, and cells to pixels of the raster
-        scale = torch.tensor([columns / video.width, rows / video.height], device=device)
-        raster = RASTER / torch.tensor([columns, rows], device=device)
+        cells = torch.tensor([sources.shape[2], sources.shape[1]], device=device)
+        scale = cells / cells.new_tensor([video.width, video.height])  # pixels to cells
         for part in torch.arange(len(video)).split(WINDOW):
             maps = _maps(features, video, part, head, device)
             for frame, source in zip(some, sources, strict=True):
                 for group in torch.nonzero(frames == frame)[:, 0].split(POINTS):
                     points = queries[group, 1:].to(device) * scale - offset
-                    places, cosine, near = find(source, points, maps)
-                    evidence = judge(source, points, maps, places, cosine, near, raster)
+                    places, evidence, _ = match(source, points, maps, RASTER / cells)
                     seen = evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
                     xy[group[:, None], part] = ((places + offset) / scale).cpu()
                     visible[group[:, None], part] = seen.cpu()
     points = torch.arange(len(queries))
     xy[points, frames], visible[points, frames] = queries[:, 1:], True
-    return Tracks(
-        xy.numpy(),
-        visible.numpy(),
-        queries.numpy(),
-        video.indices.copy(),
-        (video.height, video.width),
-        features.encoder if head is None else f"{features.encoder} with {head.name}",
-    )
+    name = f"{features.encoder} with {head.name}" if head else features.encoder
+    results = (each.numpy() for each in (xy, visible, queries))
+    return Tracks(*results, video.indices.copy(), (video.height, video.width), name)
 
 
 def _maps(features, video, positions, head, device):
@@ -180,25 +159,23 @@ def _maps(features, video, positions, head, device):
     values = features.values[positions].to(device)
     if head is None:
         return F.normalize(values, dim=-1)
-    pixels = head.pixels(video[positions.numpy()].frames, features.picture_size)
-    return head(values, pixels.to(device))
+    size = [side // STRIDE * STRIDE for side in features.picture_size]
+    pixels = [resized(frame, size) for frame in video[positions.numpy()].frames]
+    return head(values, torch.stack(pixels).to(device) / 255)
 
 
 def grid_points(video: Video, count: int = 16) -> list[tuple[float, float]]:
     """Points (x, y) of a regular grid over the picture, `count` along its longer side, in cells of
     about the same sides; UserError if they are finer than pixels.
     """
-    longer = max(video.height, video.width)
-    if count > longer:
+    size = np.array([video.width, video.height])
+    if count > max(size):
         raise UserError(
-            f"A grid has at most a point a pixel, {longer} along this clip, not {count}."
+            f"A grid has at most a point a pixel, {max(size)} along this clip, not {count}."
         )
-    across, down = (max(1, round(count * side / longer)) for side in (video.width, video.height))
-    return [
-        ((i + 0.5) * video.width / across, (j + 0.5) * video.height / down)
-        for j in range(down)
-        for i in range(across)
-    ]
+    across, down = np.maximum(1, np.round(count * size / max(size))).astype(int)
+    y, x = np.mgrid[:down, :across] + 0.5
+    return [*zip((x / across * video.width).flat, (y / down * video.height).flat, strict=True)]
 
 
 def _positions(queries, video):
@@ -216,17 +193,3 @@ def _positions(queries, video):
             raise UserError(f"The frame of a query must be a whole number, not {frame:g}.")
         check_inside(point, video.height, video.width)
     return queries.float(), torch.from_numpy(video.positions(queries[:, 0]))
-
-
-def frame_features(
-    video: Video,
-    encoder: Encoder,
-    size: Size = None,
-    layer: int | None = None,
-    context: Context = "frame",
-) -> Features:
-    """Features with one step for every frame; arguments as for `track`."""
-    if context == "frame":
-        return encoder.encode(video, "frame", size, layer)
-    pairs = np.arange(len(video))[:, None] + [0, 1]
-    return encoder.encode(video[pairs.flatten().clip(max=len(video) - 1)], "pair", size, layer)
