@@ -80,7 +80,7 @@ def rows(label, encoder, clips, size=SIZE):
     found = []  # of each clip: {mask: (means, share that beats all, means where it changes)}
     for seed, (clip, masks) in enumerate(tqdm(clips, desc=label, leave=False)):
         held = encoder.hold(clip, size)
-        grid, target = held.grid, held.target
+        grid, target = held.grid, held.whole.values
         recovered = {mask: held.recover(where) for mask, where in hidden(grid, seed).items()}
         changes = most_changed(target) if masks is None else covered_or_uncovered(masks, grid)
         found.append(

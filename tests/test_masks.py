@@ -116,5 +116,6 @@ def test_masks_by_name_are_the_masks():
         assert np.array_equal(masks.named(name, grid, seed=3), mask), name
     assert np.array_equal(masks.named("window", grid, share=0.5), masks.window(grid, 0.5))
     assert np.array_equal(masks.named("future", grid, after=2), masks.future(grid, 2))
+    assert np.array_equal(masks.named("future", grid, share=0.3), masks.future(grid))  # has none
     with pytest.raises(ValueError, match="There is no mask 'blok': choose among block, multiblock"):
         masks.named("blok", grid)

@@ -240,7 +240,7 @@ def test_bad_input(tiny, frames, options, sentence):
 def test_an_encoder_without_a_predictor():
     with pytest.raises(ValueError, match="image has no predictor"):
         image = SimpleNamespace(model=SimpleNamespace(), name="image")
-        vj.predict.surprise.surprise(image, noise(10))
+        vj.predict.surprise.surprise(image, noise(10), 8, 1, None, "window", None)
 
 
 def test_a_window_that_cannot_fit(tiny, monkeypatch):

@@ -8,6 +8,8 @@ the same seed hides the same tokens.
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,45 +23,17 @@ if TYPE_CHECKING:  # commands name the masks before torch is loaded
 
 # number of blocks, and the share of the picture that each hides
 MULTIBLOCK = {"short": (8, 0.15), "long": (2, 0.7)}
-# what commands and the explorer call the masks
-NAMES = "block", "multiblock", "multiblock-long", "tubes", "tokens", "window", "future"
-
-
-def named(
-    name: str, grid: Grid, share: float | None = None, after: int | None = None, seed: Seed = 0
-) -> np.ndarray:
-    """A mask by one of `NAMES`: "multiblock-long" is `multiblock` of the long kind.
-
-    share: None for the mask's own; multiblock and future have none.  after: of future; None for the
-    middle step.  seed: of random masks.
-    """
-    if name not in NAMES:
-        raise UserError(f"There is no mask {name!r}: choose among {', '.join(NAMES)}.")
-    if name.startswith("multiblock"):
-        return multiblock(grid, "long" if name.endswith("long") else "short", seed)
-    if name == "future":
-        return future(grid, (grid[0] - 1) // 2 if after is None else after)
-    how = {} if share is None else {"share": share}
-    how |= {"seed": seed} if name in ("tubes", "tokens") else {}
-    return {"block": block, "tubes": tubes, "tokens": tokens, "window": window}[name](grid, **how)
 
 
 def block(grid: Grid, share: float = 0.6) -> np.ndarray:
-    """A centred block of the picture's aspect, through all steps.
-
-    `mask.mean()` is off by at most half a column of the grid; by a whole one where else nothing
-    would be visible.
+    """A centred block of the picture's aspect, through all steps. Its share is off by at most half
+    a column of the grid; by a whole one where else nothing would be visible.
     """
-    steps, rows, columns = grid
-    height, width = _rectangle(rows, columns, share)
-    return _through_all_steps(
-        grid, _painted(rows, columns, (rows - height) // 2, (columns - width) // 2, height, width)
-    )
+    return _rectangle(grid, share, moving=False)
 
 
 def multiblock(grid: Grid, kind: str = "short", seed: Seed = 0) -> np.ndarray:
-    """The masks of pretraining: 8 "short" or 2 "long" range blocks at random places, through all
-    steps.
+    """The masks of pretraining: 8 "short" or 2 "long" range blocks at random places, in all steps.
 
     A block hides 15 % of the picture if short and 70 % if long, with a ratio of height to width
     from 0.75 to 1.5 (Bardes et al. 2024; facebookresearch/vjepa2). Blocks overlap: on 16×16 patches
@@ -75,30 +49,33 @@ def multiblock(grid: Grid, kind: str = "short", seed: Seed = 0) -> np.ndarray:
         height = min(rows, max(1, round((share * rows * columns * aspect) ** 0.5)))
         width = min(columns, max(1, round(share * rows * columns / height)))
         top, left = generator.integers(rows - height + 1), generator.integers(columns - width + 1)
-        hidden |= _painted(rows, columns, top, left, height, width)
+        hidden[top : top + height, left : left + width] = True
     if hidden.all():
         hidden[generator.integers(rows), generator.integers(columns)] = False
-    return _through_all_steps(grid, hidden)
+    return hidden[None].repeat(steps, 0)
 
 
 def tubes(grid: Grid, share: float = 0.6, seed: Seed = 0) -> np.ndarray:
-    """Random places (row, column), in all steps. `mask.mean()` is off by at most half a place."""
-    return _through_all_steps(grid, _random(grid[1:], share, seed))
+    """Random places (row, column), in all steps."""
+    return tokens(grid[1:], share, seed)[None].repeat(grid[0], 0)
 
 
 def tokens(grid: Grid, share: float = 0.6, seed: Seed = 0) -> np.ndarray:
-    """Random tokens, drawn independently. `mask.mean()` is off by at most half a token."""
-    return _random(grid, share, seed)
+    """Random tokens, drawn independently."""
+    _check(share)
+    hidden = np.zeros(np.prod(grid), bool)
+    count = min(hidden.size - 1, max(1, round(share * hidden.size)))
+    hidden[np.random.default_rng(seed).choice(hidden.size, count, replace=False)] = True
+    return hidden.reshape(grid)
 
 
-def future(grid: Grid, after: int) -> np.ndarray:
-    """Every step after step `after`, counted from 0. `mask.mean()` is exactly the share of those
-    steps.
-    """
+def future(grid: Grid, after: int | None = None) -> np.ndarray:
+    """Every step after step `after`, counted from 0; None for the middle one."""
     if grid[0] < 2:
         raise UserError(
             "future needs at least two steps, one to see and one to hide: take four frames or more."
         )
+    after = (grid[0] - 1) // 2 if after is None else after
     if not 0 <= after < grid[0] - 1:
         raise UserError(
             f"after must be a step from 0 to {grid[0] - 2}, so that one is visible and one "
@@ -112,25 +89,15 @@ def future(grid: Grid, after: int) -> np.ndarray:
 def window(grid: Grid, share: float = 0.25) -> np.ndarray:
     """A window of the picture's aspect that moves from its left edge in the first step to its right
     edge in the last.
-
-    `mask.mean()` is off as for `block`.
     """
-    steps, rows, columns = grid
-    height, width = _rectangle(rows, columns, share)
-    lefts = np.linspace(0, columns - width, steps).round().astype(int)
-    return np.stack(
-        [_painted(rows, columns, (rows - height) // 2, left, height, width) for left in lefts]
-    )
+    return _rectangle(grid, share, moving=True)
 
 
 def region(grid: Grid, mask: np.ndarray | torch.Tensor) -> np.ndarray:
     """Every patch that an object touches in a step.
 
-    Args:
-        mask: (frames, H, W) bool or 0/1, where the object is in each frame that is encoded, at any
-            size; a step covers two frames, and an odd last frame is a step by itself.
-    `mask.mean()` is larger than the object's share of the pixels by the patches that it covers in
-    part.
+    mask: (frames, H, W) bool or 0/1, where the object is in each frame that is encoded, at any
+        size; a step covers two frames, and an odd last frame is a step by itself.
     """
     import torch  # takes seconds, and only this mask needs it
 
@@ -145,43 +112,51 @@ def region(grid: Grid, mask: np.ndarray | torch.Tensor) -> np.ndarray:
     return torch.nn.functional.adaptive_max_pool2d(mask.unsqueeze(1), grid[1:])[:, 0].numpy() > 0
 
 
+DRAWN = {  # by the names of commands and of the explorer
+    "block": block,
+    "multiblock": multiblock,
+    "multiblock-long": partial(multiblock, kind="long"),
+    "tubes": tubes,
+    "tokens": tokens,
+    "window": window,
+    "future": future,
+}
+NAMES = tuple(DRAWN)
+
+
+def named(
+    name: str, grid: Grid, share: float | None = None, after: int | None = None, seed: Seed = 0
+) -> np.ndarray:
+    """A mask by one of `NAMES`, given those of the options that it has; None for its default."""
+    if name not in NAMES:
+        raise UserError(f"There is no mask {name!r}: choose among {', '.join(NAMES)}.")
+    takes = inspect.signature(DRAWN[name]).parameters
+    options = {"share": share, "after": after, "seed": seed}
+    options = {k: v for k, v in options.items() if k in takes and v is not None}
+    return DRAWN[name](grid, **options)
+
+
 def pixels(hidden: np.ndarray, height: int, width: int) -> np.ndarray:
     """Patches as the pixels that they cover: (steps, rows, columns, …), such as what is hidden, to
     (steps, height, width, …).
     """
-    rows, columns = (
-        np.arange(side) * count // side
-        for side, count in zip((height, width), hidden.shape[1:3], strict=True)
-    )
+    rows = np.arange(height) * hidden.shape[1] // height
+    columns = np.arange(width) * hidden.shape[2] // width
     return hidden[:, rows[:, None], columns]
 
 
-def _rectangle(rows, columns, share):
-    """Height and width in patches, in the picture's aspect, that hide about `share` of it and not
-    all.
-    """
+def _rectangle(grid, share, moving):
+    """A rectangle that hides about `share` of the picture and not all."""
     _check(share)
+    steps, rows, columns = grid
     height = min(rows, max(1, round(rows * share**0.5)))
     width = min(columns, max(1, round(share * rows * columns / height)))
-    return (height, width) if height * width < rows * columns else (height, max(1, width - 1))
-
-
-def _painted(rows, columns, top, left, height, width):
-    hidden = np.zeros((rows, columns), bool)
-    hidden[top : top + height, left : left + width] = True
+    width = max(1, width - 1) if height * width == rows * columns else width
+    top, room, hidden = (rows - height) // 2, columns - width, np.zeros(grid, bool)
+    lefts = np.linspace(0, room, steps).round().astype(int) if moving else steps * [room // 2]
+    for step, left in zip(hidden, lefts, strict=True):
+        step[top : top + height, left : left + width] = True
     return hidden
-
-
-def _through_all_steps(grid, hidden):
-    return np.broadcast_to(hidden, grid).copy()
-
-
-def _random(shape, share, seed):
-    _check(share)
-    hidden = np.zeros(np.prod(shape), bool)
-    count = min(hidden.size - 1, max(1, round(share * hidden.size)))
-    hidden[np.random.default_rng(seed).choice(hidden.size, count, replace=False)] = True
-    return hidden.reshape(shape)
 
 
 def _check(share):

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from sklearn.metrics import pairwise_distances_argmin
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
-from vjepa_utils.predict.predictor import mask_token_of, normalised, predictor_of
+from vjepa_utils.predict.predictor import errors, mask_token_of, normalised, predictor_of, scores
 from vjepa_utils.reading.pixels import batches
 from vjepa_utils.video import Size, Video
 
 if TYPE_CHECKING:
     from vjepa_utils.encoder import Encoder
-
-AT_ONCE = 512  # hidden tokens whose distances to all visible ones are held in memory
 
 
 @dataclass(repr=False)
@@ -31,22 +29,18 @@ class Recovery:
     """Prediction, target and baselines at the hidden tokens of a clip, in token order (step, row,
     column).
 
-    whole: Features of the whole clip, layer-normalised.  target: its values, (steps, rows, columns,
-        channels). V-JEPA 2.1 predicts four levels: they are layer-normalised one by one, and
-        `channels` are those of level 1, then of level 2, 3 and 4.
+    whole: Features of the whole clip, layer-normalised; in V-JEPA 2.1 the channels of its four
+        levels, each normalised by itself.  target: its values, (steps, rows, columns, channels).
     hidden: bool array (steps, rows, columns).
     context: float32 tensor (n visible, channels), the encoder's output on the visible tokens alone,
-        layer-normalised.
-    predicted: float32 tensor (n hidden, channels).
+        layer-normalised.  predicted: the same of the predictor, (n hidden, channels).
     mask_token: which of the checkpoint's mask tokens stood for the hidden ones.
     cosine, l1: float32 arrays (n hidden,), similarity of prediction and target, and their mean
         absolute difference over the channels, which is the training loss.
-    baselines: {name: {"cosine": (n hidden,), "l1": (n hidden,)}} of target features copied from
-        visible places. They saw the whole clip there, the hidden part too: an advantage over the
-        prediction.
+    baselines: {name: {"cosine", "l1": (n hidden,)}} of target features copied from visible places.
+        They saw the whole clip there, the hidden part too: an advantage over the prediction.
         "mean": the mean of all visible tokens.
-        "nearest": the visible token nearest in (step, row, column), Euclidean; of equally near ones
-            the lowest number.
+        "nearest": the visible token nearest in (step, row, column), the first of equally near ones.
         "same place": the same row and column in the nearest step where it is visible, of two the
             earlier; NaN where it is hidden in every step.
     """
@@ -64,16 +58,12 @@ class Recovery:
             "nearest": visible[nearest_visible(self.hidden)],
             "same place": _same_place(self.target, self.hidden),
         }
-        self.cosine, self.l1 = _errors(self.predicted, truth)
-        self.baselines = {
-            name: dict(zip(("cosine", "l1"), _errors(guess, truth), strict=True))
-            for name, guess in guesses.items()
-        }
+        self.cosine, self.l1 = errors(self.predicted, truth).values()
+        self.baselines = {name: errors(guess, truth) for name, guess in guesses.items()}
 
     def __repr__(self):
-        hidden = f"{self.hidden.sum()} of {self.hidden.size} tokens hidden"
         cosine = f"mean cosine {_mean(self.cosine):.3f}"
-        return f"Recovery({hidden} ({self.hidden.mean():.0%}), {cosine}, {self.whole.encoder})"
+        return f"Recovery({_count(self.hidden)}, {cosine}, {self.whole.encoder})"
 
     @property
     def target(self) -> torch.Tensor:
@@ -81,38 +71,26 @@ class Recovery:
 
     @property
     def filled(self) -> Features:
-        """Features of the clip as recovered: `context` at the visible tokens, `predicted` at the
-        hidden ones.
-        """
+        """Features: `context` at the visible tokens, `predicted` at the hidden ones."""
         values = torch.empty_like(self.target)
         values[~self.hidden], values[self.hidden] = self.context, self.predicted
         return replace(self.whole, values=values)
 
     def on_grid(self, values: np.ndarray) -> np.ndarray:
-        """An array (n hidden,), such as `cosine`, as float32 (steps, rows, columns), NaN where
-        visible.
-        """
+        """Values (n hidden,), such as `cosine`, on the grid: float32, NaN where visible."""
         grid = np.full(self.hidden.shape, np.nan, np.float32)
         grid[self.hidden] = values
         return grid
-
-    @property
-    def coverage(self) -> dict[str, float]:
-        """{baseline: share of the hidden tokens it has a value for}: 1 but for "same place"."""
-        return {
-            name: float(np.isfinite(errors["cosine"]).mean())
-            for name, errors in self.baselines.items()
-        }
 
     @property
     def beaten(self) -> dict[str, float]:
         """{baseline: share of the tokens it covers where the prediction has the higher cosine};
         "all": than every one there.
         """
-        worse = {name: errors["cosine"] < self.cosine for name, errors in self.baselines.items()}
-        covers = {name: np.isfinite(errors["cosine"]) for name, errors in self.baselines.items()}
-        shares = {name: _mean(worse[name][covers[name]]) for name in worse}
-        return shares | {"all": _mean(np.all([worse[name] | ~covers[name] for name in worse], 0))}
+        cosines = {name: both["cosine"] for name, both in self.baselines.items()}
+        shares = {name: _mean((x < self.cosine)[x == x]) for name, x in cosines.items()}
+        beats = [(x < self.cosine) | np.isnan(x) for x in cosines.values()]
+        return shares | {"all": _mean(np.all(beats, 0))}
 
     def means(self, error: str = "cosine", where: np.ndarray | None = None) -> dict[str, float]:
         """{"prediction" or baseline: mean "cosine" or "l1" over the hidden tokens it covers}; NaN
@@ -121,56 +99,46 @@ class Recovery:
         where: bool array that broadcasts to (steps, rows, columns): only hidden tokens there.
         """
         chosen = np.broadcast_to(True if where is None else where, self.hidden.shape)[self.hidden]
-        every = {"prediction": getattr(self, error)} | {
-            name: errors[error] for name, errors in self.baselines.items()
-        }
-        return {name: _mean(values[chosen & np.isfinite(values)]) for name, values in every.items()}
+        values = scores(self, error)
+        return {name: _mean(x[chosen & np.isfinite(x)]) for name, x in values.items()}
 
     def table(self) -> str:
         """Means of prediction and baselines as text."""
-        rows = [("", "cosine", "L1", "beaten at", "covers")]
-        cosine, l1, beaten, covers = self.means(), self.means("l1"), self.beaten, self.coverage
-        for name in cosine:
-            shares = [f"{share[name]:.0%}" if name in share else "" for share in (beaten, covers)]
-            rows.append((name, f"{cosine[name]:.3f}", f"{l1[name]:.3f}", *shares))
-        lines = [
-            "{:12}{:>8}{:>8}{:>11}{:>8}".format(
-                *("–" if "nan" in cell else cell for cell in row)
-            ).rstrip()
-            for row in rows
-        ]
-        count = (
-            f"{self.hidden.sum()} of {self.hidden.size} tokens hidden "
-            f"({self.hidden.mean():.0%}), mask token {self.mask_token}"
-        )
-        lines.append(f"{count}; the prediction beats all three at {beaten['all']:.0%}.")
-        return "\n".join(
-            [*lines, "The baselines copy features that saw the whole clip, the prediction did not."]
-        )
+        beaten, l1, row = self.beaten, self.means("l1"), "{:12}{:>8}{:>8}{:>11}{:>8}".format
+        lines = [row("", "cosine", "L1", "beaten at", "covers")]
+        for name, cosine in self.means().items():
+            cells = [f"{cosine:.3f}", f"{l1[name]:.3f}", "", ""]
+            if name in self.baselines:
+                covers = np.isfinite(self.baselines[name]["cosine"]).mean()
+                cells[2:] = f"{beaten[name]:.0%}", f"{covers:.0%}"
+            lines.append(row(name, *("–" if "nan" in x else x for x in cells)).rstrip())
+        wins = f"the prediction beats all three at {beaten['all']:.0%}."
+        lines.append(f"{_count(self.hidden)}, mask token {self.mask_token}; {wins}")
+        lines.append("The baselines copy features that saw the whole clip, the prediction did not.")
+        return "\n".join(lines)
 
 
 class Held:
     """A clip encoded once, all frames jointly, to be asked often: `Encoder.hold` makes it.
 
-    video: the `Video`.
     grid: (steps, rows, columns).
-    whole: Features of the whole clip, layer-normalised; `target` are their values.
+    whole: Features of the whole clip, layer-normalised: what there is to recover.
     """
 
     def __init__(self, encoder: Encoder, video: Video, size: Size = None):
-        self._encoder, self.video = encoder, video
-        self._predictor, model = predictor_of(encoder), encoder.model
+        predictor_of(encoder)  # or it is of no use to encode
+        self._encoder = encoder
         plan = encoder.plan(video, "clip", size)
         encoder.check_memory(plan, "count={}")
         pixels, cuts = next(batches(video, plan, len(video)))
         if len(pixels) < len(video):  # the file is damaged there: the clip ends before
-            self.video = video = video[: len(pixels)]
+            video = video[: len(pixels)]
             plan = encoder.plan(video, "clip", size)
         self.grid, (all_frames,) = plan.grid, plan.groups(len(video))
         # (1, frames, 3, height, width)
         self._pixels = encoder.normalised(pixels.to(encoder.device))[all_frames]
         with torch.no_grad():
-            x = encode_tokens(model, self._pixels, layer=model.predictor_layer)
+            x = encode_tokens(encoder.model, self._pixels, layer=encoder.model.predictor_layer)
         self.whole = Features(
             normalised(x.float().cpu().view(*self.grid, -1), encoder.channels),
             plan.covered(video.indices),
@@ -178,11 +146,6 @@ class Held:
             cuts=tuple(cuts),
             times=plan.covered(video.times),
         )
-
-    @property
-    def target(self) -> torch.Tensor:
-        """What there is to recover: float32 (steps, rows, columns, channels)."""
-        return self.whole.values
 
     def recover(self, hidden: np.ndarray | torch.Tensor, mask_token: int | None = None) -> Recovery:
         """Predict the features of hidden tokens; arguments and errors as for `Encoder.recover`."""
@@ -194,7 +157,7 @@ class Held:
         """The encoder's output on the visible tokens alone, which the predictor reads: (n visible,
         channels) on the encoder's device. hidden: as `checked` gives it.
         """
-        visible, model = self._numbers(~hidden), self._encoder.model
+        model, visible = self._encoder.model, self._numbers(~hidden)
         reader = self._encoder.online or model
         return encode_tokens(reader, self._pixels, visible, model.predictor_layer)[0]
 
@@ -203,12 +166,11 @@ class Held:
         self, context: torch.Tensor, hidden: np.ndarray, mask_token: int | None = None
     ) -> Recovery:
         """What the predictor makes of a context, as `context` gives it or changed."""
-        encoder, model = self._encoder, self._encoder.model
-        rows = self._predictor.embeddings.mask_tokens
-        mask_token = mask_token_of(rows, mask_token, encoder.name)
+        encoder, image = self._encoder, self._pixels.shape[1] == 1
+        mask_token = mask_token_of(encoder, mask_token)
         numbers = self._numbers(~hidden), self._numbers(hidden)
-        image = self._pixels.shape[1] == 1
-        x = predict_tokens(model, context.unsqueeze(0), *numbers, self.grid, mask_token, image)
+        options = self.grid, mask_token, image
+        x = predict_tokens(encoder.model, context.unsqueeze(0), *numbers, *options)
         context = normalised(context.float().cpu(), encoder.channels)
         return Recovery(self.whole, hidden, context, x[0].float().cpu(), mask_token)
 
@@ -233,36 +195,28 @@ class Held:
         return torch.from_numpy(np.flatnonzero(where)).unsqueeze(0).to(self._encoder.device)
 
 
-def _errors(guess, truth):
-    """Cosine similarity and mean absolute difference of each row: two arrays (n,)."""
-    return F.cosine_similarity(guess, truth, dim=-1).numpy(), (guess - truth).abs().mean(-1).numpy()
+def _count(hidden):
+    return f"{hidden.sum()} of {hidden.size} tokens hidden ({hidden.mean():.0%})"
 
 
 def _mean(values):
     return float(values.mean()) if len(values) else float("nan")
 
 
-def nearest_visible(hidden):
-    """For each hidden token, which of the visible ones is the nearest in (step, row, column): (n
-    hidden,).
+def nearest_visible(hidden: np.ndarray) -> np.ndarray:
+    """For each hidden token, which of the visible ones is the nearest in (step, row, column), of
+    equally near ones the first: (n hidden,).
     """
-    # (n, 3); small integers, so exact
-    places, sought = (np.argwhere(mask).astype(np.float32) for mask in (~hidden, hidden))
-    squares = (places**2).sum(1)
-    parts = np.array_split(sought, -(-len(sought) // AT_ONCE))
-    # the first of equally near ones
-    return np.concatenate([(squares - 2 * part @ places.T).argmin(1) for part in parts])
+    return pairwise_distances_argmin(np.argwhere(hidden), np.argwhere(~hidden))
 
 
 def _same_place(target, hidden):
-    """Target features of the same place in the nearest step where it is visible: (n hidden,
-    channels), or NaN.
+    """Target features of the same place in the nearest step where it is visible, of two the
+    earlier: (n hidden, channels), or NaN.
     """
     step, row, column = hidden.nonzero()
-    steps = np.arange(len(hidden))
     # (steps, n hidden); a hidden one is farther than any
-    far = np.abs(steps[:, None] - step) + len(hidden) * hidden[:, row, column]
-    nearest = far.argmin(0)  # the earlier of two
-    return target[nearest, row, column].masked_fill(
-        torch.from_numpy(hidden.all(0)[row, column]).unsqueeze(1), torch.nan
-    )
+    far = abs(np.arange(len(hidden))[:, None] - step) + len(hidden) * hidden[:, row, column]
+    guess = target[far.argmin(0), row, column]
+    guess[hidden.all(0)[row, column]] = torch.nan
+    return guess
