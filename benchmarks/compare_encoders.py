@@ -45,7 +45,7 @@ from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from demo.render.scenes import unseen_scenes
 from vjepa_utils.files import replacing
-from vjepa_utils.segmentation import agreement, segment_in
+from vjepa_utils.segmentation import agreement, segment
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
 THREE = ("blackswan", "breakdance", "dog")  # sequences
@@ -96,7 +96,7 @@ def propagation(encode, clips):
     for name, (video, masks) in clips.items():
         if masks[0].any():
             features = encode(video, "frame", 480)
-            ours = segment_in(features, video, masks=np.uint8(masks[0]), edges=False)
+            ours = segment(video, features, masks=np.uint8(masks[0]), edges=False)
             j, f = np.mean([*agreement(ours.labels, masks).values()], 0)
             values[name] = j, f, (j + f) / 2
     return values

@@ -9,7 +9,7 @@ import vjepa_utils as vj
 from tests.conftest import write_video
 from vjepa_utils.features import Features
 from vjepa_utils.guided import guided, upsampled
-from vjepa_utils.segmentation import agreement, mask_strip, segment_in
+from vjepa_utils.segmentation import agreement, mask_strip, segment
 from vjepa_utils.segmentation.propagation import overlap
 from vjepa_utils.segmentation.segment import palette
 
@@ -43,7 +43,7 @@ INSIDE = (1.5 * PATCH, 1.5 * PATCH, 1)
 )
 def test_a_mark_becomes_masks_that_follow(hint, edges):
     frames, features, truth = clip()
-    masks = segment_in(features, frames, **hint, edges=edges)
+    masks = segment(frames, features, **hint, edges=edges)
     overlaps = [agreement(masks.labels, truth)[1][0]]
     assert min(overlaps) > (0.97 if edges else 0.85)
     assert np.array_equal(masks.frames, range(6)) and masks.soft.shape == (6, ROWS, COLUMNS, 2)
@@ -56,17 +56,17 @@ def test_several_objects_by_mask_forwards_and_backwards():
     frames, features, truth = clip()
     features.values[:, 4, 6:] = torch.tensor([0.0, 0, 1, 0])  # a second thing that stays
     truth[:, 4 * PATCH :, 6 * PATCH :] = 2
-    masks = segment_in(features, frames, masks=truth[3], at=3, edges=False)
+    masks = segment(frames, features, masks=truth[3], at=3, edges=False)
     found = agreement(masks.labels, truth)
     assert min(found[1][0], found[2][0]) > 0.8 and set(np.unique(masks.labels)) == {0, 1, 2}
-    again = segment_in(features, frames, masks={0: truth[0], 5: truth[5]}, edges=False)
+    again = segment(frames, features, masks={0: truth[0], 5: truth[5]}, edges=False)
     assert agreement(again.labels, truth)[1][0] > 0.8
 
 
 def test_of_a_still_clip_the_way_back_is_the_first_mask():
     frames, features, truth = clip(at=lambda step: 2)
-    last = segment_in(features, frames, masks=truth[0], edges=False).labels[-1]
-    back = segment_in(features, frames, masks=last, at=5, edges=False)
+    last = segment(frames, features, masks=truth[0], edges=False).labels[-1]
+    back = segment(frames, features, masks=last, at=5, edges=False)
     assert overlap(last == 1, truth[0] == 1) > 0.85  # bilinear edges
     assert overlap(back.labels[0] == 1, last == 1) > 0.85
 
@@ -74,9 +74,9 @@ def test_of_a_still_clip_the_way_back_is_the_first_mask():
 def test_frames_are_numbers_of_the_file_and_the_other_object_is_left(tiny, tmp_path):
     frames = clip(12)[0]
     video = vj.read_video(write_video(tmp_path / "v.mp4", frames), start=2, every=2)
-    features = clip()[1]
+    features = clip(5)[1]
     features.frames = torch.from_numpy(video.indices).repeat(2, 1).T
-    masks = segment_in(features, video, points={6: [(3.5 * PATCH, 1.5 * PATCH, 1)]})
+    masks = segment(video, features, points={6: [(3.5 * PATCH, 1.5 * PATCH, 1)]})
     assert masks.frames.tolist() == [2, 4, 6, 8, 10]
 
 
@@ -85,7 +85,7 @@ def test_nothing_is_carried_over_a_cut():
     noise = np.random.default_rng(0).integers(0, 256, frames[4:].shape)
     frames[4:] = np.where(noise > 128, 250, 5)
     with pytest.warns(UserWarning, match="over a cut: frames 4 to 5 have no mask"):
-        masks = segment_in(features, frames, masks=truth[0])
+        masks = segment(frames, features, masks=truth[0])
     assert masks.labels[3].any() and not masks.labels[4:].any()
 
 
@@ -99,7 +99,7 @@ def test_the_palette_and_files_are_those_of_davis(tmp_path):
     ]
     assert palette()[255].tolist() == [224, 224, 192]
     frames, features, truth = clip()
-    masks = segment_in(features, frames, masks=truth[0])
+    masks = segment(frames, features, masks=truth[0])
     masks.save(tmp_path / "out")
     files = sorted((tmp_path / "out").iterdir())
     assert [file.name for file in files] == [f"{i:05d}.png" for i in range(6)]
@@ -140,7 +140,7 @@ def test_upsampled_puts_tokens_of_a_smaller_stride_at_their_centres():
 
 def test_the_strip_shows_the_object_in_its_colour():
     frames, features, truth = clip()
-    figure = mask_strip(frames, segment_in(features, frames, masks=truth[0], edges=False))
+    figure = mask_strip(frames, segment(frames, features, masks=truth[0], edges=False))
     pictures = [np.asarray(axis.images[0].get_array()) for axis in figure.axes if axis.images]
     assert len(pictures) == 6
     expected = 0.45 * frames[2][24, 64].astype(float) + 0.55 * palette()[1]
@@ -168,7 +168,7 @@ def test_colours_of_one_thing_alone():
     """The square's patches have colours, fitted on them; everything else is grey."""
     frames, features, truth = clip()
     features.values += 0.1 * torch.randn(features.values.shape, generator=torch.manual_seed(0))
-    cover = segment_in(features, frames, masks=truth[0], edges=False).cover(features)
+    cover = segment(frames, features, masks=truth[0], edges=False).cover(features)
     assert cover.shape == features.grid and cover[2, 1:3, 3:5].min() > 0.5
     colours = vj.PCAColours().fit(features, weights=cover)
     shown = vj.figures.painted(features, colours, cover)
@@ -196,4 +196,4 @@ def test_colours_of_one_thing_alone():
 def test_bad_input(hint, sentence):
     frames, features, _ = clip()
     with pytest.raises(vj.UserError, match=sentence):
-        segment_in(features, frames, **hint)
+        segment(frames, features, **hint)

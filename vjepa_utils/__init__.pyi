@@ -15,6 +15,7 @@ from . import predict as predict
 from . import probing as probing
 from . import reading as reading
 from . import recovery as recovery
+from . import segmentation as segmentation
 from . import surprise as surprise
 from . import tracking as tracking
 from . import video as video

@@ -1,15 +1,14 @@
 """Latents to pixels: a ridge regression in closed form from a clip's tokens to its own pixels.
 
-Each token predicts both frames of its patch, and of a window of twice its width. Where windows
-overlap they are averaged, with weights that fall towards the rim and with the error of the fit, so
-patches meet without seams. Only sums over tokens are held in float64.
+Each token predicts both frames of a window of twice its patch's width. Windows overlap and are
+averaged, weighted towards their middle and by the fit's error, so patches meet without seams. Only
+sums over tokens are held in float64.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -59,12 +58,11 @@ class PixelDecoder:
             where: bool (steps, rows, columns), the tokens to learn from; no other pixels are used.
                 None for all, of a `Recovery` the visible ones.
         Raises:
-            UserError: no token to learn from; features that are not of this clip, not finite, of
-                different kinds, or of a stride smaller than the patch.
+            UserError: no token to learn from, or features of several kinds or another clip.
         """
         if not isinstance(features, list):
             features, video, where = [features], [video], [where]
-        parts, around, kinds = 4 * [_Sums()], _Sums(), set()
+        parts, rim, kinds = [0.0] * 3, [0.0] * 3, set()
         for each, clip, chosen in zip(features, video, where or len(video) * [None], strict=True):
             if isinstance(each, Recovery):
                 each, chosen = each.filled, ~each.hidden if chosen is None else chosen
@@ -72,28 +70,25 @@ class PixelDecoder:
             if len(kinds) > 1:
                 raise UserError(f"One decoder cannot be for {' and for '.join(sorted(kinds))}.")
             self.patch, chosen = each.patch_size, pixels.checked(chosen, each)
-            (inside, near), part = _window(self.patch), blocks(each.grid[1:])
-            for x, y, place in zip(each.values, pixels.true(each, clip), chosen, strict=True):
-                x, own = self._input(x), pixels.windows(y, self.patch)
-                rim = pixels.windows(y, self.patch, self.patch // 2)[:, ~inside]
-                around += _Sums.over(x, rim, binary_erosion(place, np.ones((3, 3))))
-                for number in range(4):
-                    parts[number] += _Sums.over(x, own, place & (part == number))
-        (self.kind,), whole = kinds, sum(parts, _Sums())
-        channels = len(whole.gram) - 1
-        few = whole.tokens < channels
-        self.strength = _best([s for s in STRENGTHS if s >= channels or not few], parts)
-        if few:
+            (inside, near), quarter = _window(self.patch), blocks(each.grid[1:])
+            for x, frames, place in zip(each.values, pixels.true(each, clip), chosen, strict=True):
+                x, y = self._input(x), pixels.windows(frames, self.patch, self.patch // 2)
+                parts = _with(parts, x, y[:, inside], [place & (quarter == k) for k in range(4)])
+                rim = _with(rim, x, y[:, ~inside], [binary_erosion(place, np.ones((3, 3)))])
+        (self.kind,), counts = kinds, parts[0][:, -1, -1]
+        tokens, channels = int(counts.sum()), parts[0].shape[-1] - 1
+        strengths = [s for s in STRENGTHS if s >= channels or tokens >= channels]
+        self.strength = _best(strengths, *parts) if (counts > 0).sum() > 1 else strengths[-1]
+        if tokens < channels:
             warnings.warn(
-                f"There are {whole.tokens} tokens to learn pixels from ({self.kind}), fewer than "
-                f"their {channels} channels: the strength of the ridge went up to "
-                f"{self.strength:g}.",
+                f"There are {tokens} tokens to learn pixels from ({self.kind}), fewer than their "
+                f"{channels} channels: the strength of the ridge went up to {self.strength:g}.",
                 stacklevel=2,
             )
         self.weights, error = torch.zeros(channels + 1, len(near)), torch.full_like(near, torch.inf)
-        self.weights[:, inside], error[inside] = whole.solved(self.strength)
-        if around.tokens > 1:
-            self.weights[:, ~inside], error[~inside] = around.solved(self.strength)
+        self.weights[:, inside], error[inside] = _ridge(parts, self.strength)
+        if rim[0][0, -1, -1] > 1:
+            self.weights[:, ~inside], error[~inside] = _ridge(rim, self.strength)
         self.trust = near / (error + 1e-9)
         return self
 
@@ -103,10 +98,10 @@ class PixelDecoder:
         features: of the fit's encoder, layer and size, or their values alone (steps, rows, columns,
             channels). Predictions of a `Recovery` keep their length, shorter where they are unsure.
         """
-        ready, kind = isinstance(features, Recovery), self._fitted().kind
+        kind, ready = self._fitted().kind, isinstance(features, Recovery)
         features = features.filled if ready else features
         if isinstance(features, Features):
-            features, kind = features.values, _kind(features)
+            kind, features = _kind(features), features.values
         channels = len(self.weights) - 1
         if (kind, features.shape[-1]) != (self.kind, channels):
             raise UserError(
@@ -163,58 +158,47 @@ class PixelDecoder:
         return normalised(tokens.float()) if self.normalise else tokens.float()
 
 
-class _Sums(NamedTuple):
-    """Normal equations, summed over tokens: with a constant as the last channel."""
-
-    gram: torch.Tensor | float = 0.0  # (channels + 1, channels + 1)
-    cross: torch.Tensor | float = 0.0  # (channels + 1, numbers)
-    squares: torch.Tensor | float = 0.0  # (numbers,)
-
-    @classmethod
-    def over(cls, x, y, chosen):
-        """x (rows, columns, channels), y (tokens, numbers), chosen bool (rows, columns)."""
-        x, y = F.pad(x[chosen].double(), (0, 1), value=1.0), y[chosen.flatten()].double()
-        return cls(x.T @ x, x.T @ y, y.square().sum(0))
-
-    def __add__(self, other):
-        return _Sums(*(a + b for a, b in zip(self, other, strict=True)))
-
-    @property
-    def tokens(self):
-        return int(self.gram[-1, -1])
-
-    def root(self, strength):
-        """Cholesky factor of the equations, penalised but for the offset."""
-        penalty = torch.full((len(self.gram),), strength, dtype=torch.float64)
-        penalty[-1] = 0
-        return torch.linalg.cholesky(self.gram + penalty.diag())
-
-    def errors(self, weights):
-        """Squared errors over the tokens, (numbers,)."""
-        products = weights * (self.gram @ weights - 2 * self.cross)
-        return (self.squares + products.sum(0)).clamp(min=0)
-
-    def solved(self, strength):
-        """Weights (channels + 1, numbers), and their mean squared error elsewhere, (numbers,), as
-        generalised cross-validation expects it (Golub, Heath and Wahba 1979).
-        """
-        root = self.root(strength)
-        weights = torch.cholesky_solve(self.cross, root)
-        free = 1 - torch.cholesky_solve(self.gram, root).trace() / self.tokens
-        error = self.errors(weights) / self.tokens / free.clamp(min=1e-6) ** 2
-        return weights.float(), error.float()
+def _with(sums, x, y, parts):
+    """Normal equations with the tokens of a step added to each part: gram (parts, channels + 1,
+    channels + 1), cross (parts, channels + 1, numbers), squares (parts, numbers). The last channel
+    is a constant.
+    """
+    x, y, more = F.pad(x.flatten(0, 1).double(), (0, 1), value=1.0), y.double(), []
+    for chosen in parts:
+        a, b = x[chosen.flatten()], y[chosen.flatten()]
+        more.append((a.T @ a, a.T @ b, b.square().sum(0)))
+    return [s + torch.stack(each) for s, each in zip(sums, zip(*more, strict=True), strict=True)]
 
 
-def _best(strengths, parts):
-    """The strength of least error on each part, held out in turn; the largest if there is one."""
-    parts = [_Sums(p.gram, p.cross[:, ::EVERY], p.squares[::EVERY]) for p in parts if p.tokens]
-    rests = [sum((part for part in parts if part is not held), _Sums()) for held in parts]
+def _solved(gram, cross, strength):
+    """The weights of least error, penalised but for the offset: (…, channels + 1, numbers)."""
+    penalty = torch.full(gram.shape[-1:], strength, dtype=gram.dtype)
+    penalty[-1] = 0
+    return torch.cholesky_solve(cross, torch.linalg.cholesky(gram + penalty.diag()))
 
-    def error(strength):
-        solved = [torch.cholesky_solve(rest.cross, rest.root(strength)) for rest in rests]
-        return sum(p.errors(weights).sum() for p, weights in zip(parts, solved, strict=True))
 
-    return min(strengths, key=error) if len(parts) > 1 else strengths[-1]
+def _errors(gram, cross, squares, weights):
+    """Squared errors over the tokens: (…, numbers)."""
+    return (squares + (weights * (gram @ weights - 2 * cross)).sum(-2)).clamp(min=0)
+
+
+def _best(strengths, gram, cross, squares):
+    """The strength of least error on each part, held out in turn."""
+    cross, squares = cross[..., ::EVERY], squares[..., ::EVERY]
+    rests = gram.sum(0) - gram, cross.sum(0) - cross
+    error = lambda strength: _errors(gram, cross, squares, _solved(*rests, strength)).sum()
+    return min(strengths, key=error)
+
+
+def _ridge(parts, strength):
+    """Weights, float32, and their mean squared error elsewhere, (numbers,), as generalised
+    cross-validation expects it (Golub, Heath and Wahba 1979).
+    """
+    gram, cross, squares = (each.sum(0) for each in parts)
+    weights, tokens = _solved(gram, cross, strength), gram[-1, -1]
+    free = 1 - _solved(gram, gram, strength).trace() / tokens
+    error = _errors(gram, cross, squares, weights) / tokens / free.clamp(min=1e-6) ** 2
+    return weights.float(), error.float()
 
 
 def blocks(place: tuple) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from tqdm.auto import tqdm
 
 from vjepa_utils import drawing
 from vjepa_utils.decoding import pixels
@@ -25,7 +24,7 @@ CURVE = 1.8  # inches, height of a curve below the pictures
 class Decoded(NamedTuple):
     """Pictures of a clip, to draw beside each other.
 
-    video: the clip.  features: for its frames.  heading: with all numbers.
+    video: the clip; features: for its frames; heading: with all numbers.
     rows: {label: frames uint8 (2 · steps, height, width, 3)}.
     curve: {layer: R²} to plot below them, the last one a baseline; or nothing.
     """
@@ -43,13 +42,14 @@ class Decoded(NamedTuple):
         rows = [(label, frames[2 * chosen]) for label, frames in self.rows.items()]
         figure = drawing.picture_rows(rows, titles, self.heading, 1.6)
         if self.curve:
-            (width, height), (*layers, baseline) = figure.get_size_inches(), self.curve
+            width, height = figure.get_size_inches()
             whole = height + CURVE
             figure.set_size_inches(width, whole)
             figure.get_layout_engine().set(rect=(0, CURVE / whole, 1, height / whole))
             axis = figure.add_axes((0.6 / width, 0.4 / whole, 0.6, (CURVE - 0.6) / whole))
-            axis.plot(layers, [self.curve[layer] for layer in layers], "o-", color="#c1272d")
-            axis.axhline(self.curve[baseline], linestyle="--", color="#777777", label=baseline)
+            (*layers, baseline), (*values, least) = zip(*self.curve.items(), strict=True)
+            axis.plot(layers, values, "o-", color="#c1272d")
+            axis.axhline(least, linestyle="--", color="#777777", label=baseline)
             axis.legend(loc="lower left", fontsize=8, frameon=False)
             axis.set(ylim=(0, 1), ylabel="R²")
             axis.tick_params(labelsize=8)
@@ -57,27 +57,15 @@ class Decoded(NamedTuple):
         return figure
 
     def animate(self, path: File, rate: float | None = None) -> None:
-        """Write an .mp4 or .gif; rate in frames a second, None for that of the clip's times."""
+        """Write an .mp4 or .gif, the rows beside each other; rate in frames a second, None for that
+        of the clip's times.
+        """
         keep = np.unique(self.features.frames.flatten(), return_index=True)[1]
-        height, width = self.features.picture_size
-        beside = 3 if width > height else len(self.rows)
-        tiles = [drawing.captioned(x[keep], len(keep) * [name]) for name, x in self.rows.items()]
-        shown = tqdm(zip(*tiles, strict=True), desc="drawing", delay=2, leave=False)
-        film = drawing.captioned(
-            (_tiled(parts, beside) for parts in shown), len(keep) * [self.heading]
-        )
+        names = ", ".join(label.replace("\n", " ") for label in self.rows)
+        film = zip(*(frames[keep] for frames in self.rows.values()), strict=True)
+        captions = len(keep) * [f"left to right: {names} · {self.heading}"]
+        film = drawing.captioned((np.concatenate(row, 1) for row in film), captions)
         drawing.write_film(film, path, rate or drawing.frame_rate(self.video))
-
-
-def _tiled(parts, beside):
-    """Pictures of one width as one picture, so many beside each other."""
-    high = max(map(len, parts))  # the caption of one may take more lines
-    tiles = np.full((len(parts) + -len(parts) % beside, high, *parts[0].shape[1:]), 255, np.uint8)
-    for tile, part in zip(tiles, parts, strict=False):
-        tile[high - len(part) :] = part
-    return np.concatenate(
-        [np.concatenate(line, 1) for line in np.split(tiles, len(tiles) // beside)]
-    )
 
 
 def recovered(video: Clip, recovery: Recovery, name: str = "hidden") -> Decoded:
@@ -86,19 +74,18 @@ def recovered(video: Clip, recovery: Recovery, name: str = "hidden") -> Decoded:
 
     name: of the mask.
     """
-    whole, filled, visible = recovery.whole, recovery.filled, ~recovery.hidden
-    decoder = PixelDecoder().fit(recovery, video)
+    decoder, hidden = PixelDecoder().fit(recovery, video), recovery.hidden
     shown = {
-        "from features": decoder.decode(whole),
+        "from features": decoder.decode(recovery.whole),
         "from prediction": decoder.decode(recovery),
-        "most similar": pixels.copied(filled, video, visible),
+        "most similar": pixels.copied(recovery.filled, video, ~hidden),
     }
-    others = {"nearest patch": pixels.copied(filled, video, visible, "place")}
-    decoded = _decoded(video, whole, recovery.hidden, shown, others, "hidden")
-    (label, clip), *rows = decoded.rows.items()
-    veil = drawing.veiled(clip, masks.pixels(~visible, *whole.picture_size).repeat(2, 0))
-    share = f"{name} {100 * recovery.hidden.mean():.0f} %"
-    return decoded._replace(rows=dict([(label, clip), (share, veil), *rows]), curve={})
+    others = {"nearest patch": pixels.copied(recovery.filled, video, ~hidden, "place")}
+    decoded = _decoded(video, recovery.whole, hidden, shown, "hidden", others)
+    clip = decoded.rows["clip"]
+    veil = drawing.veiled(clip, masks.pixels(hidden, *clip.shape[1:3]).repeat(2, 0))
+    rows = {"clip": clip, f"{name} {100 * hidden.mean():.0f} %": veil}
+    return decoded._replace(rows=rows | decoded.rows, curve={})
 
 
 def by_layer(video: Clip, layers: dict, hidden: np.ndarray | None = None) -> Decoded:
@@ -111,10 +98,11 @@ def by_layer(video: Clip, layers: dict, hidden: np.ndarray | None = None) -> Dec
     first = next(iter(layers.values()))
     if hidden is None:
         hidden = np.broadcast_to(blocks(first.grid[1:]) == 3, first.grid)
-    decode = lambda features: PixelDecoder().fit(features, video, ~hidden).decode(features)
-    names = {layer: "final norm" if layer is None else f"block {layer}" for layer in layers}
-    shown = {names[layer]: decode(features) for layer, features in layers.items()}
-    decoded = _decoded(video, first, hidden, shown, {}, "held-out")
+    shown = {}
+    for layer, features in layers.items():
+        label = "final norm" if layer is None else f"block {layer}"
+        shown[label] = PixelDecoder().fit(features, video, ~hidden).decode(features)
+    decoded = _decoded(video, first, hidden, shown, "held-out", {})
     return decoded if len(layers) > 1 else decoded._replace(curve={})
 
 
@@ -133,20 +121,21 @@ def expected(
     return PixelDecoder().fit(recovery, video).decode(recovery)[-2]
 
 
-def _decoded(video, features, hidden, shown, others, name):
+def _decoded(video, features, hidden, shown, name, others):
     """The clip and the frames that are `shown`, {label: frames}, with the numbers of these, of
     `others`, and of the same regression from raw colours at the hidden tokens.
     """
     video, raw = as_video(video), pixels.raw_colours(features, video)
     guess = PixelDecoder(normalise=False).fit(raw, video, ~hidden).decode(raw)
-    frames = {**shown, **others, "raw colours": guess}
-    numbers = {label: pixels.agreement(x, features, video, hidden) for label, x in frames.items()}
-    r2 = {label: f"{n['r2']:.2f}".replace("-", "−") for label, n in numbers.items()}
-    texts = [f"{label} {r2[label]} ({n['psnr']:.1f} dB)" for label, n in numbers.items()]
+    rows, texts, curve = {"clip": pixels.as_frames(torch.cat([*pixels.true(raw, video)]))}, [], {}
+    for label, frames in {**shown, **others, "raw colours": guess}.items():
+        curve[label], psnr = pixels.agreement(frames, features, video, hidden).values()
+        r2 = f"{curve[label]:.2f}".replace("-", "−")
+        texts.append(f"{label} {r2} ({psnr:.1f} dB)")
+        if label in shown:
+            rows[f"{label}\nR² {r2}"] = frames
     heading = (
         f"{video.name} · {features.encoder} · pixels by ridge regression · R² (PSNR) of {name} "
         f"tokens: {', '.join(texts)}, mean colour 0"
     )
-    rows = {"clip": pixels.as_frames(torch.cat([*pixels.true(features, video)]))}
-    rows |= {f"{label}\nR² {r2[label]}": frames for label, frames in shown.items()}
-    return Decoded(video, features, heading, rows, {label: n["r2"] for label, n in numbers.items()})
+    return Decoded(video, features, heading, rows, curve)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import mean_squared_error, r2_score
 
-from vjepa_utils import drawing
 from vjepa_utils.checks import UserError
+from vjepa_utils.drawing import clip_of, frames_numbered
 from vjepa_utils.features import Features
 from vjepa_utils.predict import masks
 from vjepa_utils.predict.recovery import nearest_visible
@@ -27,9 +27,9 @@ def true(features: Features, video: Clip) -> Iterator[torch.Tensor]:
             f"These tokens are {features.stride} pixels apart, and pixels are decoded in whole "
             "patches: encode without stride."
         )
-    video = drawing.clip_of(video, features.source_size)
+    video = clip_of(video, features.source_size)
     for pair in features.frames:
-        frames = drawing.frames_numbered(video, pair)
+        frames = frames_numbered(video, pair)
         yield torch.stack([resized(frame, features.picture_size) for frame in frames]) / 255
 
 
@@ -80,18 +80,17 @@ def copied(features: Features, video: Clip, visible: np.ndarray, by="features") 
     """The clip with the pixels of each hidden token copied from a visible one; nothing is fitted.
 
     Args:
-        features: such as `Recovery.filled`.  video: the clip.
+        features: such as `Recovery.filled`.
+        video: the clip they are of.
         visible: bool (steps, rows, columns).
-        by: "features", the token of highest cosine similarity, what the hidden one is taken for;
-            "place", the nearest in (step, row, column).
+        by: "features" for the token of highest cosine similarity, "place" for the nearest.
     Returns:
-        Frames uint8 (2 · steps, height, width, 3), at the encoded size.
+        uint8 (2 · steps, height, width, 3), at the encoded size.
     """
+    source = nearest_visible(~visible)
     if by == "features":
         unit = F.normalize(features.values, dim=-1)
         source = torch.cat([(x @ unit[visible].T).argmax(1) for x in unit[~visible].split(512)])
-    else:
-        source = nearest_visible(~visible)
     patch, shown = features.patch_size, visible.flatten()
     numbers = torch.cat([windows(step, patch) for step in true(features, video)])
     numbers[~shown] = numbers[shown][source]
@@ -100,8 +99,8 @@ def copied(features: Features, video: Clip, visible: np.ndarray, by="features") 
 
 
 def raw_colours(features: Features, video: Clip) -> Features:
-    """What is known without an encoder: in the place of each token the mean colours of the 5×5
-    patches around it, in both frames, 150 numbers from 0 to 1.
+    """What is known without an encoder: for each token the mean colours of the 5×5 patches around
+    it, in both frames, 150 numbers from 0 to 1.
     """
     values = []
     for frames in true(features, video):

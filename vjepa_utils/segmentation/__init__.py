@@ -7,4 +7,3 @@ from vjepa_utils.segmentation.propagation import agreement as agreement
 from vjepa_utils.segmentation.propagation import propagate as propagate
 from vjepa_utils.segmentation.segment import Masks as Masks
 from vjepa_utils.segmentation.segment import segment as segment
-from vjepa_utils.segmentation.segment import segment_in as segment_in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.ndimage import binary_dilation, binary_erosion, center_of_mass
 from scipy.ndimage import label as connected
 from tqdm.auto import tqdm
 
@@ -57,11 +58,10 @@ class Masks:
     @property
     def centre(self) -> np.ndarray:
         """Mean place (x, y) of each object's pixels, (objects, frames, 2); NaN where it is not."""
-        found = np.full((*self.area.shape, 2), np.nan)
-        for n, i in np.argwhere(self.area):
-            y, x = np.nonzero(self.labels[i] == n + 1)
-            found[n, i] = x.mean() + 0.5, y.mean() + 0.5
-        return found
+        objects = range(1, self.soft.shape[-1])
+        with np.errstate(invalid="ignore"):
+            centres = [[center_of_mass(x == n)[::-1] for x in self.labels] for n in objects]
+        return np.array(centres) + 0.5
 
     def cover(self, features: Features) -> torch.Tensor:
         """Share of each patch that the objects cover in the first frame of each step, 0 to 1:
@@ -88,21 +88,20 @@ def palette() -> np.ndarray:
 
 def segment(
     video: Clip,
-    encoder: Encoder,
+    encoder: Encoder | Features,
     masks: np.ndarray | File | dict | None = None,
     points: Sequence[tuple[float, float, int]] | dict | None = None,
     box: tuple[float, float, float, float] | None = None,
     at: int | None = None,
     size: Size = SIZE,
     layer: int | None = None,
-    threshold: float | None = None,
     edges: bool = True,
 ) -> Masks:
     """Segment objects through a clip, forwards and backwards, with frozen features.
 
     Args:
         video: see `as_video`.
-        encoder: any; frames are encoded independently.
+        encoder: any; frames are encoded independently. Or features of the clip, a step a frame.
         masks: integers (H, W) of the clip's size or a .png of it, 0 for the background, 1… for the
             objects; or {frame number: such a mask}.
         points: clicks (x, y, label) in pixels of the clip: label 0 for "not this", 1… for the
@@ -111,129 +110,102 @@ def segment(
         at: number in the file of the frame of `masks`, `points` or `box`; None for the first.
         size: as for `Encoder.encode`.
         layer: as for `Encoder.encode`.
-        threshold: of clicks: the least cosine, from −1 to 1, of a patch with a clicked one; None
-            chooses the one at which similarity falls most over the outline.
         edges: whether masks follow the edges of the frame (`guided`), or are upsampled bilinearly.
-    Returns:
-        Masks.
     Raises:
         UserError: not just one of masks, points and box; one that does not fit the clip.
     """
     video = as_video(video)
-    hints = _hints(video, masks, points, box, at)
-    return _carried(video, encoder.encode(video, "frame", size, layer), hints, threshold, edges)
-
-
-def segment_in(
-    features: Features,
-    video: Clip,
-    masks: np.ndarray | File | dict | None = None,
-    points: Sequence[tuple[float, float, int]] | dict | None = None,
-    box: tuple[float, float, float, float] | None = None,
-    at: int | None = None,
-    threshold: float | None = None,
-    edges: bool = True,
-) -> Masks:
-    """As `segment`, on precomputed features with one step a frame (context "frame")."""
-    video = as_video(video)
+    labels_in = _marked(video, masks, points, box, at)
+    features = encoder
+    if not isinstance(encoder, Features):
+        features = encoder.encode(video, "frame", size, layer)
+        video = video[: len(features.frames)]  # the file may be damaged after that
     if features.frames[:, 0].tolist() != video.indices.tolist():
         raise UserError("Segmentation needs one step of features a frame of the clip.")
-    return _carried(video, features, _hints(video, masks, points, box, at), threshold, edges)
-
-
-def _hints(video, masks, points, box, at):
-    """What is marked, {step: mask, list of clicks or corners of a box}, and how many objects."""
-    given = [each for each in (masks, points, box) if each is not None]
-    if len(given) != 1:
-        raise UserError("Give one of masks, points and box: what to segment in one frame.")
-    at = int(video.indices[0]) if at is None else at
-    hints = given[0] if isinstance(given[0], dict) else {at: given[0]}
-    steps = {int(video.positions([number])[0]): hint for number, hint in hints.items()}
-    if masks is not None:
-        steps = {step: _read_mask(mask, video) for step, mask in steps.items()}
-        objects = max(int(mask.max()) for mask in steps.values())
-    elif points is not None:
-        steps = {step: _clicks(hint, video) for step, hint in steps.items()}
-        objects = max(click[2] for clicks in steps.values() for click in clicks)
-    else:
-        steps, objects = {step: _corners(hint, video) for step, hint in steps.items()}, 1
-    if objects < 1:
-        raise UserError("Nothing is marked: label an object with 1 or more.")
-    return steps, objects
-
-
-def _carried(video, features, hints, threshold, edges):
-    """Masks of the whole clip from what is marked."""
-    labels, objects = {}, hints[1]
-    for step, hint in hints[0].items():
-        if isinstance(hint, list):
-            labels[step] = _first_labels(features, step, hint, objects, threshold)
-        elif isinstance(hint, tuple):
-            labels[step] = _box_labels(features, step, hint)
-        else:
-            cover = [features.cover(hint == n) for n in range(objects + 1)]
-            labels[step] = torch.stack(cover, -1)
-    soft = propagate(features, labels, _scenes(video))
+    soft = propagate(features, labels_in(features), _scenes(video))
     if lost := [int(video.indices[i]) for i in range(len(soft)) if not soft[i].any()]:
         warnings.warn(
             f"Nothing is carried over a cut: frames {lost[0]} to {lost[-1]} have no mask. Mark the "
             "objects there too.",
-            stacklevel=3,
+            stacklevel=2,
         )
-    labels = _full(video, features, soft, edges)
-    return Masks(labels, video.indices[: len(labels)], soft.numpy(), features.encoder)
+    return Masks(_full(video, features, soft, edges), video.indices, soft.numpy(), features.encoder)
 
 
-def _read_mask(mask, video):
+def _marked(video, masks, points, box, at):
+    """What is marked, as a function of features: {step: labels (rows, columns, 1 + objects)}."""
+    kinds = (masks, _mask, _covered), (points, _clicks, _clicked), (box, _box, _boxed)
+    given = [kind for kind in kinds if kind[0] is not None]
+    if len(given) != 1:
+        raise UserError("Give one of masks, points and box: what to segment in one frame.")
+    ((hints, read, labels),) = given
+    if not isinstance(hints, dict):
+        hints = {int(video.indices[0]) if at is None else at: hints}
+    marks = {int(video.positions([n])[0]): read(hint, video) for n, hint in hints.items()}
+    objects = max(count for _, count in marks.values())
+    if objects < 1:
+        raise UserError("Nothing is marked: label an object with 1 or more.")
+    return lambda features: {
+        step: labels(features, step, mark, objects) for step, (mark, _) in marks.items()
+    }
+
+
+def _mask(mask, video):
+    """Labels of pixels, uint8 (H, W), and how many objects there are."""
     if not isinstance(mask, np.ndarray):
         mask = np.asarray(Image.open(mask)) if not torch.is_tensor(mask) else mask.numpy()
         mask = np.where(mask == 255, 1, mask) if set(np.unique(mask)) <= {0, 255} else mask
-    mask = mask.astype(np.uint8)
     if mask.shape != (video.height, video.width):
         raise UserError(
             f"The mask must have the clip's size, {video.width}×{video.height} pixels and one "
             f"channel, not the shape {mask.shape}."
         )
-    return mask
+    return mask.astype(np.uint8), int(mask.max())
 
 
-def _clicks(hint, video):
-    clicks = [(float(x), float(y), int(label)) for x, y, label in hint]
+def _covered(features, step, mask, objects):
+    return torch.stack([features.cover(mask == n) for n in range(objects + 1)], -1)
+
+
+def _box(corners, video):
+    """1 in a box, 2 in its middle half, uint8 (H, W); and one object."""
+    left, top, right, bottom = (float(v) for v in corners)
+    for corner in ((left, top), (right, bottom)):
+        check_inside(corner, video.height, video.width)
+    if not (left < right and top < bottom):
+        raise UserError(f"box must be left, top, right, bottom, not {tuple(corners)}.")
+    mask = np.zeros((video.height, video.width), np.uint8)
+    for value, inset in ((1, 0), (2, 0.25)):
+        x, y = inset * (right - left), inset * (bottom - top)
+        rows = slice(math.floor(top + y), math.ceil(bottom - y))
+        mask[rows, math.floor(left + x) : math.ceil(right - x)] = value
+    return mask, 1
+
+
+def _boxed(features, step, box, objects):
+    """Patches in a box that are more similar to its middle than to any patch outside."""
+    x = F.normalize(features.values[step], dim=-1)
+    shares = [features.cover(box >= value) for value in (1, 2)]
+    inside, core = (share >= min(0.5, float(share.max())) for share in shares)
+    inner = (x @ x[core].T).amax(-1)
+    outer = (x @ x[~inside].T).amax(-1) if not inside.all() else torch.tensor(-1)
+    label = (inside & (inner > outer)).float()
+    return torch.stack([1 - label, label], -1)
+
+
+def _clicks(clicks, video):
+    """[(x, y, label)] and how many objects there are."""
+    clicks = [(float(x), float(y), int(label)) for x, y, label in clicks]
     if not clicks:
         raise UserError("points is empty: give at least one (x, y, label).")
     for x, y, _ in clicks:
         check_inside((x, y), video.height, video.width)
-    return clicks
+    return clicks, max(label for *_, label in clicks)
 
 
-def _corners(hint, video):
-    left, top, right, bottom = (float(v) for v in hint)
-    for corner in ((left, top), (right, bottom)):
-        check_inside(corner, video.height, video.width)
-    if not (left < right and top < bottom):
-        raise UserError(f"box must be left, top, right, bottom, not {tuple(hint)}.")
-    return left, top, right, bottom
-
-
-def _box_labels(features, step, box):
-    """Labels of a step from a box: patches in it more similar to its middle than to any patch
-    outside: (rows, columns, 2).
-    """
-    rows, columns = features.grid[1:]
-    centres = [[features.centre_of(r, c) for c in range(columns)] for r in range(rows)]
-    middle, half = np.add(box[:2], box[2:]) / 2, np.subtract(box[2:], box[:2]) / 2
-    off = torch.from_numpy(np.abs((np.array(centres) - middle) / half).max(-1)).float()
-    x = F.normalize(features.values[step], dim=-1)
-    core = off <= max(0.5, float(off.min()))
-    inner = (x @ x[core].T).amax(-1)
-    outer = (x @ x[off > 1].T).amax(-1) if (off > 1).any() else torch.full_like(inner, -1)
-    label = ((off <= 1) & (inner > outer)).float()
-    return torch.stack([1 - label, label], -1)
-
-
-def _first_labels(features, step, clicks, objects, threshold):
-    """Labels of a step from clicks: patches more similar to the clicked ones of an object than to
-    all others, in one piece with a click: (rows, columns, 1 + objects).
+def _clicked(features, step, clicks, objects):
+    """Patches more similar to the clicked ones of an object than to all others, in one piece with a
+    click, by the threshold at which similarity falls most over the outline.
     """
     x = F.normalize(features.values[step], dim=-1)  # (rows, columns, channels)
     places = [features.token_at(click[:2]) for click in clicks]
@@ -244,8 +216,7 @@ def _first_labels(features, step, clicks, objects, threshold):
         score, others = similar[..., labels == n].max(-1), similar[..., labels != n]
         nearer = score > others.max(-1, initial=-1)
         clicked = [place for place, label in zip(places, labels, strict=True) if label == n]
-        median = np.median(score)
-        levels = median + (1 - median) * LEVELS if threshold is None else [threshold]
+        levels = np.median(score) + (1 - np.median(score)) * LEVELS
         pieces = [_pieces_with(clicked, nearer & (score > level)) for level in levels]
         soft[..., n] = torch.from_numpy(max(pieces, key=lambda piece: _contrast(score, piece)))
     soft[..., 1:] /= soft[..., 1:].sum(-1, keepdim=True).clamp(min=1)
@@ -254,14 +225,11 @@ def _first_labels(features, step, clicks, objects, threshold):
 
 
 def _pieces_with(places, mask):
-    """The connected parts of a bool mask (rows, columns) that hold one of some places, and these
-    places.
-    """
-    pieces, _ = connected(mask)
-    mask = np.isin(pieces, [pieces[place] for place in places if pieces[place]])
+    """The connected parts of a bool mask (rows, columns) that hold some places."""
     for place in places:
         mask[place] = True
-    return mask
+    pieces, _ = connected(mask)
+    return np.isin(pieces, [pieces[place] for place in places])
 
 
 def _contrast(score, piece):
@@ -273,27 +241,22 @@ def _contrast(score, piece):
 
 def _scenes(video):
     """Positions of frames that begin another scene."""
-    found, last = [], None
-    for first, piece in zip(range(0, len(video), PIECE), video.pieces(PIECE), strict=False):
-        frames = piece.frames if last is None else np.concatenate([last, piece.frames])
-        numbers = np.arange(first + len(piece) - len(frames), first + len(piece))
-        pairs = np.stack([np.arange(len(frames) - 1), np.arange(1, len(frames))], 1)
-        found += [after for _, after in cuts_between(frames, pairs, numbers)] if len(pairs) else []
-        last = piece.frames[-1:]
-    return found
+    cuts = []
+    for first in range(0, len(video) - 1, PIECE):
+        frames = video[first : first + PIECE + 1].frames
+        places = np.arange(len(frames))
+        pairs = np.stack([places[:-1], places[1:]], 1)
+        cuts += [after for _, after in cuts_between(frames, pairs, first + places)]
+    return cuts
 
 
 def _full(video, features, soft, edges):
     """Labels of the clip's size: uint8 (frames, H, W)."""
     labels = np.zeros((len(soft), video.height, video.width), np.uint8)
-    bar = tqdm(total=len(soft), desc="masks", unit="frame", delay=2, leave=False)
-    for first, piece in zip(range(0, len(soft), PIECE), video.pieces(PIECE), strict=False):
-        for step, frame in enumerate(piece.frames, first):
-            maps = soft[step].permute(2, 0, 1)
-            if maps.any():
-                size = frame.shape[:2]
-                full = guided(maps, frame, features) if edges else upsampled(maps, size, features)
-                labels[step] = full.argmax(0).numpy()
-            bar.update()
-    bar.close()
+    for step in tqdm(range(len(soft)), desc="masks", unit="frame", delay=2, leave=False):
+        maps = soft[step].permute(2, 0, 1)
+        if maps.any() and edges:
+            labels[step] = guided(maps, video[[step]].frames[0], features).argmax(0)
+        elif maps.any():
+            labels[step] = upsampled(maps, labels.shape[1:], features).argmax(0)
     return labels
