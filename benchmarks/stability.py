@@ -7,14 +7,21 @@ Windows of 16 frames, two frames apart, over real or shipped clips; `random weig
 import argparse
 
 import numpy as np
+import torch
 
 import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import random_weights
-from vjepa_utils.comparison import stillness
 
 CLIPS = "videos/kitesurfing.mp4", "videos/monkey.mp4"
 REPEATS = 2, 4, 8, 16
+
+
+def stillness(video, encoder, repeats=REPEATS, size=None):
+    """{how often a frame is fed: mean cosine of its tokens with those of the most often fed}."""
+    fed = {n: encoder.encode(video, "frame", size, repeat=n).values for n in repeats}
+    cosine = lambda x: torch.cosine_similarity(x, fed[max(repeats)], dim=-1)
+    return {n: float(cosine(x).mean()) for n, x in fed.items()}
 
 
 def main():
@@ -33,7 +40,7 @@ def main():
         shares = [np.mean([f.shares[name] for f in found]) for name in found[0].shares]
         ends = [np.mean([f.curve[[0, -1]] for f in found]), np.mean([f.curve[1:-1] for f in found])]
         windows.append([encoder.name, *(f"{value:.3f}" for value in shares + ends)])
-        cosine = [stillness(clip[:1], encoder, REPEATS) for clip in clips]
+        cosine = [stillness(clip[:1], encoder) for clip in clips]
         stills.append([encoder.name, *(f"{np.mean([c[n] for c in cosine]):.3f}" for n in REPEATS)])
     head = ["encoder", "content", "place", "other frames", "cosine at the ends", "in the middle"]
     text = f"Shares of the variance, windows of {arguments.context} frames; means over "

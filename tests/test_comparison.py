@@ -202,7 +202,7 @@ def test_similarity_is_the_cosine_with_the_token_under_the_point():
     alike = vj.comparison.similarity(features(values), (79, 1), 2)
     assert alike == pytest.approx(np.array([[[1, 1], [1, 1]], [[1, 1], [0.5**0.5, 1]]]))
     with pytest.raises(
-        ValueError, match="Frame 4 is not among the frames that were encoded: 0, 1, 2, 3."
+        ValueError, match="Frame 4 is not among the 4 frames that were encoded, from 0 to 3."
     ):
         vj.comparison.similarity(features(values), (0, 0), 4)
     with pytest.raises(ValueError, match="outside the picture"):

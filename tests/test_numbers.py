@@ -9,7 +9,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
 import vjepa_utils as vj
-from vjepa_utils.comparison import cka, layers_figure, measures, shared_neighbours, stillness
+from benchmarks.stability import stillness
+from vjepa_utils.comparison import cka, layers_figure, measures, shared_neighbours
 from vjepa_utils.features import Features
 
 
