@@ -115,12 +115,19 @@ def heat_maps(axes, heat, size=None, colours=HEAT):
         image = show(axis, np.asarray(values, float), size, **scale)
     beyond = (heat.values < heat.low).any(), (heat.values > heat.high).any()
     extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
-    bar = axes[0].figure.colorbar(image, ax=axes, extend=extend, aspect=15, pad=0.01)
-    ends = [heat.low, heat.high]
+    colour_bar(image, axes, heat.name, extend=extend, aspect=15)
+
+
+def colour_bar(image, axes, name, **shape):
+    """The scale of an image beside its axes: its two ends, and the name of the quantity."""
+    bar, ends = (
+        np.ravel(axes)[0].figure.colorbar(image, ax=axes, pad=0.01, **shape),
+        image.get_clim(),
+    )
     digits = lambda end: f"{end:.2g}" if abs(end) < 1 else f"{end:.3g}"
     bar.set_ticks(ends, labels=[digits(end).replace("-", "−") for end in ends])
     bar.ax.tick_params(labelsize=8, length=2)
-    bar.set_label(heat.name, fontsize=8)
+    bar.set_label(name, fontsize=8)
     bar.outline.set_visible(False)
 
 

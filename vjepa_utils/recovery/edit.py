@@ -10,18 +10,8 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 
+from vjepa_utils import drawing
 from vjepa_utils.checks import UserError, is_whole
-from vjepa_utils.drawing import (
-    GREY,
-    Heat,
-    clip_caption,
-    clip_of,
-    columns,
-    covered_frames,
-    evenly,
-    frames_numbered,
-    picture_rows,
-)
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.predict.masks import future, pixels
 from vjepa_utils.predict.recovery import Held, Recovery
@@ -33,8 +23,7 @@ class Edit:
     """The predictor's answer to a changed context, beside its answer to the context as it is and to
     random changes of equal length.
 
-    plain: Recovery from the context as it is.
-    edited: Recovery from the changed context.
+    plain, edited: Recovery from the context as it is, and from the changed one.
     controls: float32 (controls, n hidden, channels), predictions after random changes.
     where: bool (steps, rows, columns), the tokens that were changed.
     norms: largest norm of the context's tokens, and that after the change.
@@ -61,9 +50,8 @@ class Edit:
         (n, channels), says of the predictions: did the speed that was added arrive?
         """
         mean = lambda tokens: float(np.mean(np.asarray(probe(tokens))))
-        controls = np.array([mean(tokens) for tokens in self.controls])
-        read = {"plain": self.plain.predicted, "edited": self.edited.predicted}
-        return {name: mean(tokens) for name, tokens in read.items()} | {"controls": controls}
+        plain, edited = mean(self.plain.predicted), mean(self.edited.predicted)
+        return {"plain": plain, "edited": edited, "controls": np.array([*map(mean, self.controls)])}
 
 
 def edit(
@@ -77,9 +65,8 @@ def edit(
     seed: int = 0,
     size: Size = None,
 ) -> Edit:
-    """Change visible tokens, after the encoder and before the predictor, and predict.
-
-    Nothing of the hidden part reaches the context.
+    """Change visible tokens, after the encoder and before the predictor, and predict; nothing of
+    the hidden part reaches the context.
 
     Args:
         encoder: with a predictor.
@@ -98,7 +85,7 @@ def edit(
         UserError: a mask or direction does not fit, or there is no predictor.
     """
     held = video if isinstance(video, Held) else encoder.hold(video, size)
-    hidden = held.checked(future(held.grid, (held.grid[0] - 1) // 2) if hidden is None else hidden)
+    hidden = held.checked(future(held.grid) if hidden is None else hidden)
     if not is_whole(controls, 1):
         raise UserError(f"controls must be a whole number of at least 1, not {controls!r}.")
     places = _places(where, hidden, "where")
@@ -114,48 +101,46 @@ def edit(
     directions = F.normalize(torch.randn(controls, *moved.shape, generator=random), dim=-1)
     if (moved == moved[0]).all():  # a push is the same for all tokens
         directions = directions[:, :1].expand_as(directions)
-    lengths = moved.norm(dim=-1, keepdim=True)
-    answers = [predicted(lengths * direction).predicted for direction in directions]
-    norms = [float(each.norm(dim=1).max()) for each in (tokens, tokens[places] + moved)]
-    return Edit(
-        held.predict(context, hidden),
-        predicted(moved),
-        torch.stack(answers),
-        np.asarray(where, bool),
-        (norms[0], max(norms)),
-    )
+    pushes = moved.norm(dim=-1, keepdim=True) * directions
+    answers = torch.stack([predicted(push).predicted for push in pushes])
+    before, after = (float(x.norm(dim=1).max()) for x in (tokens, tokens[places] + moved))
+    plain, edited = held.predict(context, hidden), predicted(moved)
+    return Edit(plain, edited, answers, np.asarray(where, bool), (before, max(before, after)))
 
 
-def edit_strip(video: Clip, found: Edit, most: int | None = None) -> Figure:
+def edit_strip(video: Clip, result: Edit, most: int | None = None) -> Figure:
     """What was changed (bright) and hidden (grey), how far the prediction moved, and how far random
     changes of equal length move it.
 
     Args:
         video: the clip that was encoded.
-        found: what `edit` gave.
+        result: what `edit` gave.
         most: steps; None takes as many as can be read.
     """
-    whole, plain = found.plain.whole, found.plain
-    video = clip_of(video, whole.source_size)
-    chosen = evenly(len(whole.frames), columns(video, most))
-    frames = frames_numbered(video, whole.frames[chosen, 0])
-    size = video.height, video.width
-    hidden, changed = (pixels(m[chosen], *size)[..., None] for m in (plain.hidden, found.where))
-    shown = np.where(hidden, GREY, np.where(changed, frames, frames // 3)).astype(np.uint8)
-    top = max(float(found.change.max()), float(found.control_change.max()), 1e-6)
-    maps = [plain.on_grid(found.change), plain.on_grid(found.control_change.mean(0))]
-    heat = [Heat(values[chosen], 0, top, "1 − cosine") for values in maps]
-    rows = [("changed", shown), ("forecast moved", heat[0]), ("by random changes", heat[1])]
-    each = found.control_change.mean(1)
-    captions = [clip_caption(video, whole.frames), whole.encoder]
-    captions.append(
-        f"{found.where.sum()} tokens changed; the prediction moved by {found.change.mean():.3f}, "
-        f"by random changes of equal length {each.mean():.3f} ± {each.std():.3f}"
+    plain, whole = result.plain, result.plain.whole
+    video = drawing.clip_of(video, whole.source_size)
+    chosen = drawing.evenly(len(whole.frames), drawing.columns(video, most))
+    frames = drawing.frames_numbered(video, whole.frames[chosen, 0])
+    hidden, changed = (
+        pixels(mask[chosen], video.height, video.width)[..., None]
+        for mask in (plain.hidden, result.where)
     )
-    if found.norms[1] > found.norms[0]:
+    shown = np.where(hidden, drawing.GREY, np.where(changed, frames, frames // 3)).astype(np.uint8)
+    change, controls = result.change, result.control_change
+    top = max(float(change.max()), float(controls.max()), 1e-6)
+    heat = lambda values: drawing.Heat(plain.on_grid(values)[chosen], 0, top, "1 − cosine")
+    rows = [("changed", shown), ("forecast moved", heat(change))]
+    rows.append(("by random changes", heat(controls.mean(0))))
+    moved, spread = controls.mean(), controls.mean(1).std()
+    captions = [drawing.clip_caption(video, whole.frames), whole.encoder]
+    captions.append(
+        f"{result.where.sum()} tokens changed; the prediction moved by {change.mean():.3f}, "
+        f"by random changes of equal length {moved:.3f} ± {spread:.3f}"
+    )
+    if result.norms[1] > result.norms[0]:
         captions.append("changed tokens are longer than any of the clip")
-    titles = [covered_frames(whole.frames[step]) for step in chosen]
-    return picture_rows(rows, titles, " · ".join(captions))
+    titles = [drawing.covered_frames(whole.frames[step]) for step in chosen]
+    return drawing.picture_rows(rows, titles, " · ".join(captions))
 
 
 def _places(mask, hidden, name):

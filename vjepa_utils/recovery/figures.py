@@ -26,9 +26,7 @@ def recovery_strip(
     decoded: dict | None = None,
 ) -> Figure:
     """Hidden region, features of the whole clip, those of the visible tokens with the prediction
-    filled in, and its cosine.
-
-    All colours are in one basis, fitted on the layer-normalised features of the whole clip.
+    filled in, and its cosine; all colours in one basis, that of the whole clip.
 
     Args:
         video: the clip that was encoded.
@@ -54,29 +52,25 @@ def recovery_strip(
         rows.append(("filled in", colours.colours(each.filled)[chosen]))
         cosines = drawing.Heat(each.on_grid(each.cosine), 0, 1, "cosine")[chosen]
         rows.append(("cosine of prediction\nwith whole clip", cosines))
-        more = (decoded or {}).get(name, {})
-        rows += [(label, pictures[2 * chosen]) for label, pictures in more.items()]
+        for label, pictures in (decoded or {}).get(name, {}).items():
+            rows.append((label, pictures[2 * chosen]))
         predicted, *baselines = (
             f"{source} {mean:.2f}" for source, mean in each.means().items() if mean == mean
         )
         captions.append(f"{share}: mean cosine of {predicted}, baselines {', '.join(baselines)}")
     titles = [drawing.covered_frames(whole.frames[s]) for s in chosen]
-    return drawing.picture_rows(
-        rows,
-        titles,
-        " · ".join(captions) + drawing.shown_steps(chosen, whole),
-        2.2 if len(recoveries) == 1 else 1.6,
-    )
+    heading = " · ".join(captions) + drawing.shown_steps(chosen, whole)
+    return drawing.picture_rows(rows, titles, heading, 2.2 if len(recoveries) == 1 else 1.6)
 
 
-def recovery_curves(recoveries: list[dict], about: str) -> Figure:
+def recovery_curves(recoveries: list[dict], caption: str) -> Figure:
     """Mean cosine against how much is hidden and how far ahead; bars show the standard deviation
     over the list.
 
     Args:
         recoveries: for each seed or clip {share: Recovery, …, "future": Recovery of a
             `masks.future`}.
-        about: what they are, for the heading.
+        caption: what they are, for the heading.
     """
     futures = [each["future"] for each in recoveries]
     steps = np.arange(len(futures[0].hidden))[:, None, None]
@@ -108,6 +102,6 @@ def recovery_curves(recoveries: list[dict], about: str) -> Figure:
     place = dict(loc="outside lower center", ncols=len(CURVES), frameon=False, fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), **place)
     heading = (
-        f"{futures[0].whole.encoder} · {about} · baselines copy features that saw the whole clip"
+        f"{futures[0].whole.encoder} · {caption} · baselines copy features that saw the whole clip"
     )
     return drawing.with_heading(figure, heading)

@@ -48,6 +48,7 @@ def surprise_strip(
     video = as_video(video)
     most = drawing.columns(video, most)
     marked = surprise.moments(min(moments, most), error, ahead)
+    numbers = {step: f"({rank})  " for rank, step in enumerate(marked, 1)}
     frames, heat, top = _heat(surprise, error, ahead)
     predicted = np.flatnonzero(np.isfinite(heat).all((1, 2)))
     chosen = np.union1d(marked, predicted[drawing.evenly(len(predicted), most - len(marked))])
@@ -55,26 +56,20 @@ def surprise_strip(
     # inches of a picture
     tall = min(0.85 * drawing.WIDTH / len(chosen) * video.height / video.width, 2.2)
     rows = 3 if expected else 2
-    figure = Figure(
-        figsize=(drawing.WIDTH, rows * tall + 3.9), dpi=drawing.SCREEN, layout="constrained"
-    )
+    figure = Figure((drawing.WIDTH, rows * tall + 3.9), drawing.SCREEN, layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=[rows * tall + 0.6, 3.3])
     axes = upper.subplots(rows, len(chosen), squeeze=False)
-    for (plain, hot, *third), step, picture in zip(axes.T, chosen, pictures, strict=True):
-        drawing.show(plain, picture)
-        drawing.show(hot, _laid_over(picture, heat[step], top))
-        for axis in third:
-            drawing.show(axis, expected(step), picture.shape[:2])
-            axis.set_ylabel("expected" if step == chosen[0] else "", fontsize=8)
-        number = f"({_rank(step, marked)})  " if step in marked else ""
-        plain.set_title(number + drawing.covered_frames(frames[step]), fontsize=8, pad=3)
-    bar = upper.colorbar(
-        ScalarMappable(Normalize(0, top), drawing.HEAT), ax=axes, pad=0.01, aspect=25
-    )
-    bar.set_ticks([0, top], labels=["0", f"{top:.3g}"])
-    bar.ax.tick_params(labelsize=8, length=2)
-    bar.set_label(NAMES[error], fontsize=8)
-    bar.outline.set_visible(False)
+    for column, step, picture in zip(axes.T, chosen, pictures, strict=True):
+        shown = [picture, _laid_over(picture, heat[step], top)]
+        shown += [expected(step)] if expected else []
+        for axis, each in zip(column, shown, strict=True):
+            drawing.show(axis, each, picture.shape[:2])
+        title = numbers.get(step, "") + drawing.covered_frames(frames[step])
+        column[0].set_title(title, fontsize=8, pad=3)
+    if expected:
+        axes[2, 0].set_ylabel("expected", fontsize=8)
+    bar = ScalarMappable(Normalize(0, top), drawing.HEAT)
+    drawing.colour_bar(bar, axes, NAMES[error], aspect=25)
     _curves(lower.subplots(2, 1, height_ratios=[1.4, 1]), surprise, error, ahead, marked)
     figure.suptitle(_heading(video, surprise, ahead), fontsize=9, x=0.01, ha="left", wrap=True)
     return drawing.literal(figure)
@@ -107,7 +102,7 @@ def _film(video, surprise, error, ahead, moments):
     frames, heat, top = _heat(surprise, error, ahead)
     width = int(np.clip(360 * video.width / video.height, 300, 640))
     height = round(width * video.height / video.width / 2) * 2
-    figure = Figure(figsize=(2 * width / 100, 3), dpi=100, layout="constrained")
+    figure = Figure((2 * width / 100, 3), 100, layout="constrained")
     axes = figure.subplots(2, 1, height_ratios=[1.4, 1])
     _curves(axes, surprise, error, ahead, surprise.moments(moments, error, ahead))
     figure.suptitle(_heading(video, surprise, ahead), fontsize=7, x=0.01, ha="left", wrap=True)
@@ -118,10 +113,9 @@ def _film(video, surprise, error, ahead, moments):
     numbers = [(int(n), step) for step, pair in enumerate(frames) for n in np.unique(pair)]
     for number, step in tqdm(numbers, desc="drawing", delay=2, leave=False):
         frame = Image.fromarray(drawing.frames_numbered(video, [number])[0]).resize((width, height))
-        picture = Image.new("RGB", (2 * width, height + len(curves)))
-        picture.paste(frame)
-        picture.paste(Image.fromarray(_laid_over(np.asarray(frame), heat[step], top)), (width, 0))
-        picture.paste(Image.fromarray(curves), (0, height))
+        frame = np.asarray(frame)
+        above = np.concatenate([frame, _laid_over(frame, heat[step], top)], 1)
+        picture = Image.fromarray(np.concatenate([above, curves]))
         x = round(axes[0].transData.transform((number, 0))[0])
         for box in boxes:  # matplotlib counts pixels from below
             line = [(x, picture.height - box.ymax), (x, picture.height - box.ymin)]
@@ -130,9 +124,7 @@ def _film(video, surprise, error, ahead, moments):
 
 
 def _heat(surprise, error, ahead):
-    """Frames (steps, 2), errors of the prediction (steps, rows, columns), and the one drawn as the
-    hottest.
-    """
+    """Frames (steps, 2), errors of the prediction (steps, rows, columns), and the hottest drawn."""
     heat = surprise.errors(error, ahead)["prediction"]
     return surprise.frames[surprise.at(ahead)], heat, max(float(np.nanpercentile(heat, 99.5)), 1e-6)
 
@@ -147,22 +139,20 @@ def _laid_over(frame, heat, top):
 def _curves(axes, surprise, error, ahead, marked):
     """The prediction's error over time, numbered at the moments; below, the baselines'."""
     frames, curves = surprise.frames[surprise.at(ahead)], surprise.over_time(error, ahead)
-    above, below = axes
-    line = dict(marker=".", markersize=4, linewidth=1.3)
-    prediction = curves.pop("prediction")
-    above.plot(frames[:, 0], prediction, color=COLOURS["prediction"], label="prediction", **line)
-    for step in marked:
-        at = frames[step, 0], prediction[step]
-        above.plot(*at, "o", color=COLOURS["prediction"], markersize=7, fillstyle="none")
-        number = dict(textcoords="offset points", fontsize=8, ha="center")
-        above.annotate(f"({_rank(step, marked)})", at, (0, 6), **number)
+    (above, below), x, line = axes, frames[:, 0], dict(markersize=4, linewidth=1.3)
+    prediction, red = curves["prediction"], COLOURS["prediction"]
+    above.plot(x, prediction, ".-", color=red, **line)
+    for rank, step in enumerate(marked, 1):
+        at = x[step], prediction[step]
+        above.plot(*at, "o", color=red, markersize=7, fillstyle="none")
+        offset = dict(textcoords="offset points", fontsize=8, ha="center")
+        above.annotate(f"({rank})", at, (0, 6), **offset)
     above.margins(y=0.25)
-    dotted = dict(linewidth=1, linestyle=":", label="prediction")
-    below.plot(frames[:, 0], prediction, color=COLOURS["prediction"], **dotted)
+    below.plot(x, prediction, ":", color=red, linewidth=1, label="prediction")
     for name in ("last step", "mean"):
-        below.plot(frames[:, 0], curves[name], color=COLOURS[name], label=name, **line)
+        below.plot(x, curves[name], ".-", color=COLOURS[name], label=name, **line)
     moved, right = surprise.over_time("l1", ahead)["pixels"], below.twinx()
-    right.plot(frames[:, 0], moved, color=COLOURS["pixels"], linestyle="--", linewidth=1)
+    right.plot(x, moved, "--", color=COLOURS["pixels"], linewidth=1)
     right.set_ylabel("pixels, L1", fontsize=8, color=COLOURS["pixels"])
     above.set_ylabel(f"surprise\n{NAMES[error]}", fontsize=8)
     below.set_ylabel(f"baselines\n{NAMES[error]}", fontsize=8)
@@ -170,22 +160,16 @@ def _curves(axes, surprise, error, ahead, marked):
     place = dict(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
     below.legend(ncols=3, fontsize=7, frameon=False, **place)
     for axis in (above, below, right):
-        axis.set_xlim(frames[0, 0], frames[-1, 1])
+        axis.set_xlim(x[0], frames[-1, 1])
         axis.tick_params(labelsize=7)
         axis.spines[["top"]].set_visible(False)
         axis.xaxis.get_major_locator().set_params(integer=True)
     above.tick_params(labelbottom=False)
 
 
-def _rank(step, marked):
-    """1 for the moment of most surprise, and so on."""
-    return int(np.flatnonzero(marked == step)[0]) + 1
-
-
 def _heading(video, surprise, ahead):
-    caption = drawing.clip_caption(video, surprise.frames)
     steps = "1 step" if ahead == 1 else f"{ahead} steps"
     return (
-        f"{caption} · {surprise.encoder} · predicted from {surprise.context} frames, {steps} ahead "
-        f"· target from {TARGETS[surprise.target]}"
+        f"{drawing.clip_caption(video, surprise.frames)} · {surprise.encoder} · predicted from "
+        f"{surprise.context} frames, {steps} ahead · target from {TARGETS[surprise.target]}"
     )
