@@ -41,6 +41,7 @@ def start_cluster():
     """Two nodes of two cores. Ray gives a node's agents 15 s to start, which a busy machine may
     exceed: then retry.
     """
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "90")
     from ray.cluster_utils import Cluster
 
     for left in (2, 1, 0):

@@ -136,12 +136,14 @@ SHARES = [
     ([dict(CPU=1)], 1, (1, 1, 0, 1)),
     ([dict(CPU=2)], 4, (4, 0.5, 0, 1)),
     ([dict(CPU=4), dict(CPU=4)], 2, (2, 4, 0, 4)),
-    ([dict(CPU=4), dict(CPU=32)], 9, (9, 4, 0, 4)),
+    ([dict(CPU=4), dict(CPU=32)], 9, (9, 0.8, 0, 1)),
     ([dict(CPU=16), dict(CPU=16)], None, (2, 16, 0, 16)),
     ([HEAD, dict(CPU=32), dict(CPU=32)], None, (2, 32, 0, 32)),
     ([dict(CPU=16, GPU=2), dict(CPU=16, GPU=2)], None, (4, 8, 1, 8)),
     ([HEAD, dict(CPU=16, GPU=4), dict(CPU=64)], 6, (6, 2, 0.5, 2)),
-    ([dict(CPU=16, GPU=4)], 2, (2, 8, 1, 8)),
+    ([dict(CPU=16, GPU=4)], 2, (2, 4, 1, 4)),
+    ([dict(CPU=5)] * 3, 4, (4, 2, 0, 2)),
+    ([dict(CPU=64, GPU=8), dict(CPU=8, GPU=1)], None, (9, 8, 1, 8)),
     ([dict(GPU=2)], None, (2, 0, 1, 1)),
 ]
 

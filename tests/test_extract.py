@@ -24,7 +24,7 @@ from safetensors import safe_open
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, write_video
-from vjepa_utils.collection import extraction, work
+from vjepa_utils.collection import extraction
 from vjepa_utils.collection.clips import find_clips
 
 RANDOM = np.random.default_rng(0)
@@ -55,14 +55,14 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def encoded(monkeypatch):
     """Names of the clips that are encoded, as they are."""
-    names, real = [], work.work_on
+    names, real = [], extraction.work_on
 
-    def noted(clip, *given):
-        row = real(clip, *given)
+    def noted(clip, *given, **named):
+        row = real(clip, *given, **named)
         names.extend([clip.name] if row["status"] == "done" else [])
         return row
 
-    monkeypatch.setattr(work, "work_on", noted)
+    monkeypatch.setattr(extraction, "work_on", noted)
     return names
 
 
@@ -225,9 +225,9 @@ def test_a_killed_run_goes_on(folder, tmp_path):
         write_video(source / f"{number}.mp4", moving(4, phase=number))
     script = (
         "import sys, time, vjepa_utils as vj\n"
-        "from vjepa_utils.collection import work\n"
-        "real = work.work_on\n"
-        "work.work_on = lambda *given: (time.sleep(0.2), real(*given))[1]\n"
+        "from vjepa_utils.collection import extraction\n"
+        "real = extraction.work_on\n"
+        "extraction.work_on = lambda *given: (time.sleep(0.2), real(*given))[1]\n"
         "vj.extract(sys.argv[1], sys.argv[2], sys.argv[3], size=32)\n"
     )
     words = [sys.executable, "-c", script, source, out, MODEL]
@@ -261,8 +261,7 @@ def test_a_long_film_goes_through_a_file(tiny, film, tmp_path, pool, monkeypatch
     """What does not fit in memory is the same."""
     how = dict(size=32, context=4, dtype="float32", pool=pool)
     kept, outs = vj.extract(film, tmp_path / "kept", tiny, **how), []
-    monkeypatch.setattr(work, "LARGE", 1000)
-    monkeypatch.setattr(work, "PIECE", 5000)
+    monkeypatch.setattr(extraction, "LARGE", 1000)
     encode = type(tiny).encode
     seen = lambda *given, **named: (outs.append(named.get("out")), encode(*given, **named))[1]
     monkeypatch.setattr(type(tiny), "encode", seen)
@@ -306,8 +305,37 @@ def test_a_film_is_divided_by_rows(tiny, film, folder, tmp_path, pool, encoded):
     assert encoded == [names[1]]
 
 
+def test_frames_by_time(tiny, film, tmp_path):
+    """fps, of a film as a whole and divided: 45 frames at 30 a second are 15 at 10 a second."""
+    how = dict(fps=10, size=32, dtype="float32")
+    whole = vj.extract(film, tmp_path / "whole", tiny, **how)
+    assert whole[0].frames.flatten().tolist() == [*range(0, 45, 3), 42]
+    assert json.loads(whole.table["parameters"][0].as_py())["fps"] == 10
+    parts = vj.extract(film, tmp_path / "parts", tiny, split=4, **how)
+    assert parts.table["start"].to_pylist() == [0, 12, 24, 36]
+    assert torch.equal(torch.cat([part.frames for part in parts]), whole[0].frames)
+    assert torch.equal(torch.cat([part.values for part in parts]), whole[0].values)
+    with pytest.raises(ValueError, match="every and fps exclude each other"):
+        vj.extract(film, tmp_path / "out", tiny, fps=10, every=2)
+    with pytest.raises(ValueError, match="fps must be frames a second"):
+        vj.extract(film, tmp_path / "out", tiny, fps=-1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("at_once", [2**29, 0])
+def test_stretches_of_a_rate_are_those_of_the_film(tiny, clips, tmp_path, monkeypatch, at_once):
+    """Also where frames have no constant rate, and where one is shown at several moments."""
+    monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", at_once)
+    how = dict(fps=37.3, size=32, dtype="float32")
+    path = clips / "formats" / "dog_vfr_640x360.mp4"
+    whole = vj.extract(path, tmp_path / "whole", tiny, **how)
+    parts = vj.extract(path, tmp_path / "parts", tiny, split=6, **how)
+    assert len(parts) > 2 and not parts.failed
+    assert torch.equal(torch.cat([part.frames for part in parts]), whole[0].frames)
+
+
 def test_a_film_that_breaks_ends_there(tiny, clips, tmp_path, monkeypatch):
-    path = clips / "formats" / "corrupted_midstream.mp4"  # frames 28 to 49 are lost
+    path = (clips / "formats" / "corrupted_midstream.mp4").resolve()  # frames 28 to 49 are lost
     for at_once in (2**29, 0):  # decoded when it is opened, or when it is used
         monkeypatch.setattr("vjepa_utils.video.DECODE_AT_ONCE", at_once)
         whole = vj.extract(path, tmp_path / f"whole{at_once}", tiny, size=32, dtype="float32")
@@ -331,24 +359,24 @@ def open_below(folder):
 
 def test_a_failed_run_gives_all_back(tiny, folder, tmp_path, monkeypatch):
     """Warnings, files and the lock, although a notebook keeps the traceback."""
-    shown, add = warnings.showwarning, extraction.Table.add
+    shown, real = warnings.showwarning, extraction.work_on
 
-    def full(table, row):
+    def full(*given):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(extraction.Table, "add", full)
+    monkeypatch.setattr(extraction, "work_on", full)
     with pytest.raises(OSError, match="the disk is full") as failure:
         vj.extract(folder / "a", tmp_path / "out", tiny, size=32)
     assert failure.value.__traceback__ and warnings.showwarning is shown
     assert open_below(folder) == [] and open_below(tmp_path) == []
     with pytest.warns(UserWarning, match="heard"):
         warnings.warn("heard", stacklevel=1)
-    monkeypatch.setattr(extraction.Table, "add", add)
+    monkeypatch.setattr(extraction, "work_on", real)
     assert len(vj.extract(folder / "a", tmp_path / "out", tiny, size=32)) == 2
 
 
 def test_a_second_run_is_refused(tiny, folder, tmp_path, monkeypatch):
-    out, refused, real = tmp_path / "out", [], work.work_on
+    out, refused, real = tmp_path / "out", [], extraction.work_on
 
     def second(*given):
         if not refused:
@@ -357,7 +385,7 @@ def test_a_second_run_is_refused(tiny, folder, tmp_path, monkeypatch):
             refused.append(str(told.value))
         return real(*given)
 
-    monkeypatch.setattr(work, "work_on", second)
+    monkeypatch.setattr(extraction, "work_on", second)
     found = vj.extract(folder / "a", out, tiny, size=32)
     assert refused[0].startswith(f"Another run is writing {out}/: wait") and len(found) == 2
     both = vj.extract(folder / "b", out, tiny, size=32)  # of clips with the same name
@@ -366,7 +394,7 @@ def test_a_second_run_is_refused(tiny, folder, tmp_path, monkeypatch):
 
 
 # Each argument that changes features, with another value.
-OTHERS = dict(size=48, context=4, every=2, layer=1, pool="both", dtype="float32", split=4)
+OTHERS = dict(size=48, context=4, every=2, layer=1, pool="both", dtype="float32", split=4, fps=9)
 
 
 def test_each_argument_of_extract_tells_runs_apart(tiny, folder, tmp_path):

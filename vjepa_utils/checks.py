@@ -31,6 +31,13 @@ def is_whole(value: object, least: int | None = None) -> bool:
     return whole and (least is None or value >= least)
 
 
+def check_counts(**values: int | None) -> None:
+    """UserError unless each argument is None or a whole number of at least 1."""
+    for name, value in values.items():
+        if value is not None and not is_whole(value, 1):
+            raise UserError(f"{name} must be a whole number of at least 1, not {value!r}.")
+
+
 def check_inside(point: tuple[float, float], height: int, width: int) -> None:
     """UserError if a point (x, y), in pixels, lies outside a picture."""
     x, y = point

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from vjepa_utils.checks import UserError, is_whole
+from vjepa_utils.checks import UserError, check_counts
 from vjepa_utils.files import File, file_identity
 from vjepa_utils.reading import RATE
 
@@ -201,17 +201,14 @@ def read_video(
         UserError: one sentence that names the file or argument.
     """
     # with the first file, as PyAV and Pillow take their time
-    from vjepa_utils.reading.moments import at_rate, first_frame
+    from vjepa_utils.reading.moments import at_rate, check_rate, first_frame
     from vjepa_utils.reading.sources import open_source
 
     name, path = path, Path(path)
     if not path.exists() or name == "":
         raise FileNotFoundError(f"There is no file or folder {str(name)!r}.")
-    for name, value in (("every", every), ("count", count)):
-        if value is not None and not is_whole(value, 1):
-            raise UserError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    if fps is not None and every is not None:
-        raise UserError("every and fps exclude each other: give one of them.")
+    check_counts(count=count)
+    check_rate(every, fps)
     source = open_source(path)
     first, moment = first_frame(start, source, path)
     if fps is None:

@@ -71,14 +71,21 @@ def point(text):
     return x, y
 
 
+def rate(every=1):
+    """Which of the frames to take; `rate_of` gives it to `read_video`."""
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_mutually_exclusive_group()
+    text = "take every n-th frame (default: %(default)s)"
+    group.add_argument("--every", type=positive, default=every, metavar="N", help=text)
+    group.add_argument("--fps", type=float, help="or so many frames a second, as on the screen")
+    return parser
+
+
 def frames(every=1):
     """Which frames of a clip to take; `sampling` gives them to `read_video`."""
     text = 'first frame: its number, or seconds such as "5.2s" (default: %(default)s)'
-    parser = argument("--start", type=number_or_word, default=0, help=text)
-    rate = parser.add_mutually_exclusive_group()
-    text = "take every n-th frame (default: %(default)s)"
-    rate.add_argument("--every", type=positive, default=every, metavar="N", help=text)
-    rate.add_argument("--fps", type=float, help="or so many frames a second, as on the screen")
+    start = argument("--start", type=number_or_word, default=0, help=text)
+    parser = argparse.ArgumentParser(add_help=False, parents=[start, rate(every)])
     text = "how many frames to take (default: all)"
     parser.add_argument("--count", type=positive, metavar="N", help=text)
     return parser
@@ -143,8 +150,11 @@ def read_clip(arguments):
 
 def sampling(arguments):
     """Which frames to take, as `read_video` takes it."""
-    rate = {"every": arguments.every} if arguments.fps is None else {"fps": arguments.fps}
-    return dict(start=arguments.start, count=arguments.count, **rate)
+    return dict(start=arguments.start, count=arguments.count, **rate_of(arguments))
+
+
+def rate_of(arguments):
+    return {"every": arguments.every} if arguments.fps is None else {"fps": arguments.fps}
 
 
 def warn_of_cuts(features):

@@ -4,13 +4,11 @@ from vjepa_utils import cli
 
 
 def register(commands):
-    parser = cli.add(commands, extract, cli.ENCODER, cli.size(), cli.context())
+    parser = cli.add(commands, extract, cli.ENCODER, cli.size(), cli.context(), cli.rate())
     text = "folders, searched with all in them; files; or .txt, .csv and .tsv files that list them"
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=text)
     text = "a folder: a file for each clip, and the table index.parquet"
     parser.add_argument("-o", dest="out", required=True, metavar="FOLDER", help=text)
-    text = "take every n-th frame (default: %(default)s)"
-    parser.add_argument("--every", type=cli.positive, default=1, metavar="N", help=text)
     text = "the output of this block (default: the final norm's)"
     parser.add_argument("--layer", type=cli.positive, metavar="N", help=text)
     text = "write the grid, the mean over all tokens, or both (default: %(default)s)"
@@ -32,13 +30,14 @@ def extract(arguments):
     """
     from vjepa_utils.collection.extraction import run
 
-    names = "encoder", "size", "context", "every", "layer", "pool", "dtype", "split"
-    options = {name: getattr(arguments, name) for name in (*names, "workers", "address")}
-    _, summary = run(arguments.sources, arguments.out, **options)
-    for clip, reason in summary.warned.items():
-        print(f"warning: {reason if clip in reason else f'{clip}: {reason}'}", file=sys.stderr)
-    for clip, reason in summary.failed.items():
-        print(f"failed: {reason if clip in reason else f'{clip}: {reason}'}", file=sys.stderr)
+    names = "encoder", "size", "context", "layer", "pool", "dtype", "split", "workers", "address"
+    options = dict(every=None, fps=None) | cli.rate_of(arguments)
+    options |= {name: getattr(arguments, name) for name in names}
+    _, rows, summary = run(arguments.sources, arguments.out, **options)
+    for row in rows:
+        if row["message"]:
+            kind = "failed" if row["status"] == "failed" else "warning"
+            print(f"{kind}: {row['message']}", file=sys.stderr)
     print(f"{arguments.out}: {summary}")
-    if summary.failed:
+    if any(row["status"] == "failed" for row in rows):
         sys.exit(1)

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.collection.storage import address, filesystem, is_local
-from vjepa_utils.collection.work import Clip
 from vjepa_utils.files import File, file_identity
 from vjepa_utils.reading.pictures import IMAGES
 
 # What is taken from a folder; a file that is named, or listed, may have any suffix.
-VIDEOS = {
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".wmv", ".flv", ".3gp", ".ogv", ".gif"),
-}
+VIDEO = re.compile(r"(?i).*\.(mp4|m4v|mov|mkv|webm|avi|mpe?g|ts|mts|m2ts|wmv|flv|3gp|ogv|gif)")
 LISTS = {".txt", ".csv", ".tsv"}
-HEADER = re.compile(r"(?i)[a-z_ ]*(path|file|video|clip|name|id|url)[a-z_ ]*")  # of a column
-# What changes when a remote file is rewritten: the first of these that its file system knows.
-STAMPS = "ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created"
+HEADER = re.compile(r"(?i).*(path|file|video|clip|name|id|url)[^./]*")  # the first line of a list
 # What a name is rid of: what some system cannot write, and what this package puts into names.
 UNSAFE = re.compile(r'^\.|[~<>:"|?*\\\x00-\x1f]')
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of many, or a stretch of a film."""
+
+    path: str  # of a local file or folder of images, absolute, or a URL that fsspec reads
+    name: str  # of its file in the collection, without the suffix; "/" divides folders
+    identity: str  # changes when the clip is rewritten; "" where there is none
+    start: int | None = None  # of a stretch, the first frame, how many, and with fps the moment
+    count: int | None = None
+    moment: str | None = None
 
 
 def find_clips(sources: File | Iterable[File], names: dict[str, str] | None = None) -> list[Clip]:
@@ -40,116 +45,81 @@ def find_clips(sources: File | Iterable[File], names: dict[str, str] | None = No
     names: {path: name} of clips that have a name already, and keep it.
     """
     sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
-    found, roots, names = {}, [], dict(names or {})  # {path: what a remote file system tells of it}
-    spelt = {_real(path): path for path in names}
+    paths, roots, names = {}, [], dict(names or {})
     for source in sources:
-        fs, path = filesystem(source)
-        if not os.fspath(source) or not fs.exists(path):
+        fs, place = filesystem(source)
+        if not os.fspath(source) or not fs.exists(place):
             raise FileNotFoundError(f"There is no file or folder {str(source)!r}.")
-        if fs.isdir(path):
-            roots.append(path)
-            clips = _in_folder(fs, path)
+        clips = [address(fs, place)]
+        if fs.isdir(place):
+            roots += clips
+            clips = _in_folder(fs, place)
         else:
-            listed = _listed(fs, path) if _suffix(path) in LISTS else [source]
-            clips = {address(*filesystem(line)): None for line in listed}
-            roots += [filesystem(clip)[1].rpartition("/")[0] for clip in clips]
-        for clip, infos in clips.items():
-            found.setdefault(spelt.setdefault(_real(clip), clip), infos)
-    if not found:
+            clips = _listed(fs, place) if _suffix(place) in LISTS else clips
+            roots += map(_folder, clips)
+        paths |= dict.fromkeys(clips)
+    if not paths:
         raise UserError(f"There are no clips in {', '.join(map(str, sources))}.")
-    steps = zip(*(root.split("/") for root in roots), strict=False)
-    shared = len(list(itertools.takewhile(lambda parts: len(set(parts)) == 1, steps)))
+    shared = len(os.path.commonprefix([root.split("/") for root in roots]))
     taken = {name.casefold() for name in names.values()}
-    for path in found:
+    for path in paths:
         if path not in names:
-            names[path] = _name(filesystem(path)[1], shared, taken)
+            names[path] = _name(path, shared, taken)
             taken.add(names[path].casefold())
     with ThreadPoolExecutor(16) as pool:
-        identities = pool.map(_identity, found, found.values())
-        return [Clip(p, names[p], identity) for p, identity in zip(found, identities, strict=True)]
-
-
-def _real(path):
-    """The same for all spellings of a path. A link to a file is a clip of its own."""
-    fs, inner = filesystem(path)
-    folder, _, name = inner.rpartition("/")
-    return f"{os.path.realpath(folder)}/{name}" if is_local(fs) else path
+        identities = pool.map(_identity, paths)
+        return [Clip(p, names[p], identity) for p, identity in zip(paths, identities, strict=True)]
 
 
 def _suffix(path):
     return PurePosixPath(path).suffix.lower()
 
 
+def _folder(path):
+    return path.rpartition("/")[0]
+
+
 def _in_folder(fs, folder):
-    """{path: infos} of the videos, and of the folders that hold images and no video."""
-    files = {
-        path: info
-        for path, info in fs.find(folder, detail=True).items()
-        if not PurePosixPath(path).name.startswith(".")
-    }
-    clips = {path: [info] for path, info in files.items() if _suffix(path) in VIDEOS}
-    with_videos = {path.rpartition("/")[0] for path in clips}
-    for path, info in files.items():
-        parent = path.rpartition("/")[0]
-        if _suffix(path) in IMAGES and parent not in with_videos:
-            clips.setdefault(parent, []).append(info)
-    return {address(fs, path): infos for path, infos in sorted(clips.items())}
+    """The videos in a folder, and the folders in it that hold images and no video."""
+    files = [path for path in fs.find(folder) if not path.rpartition("/")[2].startswith(".")]
+    videos = {path for path in files if VIDEO.fullmatch(path)}
+    images = {_folder(path) for path in files if _suffix(path) in IMAGES}
+    clips = videos | images - {_folder(path) for path in videos}
+    return sorted(address(*filesystem(address(fs, path))) for path in clips)
 
 
-def _identity(path, infos):
+def _identity(path):
     """What changes when a clip is rewritten, as a hash; "" where it cannot be read."""
     fs, inner = filesystem(path)
     try:
-        if is_local(fs):
-            told = file_identity(Path(path))
-        else:
-            infos = infos or list(fs.find(inner, detail=True).values()) or [fs.info(inner)]
-            told = [
-                (info["name"], info["size"], next((info[s] for s in STAMPS if s in info), None))
-                for info in infos
-            ]
+        files = file_identity(Path(path)) if is_local(fs) else map(fs.ukey, fs.find(inner))
+        return hashlib.sha256(repr(list(files)).encode(errors="surrogateescape")).hexdigest()[:32]
     except OSError:
         return ""
-    return hashlib.sha256(repr(told).encode(errors="surrogateescape")).hexdigest()[:32]
 
 
 def _listed(fs, path):
-    """The clips in a list, absolute. A line may be a path, or have it in some column, or before a
-    label: all are read in the way that makes most of the first ten files, or else folders.
+    """The clips of a list. A line is a path, or has one in some column or before a label: the first
+    of these that is a file, or else a folder, or else the whole line.
     """
     text = fs.cat_file(path).decode("utf-8-sig", "surrogateescape")
     if "\0" in text:
         raise UserError(f"{path} is no list of clips: it is not UTF-8 text.")
-    lines = [line for line in map(str.strip, text.splitlines()) if line]
-    parent = address(fs, path.rpartition("/")[0])
-
-    def absolute(entry):
-        return entry if "://" in entry or os.path.isabs(entry) else f"{parent}/{entry}"
-
-    def weight(entry):
-        fs, path = filesystem(absolute(entry))
-        return 2 if fs.isfile(path) else int(fs.exists(path))
-
-    votes = Counter()
-    for line in lines[:10]:
-        votes.update({way: weight(entry) for way, entry in _ways(line).items() if entry})
-    first = _ways(lines[0]) if lines else {}
-    usual = (",", 0) if _suffix(path) == ".csv" else "line"
-    way = max(votes, key=votes.get) if any(votes.values()) else usual
-    way = next((column for column, entry in first.items() if entry == "path"), way)
-    if HEADER.fullmatch(first.get(way, "")) and not weight(first[way]):
-        lines = lines[1:]
-    return [absolute(_ways(line).get(way, line)) for line in lines]
-
-
-def _ways(line):
-    """{way: what it makes the path} of the ways in which a line of a list can be read."""
-    ways = {"line": line}
-    for mark in ("\t", ",", ";"):
-        fields = next(csv.reader([line], delimiter=mark))
-        ways |= {(mark, column): field.strip() for column, field in enumerate(fields)}
-    ways |= {("before", words): line.rsplit(None, words)[0] for words in (1, 2)}
-    return ways | {(" ", column): field for column, field in enumerate(line.split())}
+    clips, parent = [], address(fs, _folder(path))
+    for number, line in enumerate(filter(str.strip, text.splitlines())):
+        parts = [line, *re.split(r"[\t,;]", line), *line.split()]
+        parts += [line.rsplit(None, labels)[0] for labels in (1, 2)]
+        parts = [part.strip(' "') for part in parts if part.strip(' "')]
+        places = [
+            filesystem(part if "://" in part or os.path.isabs(part) else f"{parent}/{part}")
+            for part in parts
+        ]
+        files = (place for place in places if place[0].isfile(place[1]))
+        folders = (place for place in places if place[0].isdir(place[1]))
+        place = next(files, None) or next(folders, None)
+        if place or number or not HEADER.fullmatch(line):
+            clips.append(address(*(place or places[0])))
+    return clips
 
 
 def _name(path, shared, taken):

@@ -1,5 +1,5 @@
-"""The clips of a run spread over a cluster by Ray: actors that each hold an encoder take one clip
-after the other, on GPUs or on cores. A clip whose actor dies goes to another one.
+"""Work spread over a cluster by Ray: actors take one item after the other, on GPUs or on cores. An
+item whose actor dies goes to another one.
 """
 
 import logging
@@ -10,25 +10,20 @@ from contextlib import contextmanager
 
 import torch
 
-from vjepa_utils.checks import UserError, require
-from vjepa_utils.collection.work import failed, work_on
+from vjepa_utils.checks import require
 
-TRIES = 3  # of a clip, when the processes that read it die
+TRIES = 3  # of an item, when the processes that work on it die
 
 
 class Actor:
-    """An encoder on some node."""
+    """What works on items, on some node."""
 
-    def load(self, encoder, job, threads):
-        from vjepa_utils.load import load_encoder
-
+    def load(self, prepare, threads):
         torch.set_num_threads(threads)
-        self.encoder, self.job = load_encoder(encoder, dtype=job.encoder["precision"]), job
-        if self.encoder.identity != job.encoder:
-            raise UserError(f"{encoder} has other weights on this node than where the run began.")
+        self.work = prepare()
 
-    def work_on(self, clip):
-        return work_on(clip, self.encoder, self.job)
+    def work_on(self, item):
+        return self.work(item)
 
 
 @contextmanager
@@ -60,67 +55,63 @@ def resources(ray):
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def spread(ray, clips, job, encoder, workers=None):
-    """Yields the rows of clips as they are done; OSError if the cluster breaks.
+def spread(ray, items, prepare, workers=None):
+    """Yields each item and what came of it, as they are done, None if its processes died each time;
+    OSError if the cluster breaks.
 
-    encoder: a name that every node can load.
+    prepare: gives an actor the function that works on an item.
     workers: how many actors; None: one for each GPU of the cluster, or else for each node.
     """
     count, cores, gpus, threads = shares(resources(ray), workers)
     actors = ray.remote(num_cpus=cores, num_gpus=gpus)(Actor)
-    queue, tries, waiting = deque(clips), Counter(), {}  # {what is awaited: (actor, clip)}
+    queue, deaths, waiting = deque(items), Counter(), {}  # {what is awaited: (actor, item)}
 
     def start():
-        # Only an actor that has loaded its encoder is given a clip: one that finds no place, after
-        # a node was lost, holds none back.
+        # Only an actor that is prepared is given an item: one that finds no place, after a node was
+        # lost, holds none back.
         actor = actors.remote()
-        waiting[actor.load.remote(encoder, job, threads)] = actor, None
+        waiting[actor.load.remote(prepare, threads)] = actor, None
 
-    for _ in range(min(count, len(clips))):
+    for _ in range(min(count, len(items))):
         start()
-    while queue or any(clip for _, clip in waiting.values()):
+    while queue or any(item for _, item in waiting.values()):
         (done,), _ = ray.wait(list(waiting))
-        actor, clip = waiting.pop(done)
+        actor, item = waiting.pop(done)
         try:
-            row = ray.get(done)
+            result = ray.get(done)
         except ray.exceptions.RayTaskError as error:
             raise OSError(f"The cluster could not finish: {error.cause}") from error
         except ray.exceptions.RayError as error:  # the process died, or its node
-            tries[clip] += 1
-            if clip and tries[clip] < TRIES:
-                queue.append(clip)
-            elif clip:
-                yield failed(clip, f"{clip.path} was not finished: what read it crashed each time.")
-            elif tries[clip] >= TRIES * count:
+            deaths[item] += 1
+            if deaths[None] >= TRIES * count:
                 raise OSError(f"The cluster could not finish: {error}") from error
+            if item and deaths[item] < TRIES:
+                queue.append(item)
+            elif item:
+                yield item, None
             start()
             continue
-        if clip:
-            yield row
+        if item:
+            yield item, result
         if queue:
-            clip = queue.popleft()
-            waiting[actor.work_on.remote(clip)] = actor, clip
+            item = queue.popleft()
+            waiting[actor.work_on.remote(item)] = actor, item
 
 
 def shares(nodes, workers):
-    """How many actors, the cores and GPUs that each reserves, and its threads.
+    """How many actors, the cores and GPUs that each reserves, and its threads: so many share a GPU,
+    or else a node without one, that all find a place.
 
-    nodes: as `resources` gives them. Actors are of nodes with GPUs, or else of nodes with cores.
+    nodes: as `resources` gives them; where some have GPUs, only those count.
     """
     nodes = [(int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes]
     nodes = [node for node in nodes if node[1]] or [node for node in nodes if node[0]]
     if not nodes:
         raise OSError("No node of the cluster has a core or a GPU.")
-    cpus, gpus = (sum(column) for column in zip(*nodes, strict=True))
-    workers = workers or gpus or len(nodes)
-    sharing = math.ceil(workers / gpus) if gpus else 0  # actors of one GPU
-
-    def room(cores):
-        """For how many actors of so many cores."""
-        return sum(min(cpu // cores, gpu * sharing or workers) for cpu, gpu in nodes)
-
-    # The most cores with which all find a place; of more actors than cores, each has a part of one.
-    cores = next((n for n in range(cpus, 0, -1) if room(n) >= workers), 0)
-    threads = int(os.environ.get("OMP_NUM_THREADS", str(max(1, cores))).split(",")[0])
-    cores = cores or min(1, math.floor(100 * cpus / workers) / 100)
-    return workers, cores, math.floor(1000 / sharing) / 1000 if gpus else 0, threads
+    units = sum(gpu or 1 for _, gpu in nodes)
+    workers = workers or units
+    sharing = math.ceil(workers / units)
+    cores = min(cpu / (gpu or 1) for cpu, gpu in nodes) / sharing
+    cores = math.floor(cores) if cores >= 1 else math.floor(100 * cores) / 100
+    threads = int(os.environ.get("OMP_NUM_THREADS", str(max(1, int(cores)))).split(",")[0])
+    return workers, cores, math.floor(1000 / sharing) / 1000 if nodes[0][1] else 0, threads

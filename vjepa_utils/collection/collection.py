@@ -11,8 +11,7 @@ import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.collection.storage import Storage
-from vjepa_utils.collection.table import RESTORED, read_table
+from vjepa_utils.collection.storage import INDEX, Storage, rows_of
 from vjepa_utils.features import Features
 from vjepa_utils.files import File
 
@@ -21,16 +20,18 @@ class Collection:
     """Features of many clips, as `extract` wrote them.
 
     Iterates over the `Features` of its clips in the order of their names, one loaded at a time;
-    `collection[name or path or number]` is one of them, and `len` their number. A stretch of a film
-    that was divided is called "path from frame n".
+    `collection[name or path or number]` is one of them, and `len` their number.
 
-    `table` is a pyarrow Table (`.to_pandas()` gives a data frame), one row a clip, sorted by name,
-    also of those that could not be read: path and start, the first frame of a stretch, null for a
-    whole clip; name, `OUT/name.safetensors` is its file; identity of the clip's file; status,
-    "done" or "failed", and message, why, or what was noted; frames that were encoded, times of the
-    first and the last, in seconds; grid, (steps, rows, columns), as encoded; encoder, fingerprint
-    of its weights, device, and parameters of the run, JSON; seconds it took; bytes of its features;
-    pooled, the mean over all tokens, if it was asked for.
+    table: a pyarrow Table (`.to_pandas()` gives a data frame), one row a clip, sorted by name, also
+        of those that could not be read: path and start, the first frame of a stretch, null for a
+        whole clip; name, `OUT/name.safetensors` is its file; identity of the clip's file; status,
+        "done" or "failed", and message, why, or what was noted; frames that were encoded, times of
+        the first and the last, in seconds; grid, (steps, rows, columns), as encoded; encoder,
+        fingerprint of its weights, device, and parameters of the run, JSON; seconds it took; bytes
+        of its features; pooled, the mean over all tokens, if it was asked for.
+    names, paths: of the clips, in the order of iteration. A stretch of a film that was divided is
+        "path from frame n".
+    failed: {path: why} of the clips that failed.
 
     Args:
         out: the folder, a local path or a URL that fsspec reads.
@@ -40,23 +41,16 @@ class Collection:
 
     def __init__(self, out: File):
         self._storage = Storage(out)
-        self.table = read_table(self._storage)
-        self._done = self.table.filter(pc.equal(self.table["status"], "done"))
-        self.names = self._done["name"].to_pylist()
+        self.table, _ = self._storage.table()
+        if self.table is None:
+            raise UserError(f"{self._storage.url} is no collection: it has no {INDEX}.")
+        rows = rows_of(self.table)
+        done = [row for row in rows if row["status"] == "done"]
+        self.names, self.paths = [row["name"] for row in done], [_label(row) for row in done]
+        self.failed = {_label(row): row["message"] for row in rows if row["status"] == "failed"}
 
     def __repr__(self):
         return f"Collection({self._storage.url!r}, {len(self)} clips, {len(self.failed)} failed)"
-
-    @property
-    def paths(self) -> list[str]:
-        """Of the clips, in the order of iteration."""
-        return [label(row) for row in self._done.select(["path", "start"]).to_pylist()]
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """{path: why} of the clips that failed."""
-        rows = self.table.filter(pc.equal(self.table["status"], "failed")).to_pylist()
-        return {label(row): row["message"].translate(RESTORED) for row in rows}
 
     def __len__(self):
         return len(self.names)
@@ -73,7 +67,7 @@ class Collection:
         """The mean over all tokens of each clip, float32 (clips, channels). Where the run did not
         keep it (pool="none") the files are read for it, one at a time.
         """
-        column = self._done["pooled"]
+        column = self.table.filter(pc.field("status") == "done")["pooled"]
         if not len(self):
             return np.empty((0, 0), np.float32)
         if column.null_count:
@@ -93,22 +87,20 @@ class Collection:
         Raises:
             UserError: there is no such clip, or the channels are not those of the collection.
         """
-        own = self._number(clip) if isinstance(clip, str) else None
-        if own is not None:
-            vector = self.pooled[own]
+        itself = self._number(clip) if isinstance(clip, str) else None
+        if itself is not None:
+            clip = self.pooled[itself]
         elif isinstance(clip, Features):
-            vector = clip.values.double().mean((0, 1, 2)).numpy()
-        else:
-            vector = np.asarray(clip, np.float64)
+            clip = clip.values.double().mean((0, 1, 2))
+        vector = np.asarray(clip, np.float64)
         if not len(self) or vector.shape != self.pooled.shape[1:]:
             raise UserError(
                 f"A vector of {self.pooled.shape[1]} channels is needed, as the collection has, "
                 f"not one of shape {vector.shape}."
             )
         (cosine,) = cosine_similarity(vector[None], self.pooled)
-        order = [i for i in np.argsort(-cosine, kind="stable") if i != own]
-        paths = self.paths
-        return [(paths[i], float(cosine[i])) for i in order[:k]]
+        order = [i for i in np.argsort(-cosine, kind="stable") if i != itself]
+        return [(self.paths[i], float(cosine[i])) for i in order[:k]]
 
     def _number(self, clip):
         if isinstance(clip, (int, np.integer)):
@@ -119,7 +111,6 @@ class Collection:
         raise UserError(f"There is no clip {clip!r} in {self._storage.url}, see its `names`.")
 
 
-def label(row: dict) -> str:
+def _label(row):
     """The path of a clip; of a stretch of a film also where it begins."""
-    path, start = row["path"].translate(RESTORED), row["start"]
-    return path if start is None else f"{path} from frame {start}"
+    return row["path"] if row["start"] is None else f"{row['path']} from frame {row['start']}"

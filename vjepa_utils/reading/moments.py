@@ -8,7 +8,18 @@ from numbers import Real
 
 import numpy as np
 
-from vjepa_utils.checks import UserError, is_whole
+from vjepa_utils.checks import UserError, check_counts, is_whole
+
+
+def check_rate(every, fps):
+    """UserError unless one of them is None, and the other a value that it may have."""
+    check_counts(every=every)
+    if fps is None:
+        return
+    if every is not None:
+        raise UserError("every and fps exclude each other: give one of them.")
+    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps <= 1000:
+        raise UserError(f"fps must be frames a second, above 0 and at most 1000, not {fps!r}.")
 
 
 def first_frame(start, source, path):
@@ -35,8 +46,6 @@ def first_frame(start, source, path):
 
 def at_rate(fps, moment, count, source, path):
     """Numbers of the frames on the screen at a moment and so often in a second from then on."""
-    if isinstance(fps, bool) or not isinstance(fps, Real) or not 0 < fps <= 1000:
-        raise UserError(f"fps must be frames a second, above 0 and at most 1000, not {fps!r}.")
     steps = np.arange(max(1, np.ceil((source.end - moment) * float(fps) - 1e-6)))[:count]
     numbers = _on_screen(moment + steps / float(fps), source, path, source.tick / 2)
     repeated = len(numbers) - len(np.unique(numbers))
