@@ -90,7 +90,7 @@ def clip(browser, path, encoders, every, size, folder):
         export += time.perf_counter() - start
     start = time.perf_counter()
     file = folder / "page.html"
-    Exploration(video, views, "pair").save(file)
+    Exploration(video, views, [], "pair", []).save(file)
     export += time.perf_counter() - start
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     start = time.perf_counter()

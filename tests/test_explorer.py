@@ -1,5 +1,6 @@
 """The explorer's data and page; pure functions of its JavaScript against numbers from Python."""
 
+import html
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from sklearn.linear_model import Ridge
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
 from vjepa_utils.explorer import components, exploration, look
-from vjepa_utils.explorer.page import document, framed, script, to_buffers, to_json
+from vjepa_utils.explorer.page import document, script, to_json
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed here")
 
@@ -267,25 +268,27 @@ def test_colours_of_a_thing_alone_are_its_own_components(looked, run_node):
 
 @needs_node
 def test_pixels_are_those_of_a_ridge_regression(looked, run_node):
+    view, (steps, rows, columns) = looked.views[0], looked.grid
     code = """const step = 1, view = views[0], { rows, columns } = view;
     console.log(JSON.stringify([64, 3].map((shown) => [...E.decodePixels(view, view.pixels, shown,
-      step, new Uint8ClampedArray(4 * 64 * rows * columns))])));"""
-    view, (steps, rows, columns) = looked.views[0], looked.grid
+      step, new Uint8ClampedArray(4 * 256 * rows * columns))])));"""
     frames = looked.video[looked.video.positions(looked.frames[:, 0])].frames
-    size = columns * 8, rows * 8
+    size = columns * 16, rows * 16
     frames = np.stack([Image.fromarray(frame).resize(size, 2) for frame in frames]) / 255
-    patches = frames.reshape(steps, rows, 8, columns, 8, 3).swapaxes(2, 3)
+    patches = frames.reshape(steps, rows, 16, columns, 16, 3).swapaxes(2, 3)
     tokens = (view.components.values * view.components.scale)[..., :64]
     tokens = tokens.reshape(-1, tokens.shape[-1])
-    ridge = Ridge(1.0).fit(tokens, patches.reshape(len(tokens), -1))
-    fitted = ridge.predict(tokens).reshape(patches.shape)
-    fitted = np.clip(fitted, 0, 1).swapaxes(2, 3).reshape(frames.shape)
     whole, three = (np.reshape(one, (*size[::-1], 4))[..., :3] / 255 for one in run_node(code))
-    assert np.abs(whole - fitted[1]).mean() < 0.01  # 8 bits, and another resize
+    shown = []
+    for strength in (1e-4, 1e0, 1e1, 1e2, 1e3, 1e4, 1e5):  # of which the decoder chose one
+        ridge = Ridge(strength).fit(tokens, patches.reshape(len(tokens), -1))
+        fitted = np.clip(ridge.predict(tokens).reshape(patches.shape), 0, 1)
+        shown.append(np.abs(whole - fitted.swapaxes(2, 3).reshape(frames.shape)[1]).mean())
+    assert min(shown) < 0.004 < 0.01 < max(shown)  # 8 bits, and another resize
     error = [
-        np.square(shown - frames[1]).mean() for shown in (whole, three, frames[1].mean((0, 1)))
+        np.square(guess - frames[1]).mean() for guess in (whole, three, frames[1].mean((0, 1)))
     ]
-    assert error[0] < 0.3 * error[2] and error[0] < error[1] < error[2]
+    assert error[0] < 0.4 * error[2] and error[0] < error[1] < error[2]
 
 
 def test_errors_are_measured_and_said(looked):
@@ -345,34 +348,33 @@ def test_names_of_files_are_never_html(looked, monkeypatch):
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", source)
     assert "</script" not in source.lower() and "<!--" not in source
     assert max(map(len, source.splitlines())) <= 100
-    assert 'srcdoc="&lt;!DOCTYPE' in framed(page, b"", "name")
+    assert 'srcdoc="&lt;!DOCTYPE' in looked.fallback()
 
 
 def test_what_a_notebook_stores_is_small(looked):
-    assert len(looked.fallback()) < 1e6
-    page = looked.small_page(90_000)
-    assert len(to_json(page)) < 90_000 and page["whole"] == 3
-    assert len(page["steps"]) < 3 and len(page["views"]) == 1
-    assert looked.small_page(1000) is None and "<iframe" not in framed(None, looked.still(), "x")
-
-
-def test_bytes_travel_beside_the_message(looked):
-    page, buffers = to_buffers(looked.page())
-    assert page["steps"][0]["picture"] == {"buffer": 0} and buffers[0][:4] == b"RIFF"
-    assert page["views"][1]["values"]["buffer"] < len(buffers)
+    stored = looked.fallback()
+    assert len(stored) < 1e6 and stored.count("<iframe") == stored.count("<img") == 1
+    limit = len(html.escape(document(looked.page(2))))
+    (page,) = re.findall('srcdoc="(.*?)"', looked.fallback(limit=limit), re.S)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html.unescape(page), re.S).group(1))
+    assert len(data["steps"]) == 2 and data["whole"] == 3 and len(page) <= limit
+    assert "<iframe" not in looked.fallback(limit=1000)
 
 
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
-        (dict(encoders=[]), "encoders is empty"),
-        (dict(encoders=["dino-demo", "dino-demo"]), "dino-demo is named twice"),
-        (dict(layers=(3, 3)), "each once"),
+        (dict(encoders=[]), "encoders must be at least one"),
+        (
+            dict(encoders=["dino-demo", "dino-demo"]),
+            "each shown once, not ['dino-demo', 'dino-demo']",
+        ),
+        (dict(layers=(3, 3)), "list of different layers"),
         (dict(layers=(99,)), "layer must be None or a whole number from 1 to 7"),
         (dict(masks=["hole"]), "There is no mask 'hole'"),
         (dict(encoders="dino-demo", masks=["block"]), "dino-demo has no predictor"),
         (dict(encoders=["vjepa2-demo", "dino-demo"], context="clip"), "image encoder"),
-        (dict(size=16384), "of at most 50: take a smaller size"),
+        (dict(size=16384), "of at most 50: 0 of its 2 steps fit"),
     ],
 )
 def test_bad_input_is_one_sentence(how, sentence):
@@ -394,13 +396,11 @@ def test_a_page_that_turns_out_too_large_is_not_written(looked, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_without_anywidget_the_page_is_still_written(monkeypatch, tmp_path):
+def test_without_anywidget_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "anywidget", None)
     monkeypatch.delitem(sys.modules, "vjepa_utils.explorer.widget", raising=False)
-    with pytest.warns(UserWarning, match="pip install anywidget"):
-        found = vj.explore(grey_levels(4), GOLDEN / "model", size=64)
-    found.save(tmp_path / "page.html")
-    assert "<iframe" in found._repr_html_()
+    with pytest.raises(vj.checks.UserError, match=r"anywidget is not installed: pip install"):
+        vj.explore(grey_levels(4), GOLDEN / "model", size=64)
 
 
 def test_the_command_writes_a_page(command, tmp_path):
@@ -411,7 +411,7 @@ def test_the_command_writes_a_page(command, tmp_path):
     more = ["--layers", "1", "last", "--masks", "future"]
     done = command(*words, *more, "-o", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr
-    assert "3 steps of 4×5 patches, model" in done.stdout and "model block 1" in done.stdout
+    assert "3 steps of 4×5 patches, model" in done.stdout
     text = (tmp_path / "page.html").read_text()
     assert "<b>" not in text and "a &lt;b&gt;.mp4 · model" in text
     for wrong, sentence in (
@@ -440,31 +440,14 @@ def test_python_reads_back_and_sets_what_is_chosen():
     assert torch.allclose(explorer.recovery.predicted, alone.predicted, atol=1e-4)
     assert np.allclose(explorer.recovery.cosine, alone.cosine, atol=1e-4)
     explorer.mask = ~np.zeros_like(mask)
-    assert sent[-1]["kind"] == "say" and "Everything is hidden" in sent[-1]["text"]
-    explorer._asked(
-        explorer,
-        {"ask": "encode", "encoders": "dino-demo", "size": "64", "layers": "2", "context": ""},
-        [],
-    )
-    assert (
-        sent[-1]["kind"] == "page"
-        and explorer.mask is None
-        and explorer.exploration.views[0].layer == 2
-    )
-    explorer._asked(
-        explorer,
-        {"ask": "encode", "encoders": "nobody", "size": "64", "layers": "", "context": ""},
-        [],
-    )
-    assert "There is no encoder 'nobody'" in sent[-1]["text"]
-    live = next(message["live"] for message in reversed(sent) if message["kind"] == "page")
-    assert live == {
-        "encoders": ["dino-demo"],
-        "size": 64,
-        "layers": [2],
-        "context": "pair",
-        "predicts": False,
-    }
+    assert sent[-1]["kind"] == "say" and "hides every token" in sent[-1]["text"]
+    explorer._asked(explorer, {"ask": "page"}, [])
+    assert sent[-1]["kind"] == "page" and sent[-1]["predicts"]
+    assert json.loads(sent[-1]["page"])["views"][0]["encoder"] == "vjepa2-demo"
+    explorer = vj.explore(_kite()[:2], "dino-demo", size=64)
+    explorer.send = lambda message, buffers=None: sent.append(message)
+    explorer._asked(explorer, {"ask": "prepare"}, [])
+    assert "have no predictor" in sent[-1]["text"]
     for name, value in (("step", 9), ("point", (-1, 2)), ("mask", np.zeros((1, 2, 3), bool))):
         with pytest.raises(traitlets.TraitError, match=name):
             setattr(explorer, name, value)

@@ -19,6 +19,7 @@ from vjepa_utils.explorer import Exploration
 from vjepa_utils.explorer.components import pack
 from vjepa_utils.explorer.exploration import View
 from vjepa_utils.explorer.page import script, to_json
+from vjepa_utils.explorer.prediction import packed_decoder
 
 STEPS, ROWS, COLUMNS = 3, 4, 6
 WIDTH, HEIGHT = 240, 160  # of the clip: a patch is 40 × 40 of its pixels
@@ -47,8 +48,21 @@ def exploration():
         values = values * torch.linspace(3, 0.2, 12) + 1
         size, name = (16 * ROWS, 16 * COLUMNS), f"encoder {seed}"
         features = vj.Features(values, torch.tensor(FRAMES), 16, size, (HEIGHT, WIDTH), name)
-        views.append(View(features, None, *pack(features)))
-    return Exploration(video, views, "pair", [prediction()])
+        components, colours = pack(features)
+        pixels = packed_decoder(features, components, linear(features))
+        views.append(View(features, None, components, colours, pixels))
+    return Exploration(video, views, [], "pair", [prediction()])
+
+
+def linear(features):
+    """A clip whose pixels are linear in the tokens."""
+    random = np.random.default_rng(0)
+    patches = 128 + features.values.numpy() @ random.normal(0, 6, (12, 40 * 40 * 3))
+    frames = np.zeros((18, HEIGHT, WIDTH, 3), np.uint8)
+    for pair, step in zip(FRAMES, patches.clip(0, 255), strict=True):
+        picture = step.reshape(ROWS, COLUMNS, 40, 40, 3).swapaxes(1, 2)
+        frames[list(pair)] = picture.reshape(HEIGHT, WIDTH, 3)
+    return vj.video.as_video(frames)
 
 
 def prediction():
@@ -143,6 +157,18 @@ def inferno(values, low, high):
     return np.where(np.isnan(values)[..., None], GREY, heat)
 
 
+def decoded(view, step, shown=64):
+    """A step in pixels from its first components: (side · rows, side · columns, 3), unclipped."""
+    pixels, packed = view.pixels, view.components
+    side, count = pixels["side"], len(pixels["scale"]) - 1
+    weights = np.frombuffer(zlib.decompress(pixels["weights"]), np.int8).reshape(count + 1, -1)
+    weights = weights * np.array(pixels["scale"])[:, None]
+    shown = min(shown, count)
+    x = packed.values[step, ..., :shown] * packed.scale[:shown]
+    patches = 255 * (x @ weights[:shown] + weights[-1]).reshape(ROWS, COLUMNS, 3, side, side)
+    return np.einsum("rckyx->rycxk", patches).reshape(ROWS * side, COLUMNS * side, 3)
+
+
 def coloured(view, rgb=(0, 1, 2)):
     packed, rgb = view.components, list(rgb)
     values = packed.values[..., rgb] * packed.scale[rgb]
@@ -171,11 +197,11 @@ def stage(page, panel, canvas="map"):
     return pixels(page.locator(".picture").nth(panel).locator(f"canvas.{canvas}"))
 
 
-def strip(page, row):
+def strip(page, row, gap=1):
     """The steps of a row of the strip, without the gaps: (steps, rows, columns, 4)."""
     painted = pixels(page.locator(".thumbs canvas.map").nth(row))
-    painted = np.pad(painted, ((0, 0), (0, 1), (0, 0)))
-    return painted.reshape(len(painted), STEPS, -1, 4).swapaxes(0, 1)[:, :, :-1]
+    painted = np.pad(painted, ((0, 0), (0, gap), (0, 0)))
+    return painted.reshape(len(painted), STEPS, -1, 4).swapaxes(0, 1)[:, :, :-gap]
 
 
 def check_maps(page, expected, panel=0, row=None):
@@ -238,6 +264,20 @@ def test_change_is_drawn_and_its_bar_says_the_range(page, exploration):
         top = np.sort(change[1:].ravel())[round(0.99 * (change[1:].size - 1))]
         check_maps(page, inferno(change, 0, top), panel)
         assert page.locator(".bar").nth(panel).inner_text().split()[:2] == ["0.00", f"{top:.2f}"]
+
+
+@pytest.mark.parametrize("shown", [64, 2])
+def test_pixels_are_drawn(page, exploration, shown):
+    show(page, mode="pixels", shown=shown)
+    for panel, view in enumerate(exploration.views):
+        for step in range(STEPS):
+            page.evaluate(f"explorer.setStep({step})")
+            drawn(page)
+            expected = decoded(view, step, shown).clip(0, 255)
+            assert np.ptp(expected) > 50
+            assert np.abs(stage(page, panel)[..., :3] - expected).max() < 2
+            small = decoded(view, step, shown).reshape(2 * ROWS, 8, 2 * COLUMNS, 8, 3).mean((1, 3))
+            assert np.abs(strip(page, panel, 2)[step, ..., :3] - small.clip(0, 255)).max() < 2
 
 
 def test_prediction_is_drawn(page):
@@ -591,7 +631,7 @@ PRESSED = {
         ({"shown": 5}, "Shift+Y", {"shown": 10}),
     ],
     "colours, similarity, change, prediction, segment, pixels": [
-        ({}, "6", {}),  # this page has no decoder
+        ({}, "6", {"mode": "pixels"}),
         ({}, "5", {"mode": "segment"}),
         ({"mode": "change"}, "1", {"mode": "colours"}),
         ({}, "2", {"mode": "similarity"}),
@@ -732,7 +772,6 @@ MODEL = """
   };
   render({model, el: document.body});
 """
-LIVE = {"encoders": ["encoder 1"], "size": 64, "layers": [None], "context": "pair"}
 
 
 @pytest.fixture
@@ -743,10 +782,8 @@ def notebook(chromium, exploration, tmp_path):
     with chromium.new_page(viewport={"width": 1280, "height": 900}) as page:
         page.goto(file.as_uri())
         until(page, "Boolean(window.notebook)")
-        live = json.dumps(LIVE | {"predicts": True})
-        page.evaluate(
-            f"notebook.hear({{kind: 'page', page: {to_json(exploration.page())}, live: {live}}})"
-        )
+        data = json.dumps(to_json(exploration.page()))
+        page.evaluate(f"notebook.hear({{kind: 'page', page: {data}, predicts: true}})")
         until(page, "document.body.dataset.ready === '1'")
         yield page
 
@@ -799,24 +836,14 @@ def test_what_python_sets_is_drawn(notebook):
 
 def test_a_kernel_that_is_gone_is_a_sentence(notebook):
     page = notebook
-    assert page.locator("form.kernel input[name=size]").input_value() == "64"
-    page.locator("form.kernel input[name=size]").fill("128")
-    page.get_by_role("button", name="Encode").click()
-    assert page.evaluate("notebook.sent.pop()") == {
-        "ask": "encode",
-        "encoders": "encoder 1",
-        "size": "128",
-        "layers": "last",
-        "context": "pair",
-    }
-    page.evaluate("notebook.hear({kind: 'say', text: 'no such size', keep: true})")
-    until(page, "document.querySelector('.status').textContent === 'no such size'")
+    page.evaluate("notebook.hear({kind: 'say', text: 'no such mask'})")
+    until(page, "document.querySelector('.status').textContent === 'no such mask'")
     gone = "document.querySelector('.status').textContent.includes('kernel does not answer')"
     page.evaluate("notebook.close()")
     until(page, gone)
     page.evaluate("void (notebook.model.send = () => { throw new Error('comm is closed') })")
     page.evaluate("document.querySelector('.status').textContent = ''")
-    page.get_by_role("button", name="Encode").click()
+    page.get_by_role("button", name="Hide").click()
     until(page, gone)
-    page.evaluate("notebook.hear({kind: 'page', page: {views: []}})")
+    page.evaluate("notebook.hear({kind: 'prediction', prediction: '{}'})")
     until(page, "document.querySelector('.status').textContent.includes('Something went wrong')")

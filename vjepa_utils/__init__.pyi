@@ -28,7 +28,7 @@ from .colours import PCAColours as PCAColours
 from .comparison.stability import stability as stability
 from .decoding.decoder import PixelDecoder as PixelDecoder
 from .encoder import Encoder as Encoder
-from .explorer.explore import explore as explore
+from .explorer.exploration import explore as explore
 from .features import Features as Features
 from .load import load_encoder as load_encoder
 from .predict import masks as masks

@@ -7,8 +7,7 @@ def register(commands):
     encoders, context, out = cli.encoders("vjepa2-demo"), cli.context("pair"), cli.output(".html")
     parser = cli.add(commands, explore, cli.CLIP, encoders, cli.size(512), context, out)
     text = "blocks of every encoder, from 1, or last for the final norm (default: last)"
-    blocks = dict(nargs="+", type=_layer, default=[None], metavar="LAYER")
-    parser.add_argument("--layers", **blocks, help=text)
+    parser.add_argument("--layers", nargs="+", type=_layer, default=[None], help=text)
     text = "what to hide, to show what the predictor makes of it"
     parser.add_argument("--masks", nargs="+", choices=NAMES, help=text)
 
@@ -19,18 +18,10 @@ def explore(arguments):
     Click a patch to see where it is found again, in every step and by every encoder.
     """
     video = cli.read_clip(arguments)
-    encoders = [vj.load_encoder(name) for name in arguments.encoders]
-    options = arguments.size, tuple(arguments.layers), arguments.masks, arguments.context
-    exploration = vj.explorer.look(video, encoders, *options)
+    names = "encoders", "size", "layers", "masks", "context"
+    exploration = vj.explorer.look(video, **{name: vars(arguments)[name] for name in names})
     exploration.save(arguments.output)
-    steps, rows, columns = exploration.grid
-    names = ", ".join(encoder.name for encoder in encoders)
-    print(f"{arguments.output}: {steps} steps of {rows}×{columns} patches, {names}")
-    for view in exploration.views:
-        name = view.features.encoder + (f" block {view.layer}" if view.layer else "")
-        error = view.components.error
-        cosines = f"within {error['mean']:.4f} on average, 99th percentile {error['p99']:.4f}"
-        print(f"  {name}: {len(view.components.scale)} components, cosine {cosines}")
+    print(f"{arguments.output}: {exploration}")
 
 
 def _layer(text):

@@ -1,10 +1,10 @@
 """Explore the latent space of a clip interactively, in a notebook or in one HTML file.
 
 Start with `explore`. `components` packs features so that a browser can compare them, `prediction`
-what the predictor recovered, `pixels` a decoder; `exploration` holds a clip with all of it, `page`
-writes it as one HTML file, `widget` connects it to a kernel, and the files in `js` draw it in both.
+a decoder and what the predictor recovered; `exploration` holds a clip with all of it, `page` writes
+it as one HTML file, `widget` connects it to a kernel, and the files in `js` draw it in both.
 """
 
 from vjepa_utils.explorer.exploration import Exploration as Exploration
-from vjepa_utils.explorer.explore import explore as explore
-from vjepa_utils.explorer.explore import look as look
+from vjepa_utils.explorer.exploration import explore as explore
+from vjepa_utils.explorer.exploration import look as look

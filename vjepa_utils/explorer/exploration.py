@@ -1,26 +1,38 @@
-"""A clip with its packed features, as the explorer shows it."""
+"""`explore`: encode a clip, pack the features, show them in a notebook or write them as a page."""
 
 from __future__ import annotations
 
+import base64
+import html
 import io
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from vjepa_utils import figures
 from vjepa_utils.checks import UserError
 from vjepa_utils.colours import PCAColours
-from vjepa_utils.drawing import evenly
-from vjepa_utils.explorer.components import Components
-from vjepa_utils.explorer.page import document, framed, to_json
+from vjepa_utils.drawing import evenly, frames_numbered
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.explorer.components import Components, pack
+from vjepa_utils.explorer.page import document
+from vjepa_utils.explorer.prediction import packed_decoder, packed_prediction, predicts
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable, replacing
+from vjepa_utils.load import load_encoder
+from vjepa_utils.predict import masks as hiding
+from vjepa_utils.video import Clip, Context, Size, Video, as_video
+
+if TYPE_CHECKING:
+    from vjepa_utils.explorer.widget import Explorer
 
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
-SMALL = 450_000  # bytes of the data that a notebook stores: its cell stays below 1 MB
+SMALL = 650_000  # bytes of the page that a notebook stores: its cell stays below 1 MB
 PICTURE_SIDE, QUALITY = 512, 74  # short side of the stored frames in pixels at most; of WebP
-# How small pages are tried: (steps, views, side of the frames)
-SMALLER = (12, None, 320), (6, None, 320), (4, None, 256), (8, 1, 256), (4, 1, 256), (1, 1, 192)
+SMALL_SIDE, SMALL_STEPS = 256, (12, 8, 5, 3, 2, 1)  # its frames, and how many steps are tried
 
 
 @dataclass
@@ -35,35 +47,23 @@ class View:
     colours: PCAColours
     pixels: dict | None = None
 
-    def packed(self, steps):
-        """JSON values and bytes of some steps, as the page takes them."""
-        features = self.features
-        kept = replace(self.components, values=self.components.values[steps])
-        return {
-            "encoder": features.encoder,
-            "layer": self.layer,
-            "grid": list(kept.values.shape[:3]),
-            "picture": list(features.picture_size),
-            "channels": features.values.shape[-1],
-            "pixels": self.pixels,
-            **kept.packed(),
-        }
 
-
+@dataclass(repr=False)
 class Exploration:
-    """What encoders make of a clip: a `Video`, a list of `View`s on one grid, their context, a list
-    of what `packed_prediction` gives. `look` makes one, `save` writes it as a page.
+    """What encoders make of a clip, on one grid; `look` makes one, `save` writes it as a page.
+
+    encoders, context: of the views.  predictions: what `packed_prediction` gives.
     """
 
-    def __init__(self, video, views, context, predictions=()):
-        self.video, self.views, self.context = video, views, context
-        self.predictions = list(predictions)
-        self._pictures = {}
+    video: Video
+    views: list[View]
+    encoders: list[Encoder]
+    context: Context
+    predictions: list[dict]
 
     def __repr__(self):
         names = ", ".join(dict.fromkeys(view.features.encoder for view in self.views))
-        steps, rows, columns = self.grid
-        return f"Exploration({names}: {steps} steps of {rows}×{columns} patches)"
+        return "{} steps of {}×{} patches, {}".format(*self.grid, names)
 
     @property
     def grid(self):
@@ -75,34 +75,38 @@ class Exploration:
         """int array (steps, 2), file numbers of each step's frames."""
         return self.views[0].features.frames.numpy()
 
-    def page(self, most=None, views=None, side=PICTURE_SIDE, predictions=True):
-        """What a page shows, JSON values and bytes: of all, or of at most so many steps, evenly
-        spaced, views, and pixels of a frame's short side.
+    def page(self, most=None):
+        """What a page shows, JSON values and bytes; of at most so many steps, evenly spaced, a
+        small one: with smaller frames, without decoders and predictions.
         """
         steps = evenly(self.grid[0], most or self.grid[0])
+        side = SMALL_SIDE if most else PICTURE_SIDE
         video, frames = self.video, self.frames[steps]
-        places = video.positions(frames[:, 0])
+        times = video.times[video.positions(frames[:, 0])]
         size = {"width": video.width, "height": video.height, "frames": len(video)}
         return {
             "clip": {"name": video.name, **size},
             "context": str(self.context),
             "whole": self.grid[0],
             "steps": [
-                {
-                    "frames": pair.tolist(),
-                    "time": round(float(video.times[place]), 3),
-                    "picture": self._picture(place, side),
-                }
-                for pair, place in zip(frames, places, strict=True)
+                {"frames": pair, "time": round(float(time), 3), "picture": _webp(frame, side)}
+                for pair, time, frame in zip(
+                    frames.tolist(), times, frames_numbered(video, frames[:, 0]), strict=True
+                )
             ],
-            "views": [view.packed(steps) for view in self.views[:views]],
-            "predictions": self.predictions if predictions else [],
+            "views": [
+                {
+                    "encoder": view.features.encoder,
+                    "layer": view.layer,
+                    "picture": view.features.picture_size,
+                    "channels": view.features.values.shape[-1],
+                    "pixels": None if most else view.pixels,
+                    **view.components.packed(steps),
+                }
+                for view in self.views
+            ],
+            "predictions": [] if most else self.predictions,
         }
-
-    def small_page(self, limit=SMALL):
-        """As much of `page` as fits into `limit` bytes of JSON: fewer steps and views; or None."""
-        pages = (self.page(*less, predictions=False) for less in SMALLER)
-        return next((page for page in pages if len(to_json(page)) <= limit), None)
 
     def save(self, path) -> None:
         """Write the page: one HTML file that needs no server, no network and no Python.
@@ -117,46 +121,115 @@ class Exploration:
         with replacing(path) as temporary:
             temporary.write_bytes(data)
 
-    def still(self):
-        """JPEG bytes: some frames above the colours of their features, where no script may run."""
+    def fallback(self, name="explorer", limit=SMALL):
+        """HTML below 1 MB, an element with this id, for a notebook without a kernel: fewer steps in
+        a frame; a still picture alone where they do not fit, or scripts are taken out.
+        """
         view, file = self.views[0], io.BytesIO()
-        figures.pca_strip(self.video, view.features, view.colours, most=6).savefig(
-            file, format="jpeg"
+        figure = figures.pca_strip(self.video, view.features, view.colours, most=6)
+        figure.savefig(file, format="jpeg")
+        pages = (html.escape(document(self.page(most))) for most in SMALL_STEPS)
+        frames = (
+            "<iframe onload=\"this.previousElementSibling.style.display='none'\" "
+            'sandbox="allow-scripts" style="width:100%;height:840px;border:0" '
+            f'srcdoc="{page}"></iframe>'
+            for page in pages
+            if len(page) <= limit
         )
-        return file.getvalue()
-
-    def fallback(self, name="explorer"):
-        """HTML below 1 MB for a notebook without a kernel: a small page, or a still picture."""
-        return framed(self.small_page(), self.still(), name)
-
-    def _repr_html_(self):
-        return self.fallback()
-
-    def _picture(self, place, side):
-        """WebP bytes of the frame at a position in the clip."""
-        if (place, side) not in self._pictures:
-            picture = Image.fromarray(self.video[[place]].frames[0])
-            ratio = min(1, side / min(picture.size))
-            picture = picture.resize([max(1, round(length * ratio)) for length in picture.size])
-            file = io.BytesIO()
-            picture.save(file, "WEBP", quality=QUALITY)
-            self._pictures[place, side] = file.getvalue()
-        return self._pictures[place, side]
+        return (
+            f'<div id="{name}"><img alt="Frames above the colours of their features" '
+            'style="max-width:100%" src="data:image/jpeg;base64,'
+            f'{base64.b64encode(file.getvalue()).decode()}">{next(frames, "")}</div>'
+        )
 
 
-def check_size(grid, channels):
-    """UserError, before any work, if the page of views of so many channels is too large."""
-    steps, rows, columns = grid
-    size = rows * columns * sum(0.33 * min(count, 192) for count in channels) + 45e3
-    _check_bytes(steps * size * 4 / 3, steps)
+def explore(
+    video: Clip,
+    encoders: str | Encoder | list[str | Encoder] = "vjepa2-demo",
+    size: Size = None,
+    layers: tuple[int | None, ...] = (None,),
+    masks: str | list[str] | None = None,
+    context: Context = "pair",
+) -> Explorer:
+    """Explore the latent space of a clip; shown if it is the last value of a notebook cell.
+
+    Args:
+        video: Video, path, array or tensor (see `as_video`).
+        encoders: a name, or a list of names or `Encoder`s; all are put on the grid of the first.
+        size: of the encoded picture for the first encoder, as for `Encoder.encode`.
+        layers: blocks of every encoder, from 1 to its depth; None is its final norm.
+        masks: names (`masks.NAMES`) of regions to hide, for which to show what the predictor
+            recovers, at the usual size at most, as all frames are encoded jointly.
+        context: as for `Encoder.encode`; with an image encoder "pair" or "frame".
+    Returns:
+        Explorer, a widget: `point`, (x, y) in pixels of the clip or None, `step` and `mask`, a bool
+        array (steps, rows, columns) or None, are what is chosen in it, and may be set.
+        `save("page.html")` writes one HTML file.
+    Raises:
+        UserError: an argument is out of range, the page would be larger than 50 MB, or anywidget is
+            not installed.
+    """
+    from vjepa_utils.explorer.widget import Explorer
+
+    return Explorer(look(video, encoders, size, layers, masks, context))
+
+
+def look(video, encoders, size=None, layers=(None,), masks=None, context="pair") -> Exploration:
+    """What `explore` shows."""
+    names = encoders if isinstance(encoders, (list, tuple)) else [encoders]
+    encoders = [load_encoder(name) if isinstance(name, (str, Path)) else name for name in names]
+    video, names = as_video(video), [encoder.name for encoder in encoders]
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"encoders must be at least one, each shown once, not {names}.")
+    layers = [layers] if layers is None or isinstance(layers, int) else list(layers)
+    masks = [masks] if isinstance(masks, str) else masks or []
+    masks_of = {e: _masks(e, video, size, masks) for e in encoders if masks and predicts(e)}
+    if masks and not masks_of:
+        raise UserError(
+            f"{' and '.join(names)} has no predictor, so masks show nothing: add a V-JEPA 2 "
+            "checkpoint, or leave masks out."
+        )
+    steps, *place = encoders[0].grid(video, size, context)
+    numbers = 0.33 * len(layers) * sum(min(encoder.channels, 192) for encoder in encoders)
+    _check_bytes(4 / 3 * steps * (math.prod(place) * numbers + 45e3), steps)
+    views, predictions = [], []
+    for encoder in encoders:
+        if views:  # as many rows and columns, of its own patches
+            size = tuple(count * encoder.patch_size for count in place)
+        for layer, features in encoder.encode(video, context, size, layers=layers).items():
+            components, colours = pack(features, *views[:1])
+            pixels = packed_decoder(features, components, video)
+            views.append(View(features, layer, components, colours, pixels))
+        if encoder in masks_of:
+            predictions += _predictions(encoder, video, masks_of[encoder], views[-len(layers)])
+    return Exploration(video, views, encoders, context, predictions)
+
+
+def _masks(encoder, video, size, names):
+    """{name: mask} on the grid of the size that is asked for, of the usual one at most."""
+    grid = min((encoder.grid(video, each, "clip") for each in (size, None)), key=math.prod)
+    return {name: hiding.named(name, grid) for name in names}
+
+
+def _predictions(encoder, video, masks, view):
+    _, rows, columns = next(iter(masks.values())).shape
+    held = encoder.hold(video, (rows * encoder.patch_size, columns * encoder.patch_size))
+    return [packed_prediction(name, held.recover(mask), view) for name, mask in masks.items()]
 
 
 def _check_bytes(size, steps):
-    if size <= LIMIT:
-        return
-    fits = int(steps * 0.95 * LIMIT / size)
-    advice = f"{fits} of its {steps} steps fit, so take fewer frames or a smaller size"
-    raise UserError(
-        f"The page would take about {size / 1e6:.0f} MB of at most {LIMIT / 1e6:.0f}: "
-        f"{advice if fits else 'take a smaller size'}."
-    )
+    """UserError if a page of so many bytes is too large; it says how many of the steps fit."""
+    if size > LIMIT:
+        raise UserError(
+            f"The page would take about {size / 1e6:.0f} MB of at most {LIMIT / 1e6:.0f}: "
+            f"{int(steps * 0.95 * LIMIT / size)} of its {steps} steps fit, so take fewer frames or "
+            "a smaller size."
+        )
+
+
+def _webp(frame, side):
+    """WebP bytes of a frame, its short side at most so many pixels."""
+    picture, file = Image.fromarray(frame), io.BytesIO()
+    picture.thumbnail([round(length * side / min(picture.size)) for length in picture.size])
+    picture.save(file, "WEBP", quality=QUALITY)
+    return file.getvalue()

@@ -1,13 +1,29 @@
-"""What the predictor recovered of a hidden region, packed for a browser."""
+"""Pixels and predictions, packed for a browser."""
 
-import math
-import zlib
 from dataclasses import replace
 
 import numpy as np
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 
+from vjepa_utils.checks import UserError
 from vjepa_utils.colours import PCAColours
+from vjepa_utils.decoding import PixelDecoder
+from vjepa_utils.drawing import evenly
+from vjepa_utils.explorer.page import deflated, rounded
+from vjepa_utils.predict.predictor import predictor_of
+
+COMPONENTS, STEPS = 64, 8  # that pixels are decoded from, and that the decoder is fitted to
+
+
+def packed_decoder(features, components, video):
+    """A `PixelDecoder` from the leading components, of the first frame of each step."""
+    steps = evenly(len(features.frames), STEPS)
+    values = components.values[steps, ..., :COMPONENTS] * components.scale[:COMPONENTS]
+    leading = replace(features, values=torch.from_numpy(values), frames=features.frames[steps])
+    weights, scale = PixelDecoder(normalise=False).fit(leading, video).packed()
+    first = weights[:, : weights.shape[1] // 2]
+    return {"side": features.patch_size, "scale": rounded(scale), "weights": deflated(first)}
 
 
 def packed_prediction(name, recovery, view):
@@ -20,35 +36,33 @@ def packed_prediction(name, recovery, view):
     colours = PCAColours().fit(whole)
     steps = np.flatnonzero(np.isin(view.features.frames[:, 0], whole.frames[:, 0]))
     if len(steps) == len(whole.frames):
-        values = view.features.values[steps].permute(0, 3, 1, 2)  # (steps, channels, rows, columns)
-        values = torch.nn.functional.adaptive_avg_pool2d(values, whole.grid[1:])
-        same = replace(whole, values=values.permute(0, 2, 3, 1).contiguous())
-        colours = colours.match(whole, view.colours, same)
+        values = view.features.values[steps].movedim(-1, 1)  # (steps, channels, rows, columns)
+        values = adaptive_avg_pool2d(values, whole.grid[1:]).movedim(1, -1)
+        colours = colours.match(whole, view.colours, replace(whole, values=values))
     errors = [recovery.cosine, *(errors["cosine"] for errors in recovery.baselines.values())]
-    cosine = np.stack(errors)  # (prediction and baselines, hidden)
-    cosine = np.where(np.isnan(cosine), -128, np.rint(np.nan_to_num(cosine) * 127)).astype(np.int8)
-    painted = {
-        part: _deflated((colours.colours(features) * 255).round().astype(np.uint8))
-        for part, features in (("whole", whole), ("filled", recovery.filled))
-    }
+    cosine = np.rint(127 * np.stack(errors))  # (prediction and baselines, hidden)
+    means = recovery.means()
     return {
         "name": name,
         "encoder": whole.encoder,
-        "grid": list(hidden.shape),
-        "picture": list(whole.picture_size),
+        "grid": hidden.shape,
+        "picture": whole.picture_size,
         "frames": whole.frames.tolist(),
-        "hidden": _deflated(hidden),
-        "cosine": _deflated(cosine),
-        "means": [[guess, _rounded(mean)] for guess, mean in recovery.means().items()],
+        "hidden": deflated(hidden),
+        "cosine": deflated(np.nan_to_num(cosine, nan=-128).astype(np.int8)),
+        "means": [*zip(means, rounded(means.values()), strict=True)],
         "share": float(hidden.mean()),
-        "beaten": _rounded(recovery.beaten["all"]),
-        **painted,
+        "beaten": recovery.beaten["all"],
+        **{
+            part: deflated(np.rint(255 * colours.colours(features)).astype(np.uint8))
+            for part, features in (("whole", whole), ("filled", recovery.filled))
+        },
     }
 
 
-def _rounded(value):
-    return None if math.isnan(value) else round(value, 4)
-
-
-def _deflated(array):
-    return zlib.compress(np.ascontiguousarray(array).tobytes(), 9)
+def predicts(encoder) -> bool:
+    """Whether an encoder has a predictor of its own features."""
+    try:
+        return predictor_of(encoder) is not None
+    except UserError:
+        return False

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-import anywidget
 import numpy as np
 import traitlets
+from IPython.display import display
 
-from vjepa_utils.checks import UserError
-from vjepa_utils.explorer.explore import look, predicts
-from vjepa_utils.explorer.page import script, to_buffers
-from vjepa_utils.explorer.prediction import packed_prediction
-from vjepa_utils.load import load_encoder
+from vjepa_utils.checks import UserError, require
+from vjepa_utils.explorer.page import script, to_json
+from vjepa_utils.explorer.prediction import packed_prediction, predicts
 
+anywidget = require("anywidget", "notebook")
 HERE = Path(__file__).parent
 AT_ONCE = 1400  # tokens encoded jointly around the step that is shown: an answer within a second
 
 
 def _sent(mask, widget):
-    return (
-        mask
-        if mask is None
-        else {
-            "grid": list(mask.shape),
-            "hidden": np.flatnonzero(mask).tolist(),
-        }
-    )
+    return mask if mask is None else {"grid": mask.shape, "hidden": np.flatnonzero(mask).tolist()}
 
 
 def _received(message, widget):
     if message is None:
         return None
-    mask = np.zeros(np.prod(message["grid"]), bool)
-    mask[message["hidden"]] = True
-    return mask.reshape(message["grid"])
+    mask = np.zeros(message["grid"], bool)
+    mask.flat[message["hidden"]] = True
+    return mask
 
 
 class Explorer(anywidget.AnyWidget):
@@ -56,12 +47,11 @@ class Explorer(anywidget.AnyWidget):
     step = traitlets.Int(0).tag(sync=True)
     mask = traitlets.Any(None).tag(sync=True, to_json=_sent, from_json=_received)
 
-    def __init__(self, exploration, encoders, size=None, layers=(None,), masks=None):
+    def __init__(self, exploration):
         self.exploration, self.recovery = exploration, None
+        self._encoder = next(filter(predicts, exploration.encoders), None)
         self._held = None, None  # the window that it holds, and what is held
         super().__init__()
-        self._masks = None if isinstance(masks, dict) else masks  # arrays fit one grid only
-        self._encoders, self._size, self._layers = list(encoders), size, layers
         self._fallback = f"explorer-{self.model_id}"
         self.on_msg(self._asked)
 
@@ -71,137 +61,76 @@ class Explorer(anywidget.AnyWidget):
 
     def _ipython_display_(self):
         # Two outputs: a viewer without a kernel has no use for the second, and keeps the first.
-        from IPython.display import display
-
         html = self.exploration.fallback(self._fallback)
         display({"text/html": html, "text/plain": repr(self.exploration)}, raw=True)
-        bundle = self._repr_mimebundle_()
-        bundle = bundle[0] if isinstance(bundle, tuple) else bundle
-        display(bundle | {"text/plain": ""}, raw=True)
+        display(self._repr_mimebundle_()[0] | {"text/plain": ""}, raw=True)
 
-    @traitlets.validate("step")
-    def _check_step(self, proposal):
-        last = self.exploration.grid[0] - 1
-        if not 0 <= proposal.value <= last:
-            raise traitlets.TraitError(f"step must be from 0 to {last}, not {proposal.value}.")
-        return proposal.value
-
-    @traitlets.validate("point")
-    def _check_point(self, proposal):
-        video, point = self.exploration.video, proposal.value
-        if point and not (0 <= point[0] <= video.width and 0 <= point[1] <= video.height):
-            raise traitlets.TraitError(
-                f"point must lie in the picture, {video.width}×{video.height} pixels, not {point}."
-            )
-        return point
-
-    @traitlets.validate("mask")
-    def _check_mask(self, proposal):
-        if proposal.value is None:
+    @traitlets.validate("point", "step", "mask")
+    def _check(self, proposal):
+        name, value = proposal.trait.name, proposal.value
+        video, grid = self.exploration.video, self.exploration.grid
+        if name == "step":
+            fits, wanted = 0 <= value < grid[0], f"be from 0 to {grid[0] - 1}"
+        elif value is None:
             return None
-        mask, grid = np.asarray(proposal.value), self.exploration.grid
-        if mask.dtype != bool or mask.shape != grid:
-            raise traitlets.TraitError(
-                f"mask must be bool of the shape {grid}, not {mask.dtype} of the shape "
-                f"{mask.shape}."
-            )
-        return mask
+        elif name == "point":
+            fits = 0 <= value[0] <= video.width and 0 <= value[1] <= video.height
+            wanted = f"lie in the picture, {video.width}×{video.height} pixels"
+        else:
+            value = np.asarray(value)
+            fits, wanted = (value.dtype, value.shape) == (bool, grid), f"be bool, of shape {grid}"
+        if not fits:
+            raise traitlets.TraitError(f"{name} must {wanted}.")
+        return value
 
     @traitlets.observe("mask")
     def _mask_changed(self, change):
-        self._guarded(self._recover)
+        self._asked(self, {"ask": "recover"}, [])
 
     def _asked(self, widget, message, buffers):
+        """Answer the browser; what goes wrong is said there, and a fault of ours is also raised."""
         answers = {"page": self._send_page, "prepare": self._around, "recover": self._recover}
-        answers["encode"] = lambda: self._encode(message)
-        if message.get("ask") in answers:
-            self._guarded(answers[message["ask"]])
-
-    def _guarded(self, answer):
-        """What goes wrong is said in the browser; a fault of ours is also raised."""
         try:
-            answer()
+            answers[message["ask"]]()
         except (UserError, OSError, MemoryError, traitlets.TraitError) as error:
-            self.send({"kind": "say", "text": str(error), "keep": True})
+            self.send({"kind": "say", "text": str(error)})
         except Exception as error:
-            text = f"The kernel failed, {type(error).__name__}: {error}"
-            self.send({"kind": "say", "text": text, "keep": True})
+            self.send(
+                {"kind": "say", "text": f"The kernel failed, {type(error).__name__}: {error}"}
+            )
             raise
 
     def _send_page(self):
-        page, buffers = to_buffers(self.exploration.page())
-        size = self._size
-        live = {
-            "encoders": [encoder.name for encoder in self._encoders],
-            "size": "x".join(map(str, size)) if isinstance(size, (tuple, list)) else size,
-            "layers": list(self._layers),
-            "context": str(self.exploration.context),
-            "predicts": any(map(predicts, self._encoders)),
-        }
-        self.send({"kind": "page", "page": page, "live": live}, buffers)
-
-    def _encode(self, message):
-        """Other encoders, size, layers or context, as typed; all stays as it is if they fail."""
-        layers = tuple(_number(word) for word in message["layers"].split()) or (None,)
-        sides = [_number(word) for word in message["size"].lower().split("x") if word.strip()]
-        size = tuple(sides) if len(sides) > 1 else next(iter(sides), None)
-        context = message["context"].strip() or "pair"
-        context = int(context) if context.isdigit() else context
-        known = {encoder.name: encoder for encoder in self._encoders}
-        encoders = [known.get(name) or load_encoder(name) for name in message["encoders"].split()]
-        masks = self._masks if any(map(predicts, encoders)) else None
-        exploration = look(self.exploration.video, encoders, size, layers, masks, context)
-        mask = self.mask if exploration.grid == self.exploration.grid else None
-        self.exploration, self._encoders, self._held = exploration, encoders, (None, None)
-        self._size, self._layers = size, layers
-        self.step = min(self.step, exploration.grid[0] - 1)
-        self.mask = mask
-        self._send_page()
+        page, predicts = to_json(self.exploration.page()), self._encoder is not None
+        self.send({"kind": "page", "page": page, "predicts": predicts})
 
     def _recover(self):
         """Recover the mask on the frames around the step, and send what was found."""
         self.recovery = None
         if self.mask is None:
             return
-        began = time.perf_counter()
         held, view, steps = self._around()
         covered, pairs = self.exploration.frames[steps], held.whole.frames.numpy()
         # a pair is hidden where a step that shares a frame with it is: (pairs, steps)
         shares = (covered[:, 0] <= pairs[:, 1:]) & (covered[:, 1] >= pairs[:, :1])
-        hidden = np.stack([self.mask[steps][some].any(0) for some in shares])
-        if hidden.all() or not hidden.any():
-            what = "Everything" if hidden.all() else "Nothing"
-            raise UserError(f"{what} is hidden around this step: hide some patches, not all.")
-        self.recovery = held.recover(hidden)
+        self.recovery = held.recover(np.stack([self.mask[steps][some].any(0) for some in shares]))
         prediction = packed_prediction("painted", self.recovery, view)
-        prediction["seconds"] = time.perf_counter() - began
-        prediction, buffers = to_buffers(prediction)
-        self.send({"kind": "prediction", "prediction": prediction}, buffers)
+        self.send({"kind": "prediction", "prediction": to_json(prediction)})
 
     def _around(self):
         """What is held of the frames around the step, the View of its encoder, and the slice of
         steps. Prepared before anything is hidden, so that the first answer is fast too.
         """
-        exploration, encoder = self.exploration, next(filter(predicts, self._encoders), None)
+        clip, encoder = self.exploration, self._encoder
         if encoder is None:
             raise UserError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
-        view = next(v for v in exploration.views if v.features.encoder == encoder.name)
-        steps, rows, columns = exploration.grid
+        view = next(v for v in clip.views if v.features.encoder == encoder.name)
+        steps, rows, columns = clip.grid
         count = min(steps, max(1, AT_ONCE // (rows * columns)))
         first = min(max(0, self.step - count // 2), steps - count)
         around = slice(first, first + count)
         if self._held[0] != around:
-            numbers = exploration.frames[around]
-            start, last = exploration.video.positions([numbers[0, 0], numbers[-1, 1]])
-            video = exploration.video[start : last + 1]
-            self._held = around, encoder.hold(video, view.features.picture_size)
+            start, last = clip.video.positions([clip.frames[first, 0], clip.frames[around][-1, 1]])
+            held = encoder.hold(clip.video[start : last + 1], view.features.picture_size)
+            self._held = around, held
         return self._held[1], view, around
-
-
-def _number(word):
-    """A whole number as typed; None for "last"."""
-    if word == "last":
-        return None
-    if not word.strip().isdigit():
-        raise UserError(f"A whole number is needed, not {word!r}.")
-    return int(word)

@@ -181,15 +181,14 @@ function numbersOf(ex) {
     element.hidden = !prediction;
     if (!prediction) return;
     kept(prediction, () => {
-      const { name, means, frames, picture, seconds } = prediction;
+      const { name, means, frames, picture } = prediction;
       const first = frames[0][0], last = frames[frames.length - 1][1];
-      const took = seconds ? `, in ${fixed(seconds, 1)} s` : "";
       element.replaceChildren(h("h2", {}, `Mean cosine at the hidden patches: ${name}`),
         ...means.map(line), h("p", { class: "quiet" },
           `${percent(prediction.share)} hidden; the prediction beats all three baselines at `
           + `${percent(prediction.beaten)} of the hidden patches. The baselines copy features that `
           + `saw the whole clip, the prediction did not. ${prediction.encoder}, `
-          + `${picture[1]}×${picture[0]}, frames ${first} to ${last} encoded jointly${took}.`));
+          + `${picture[1]}×${picture[0]}, frames ${first} to ${last} encoded jointly.`));
     });
   } };
 }

@@ -1,14 +1,8 @@
 // The data of a page, unpacked. The files of this folder are one module, joined in the order that
 // page.py names: no build step, and tests/test_explorer.py runs the pure functions in node.
 
-/** Bytes of a field: {base64} in a page, {buffer: number} beside a notebook's message. */
-export function bytes(field, buffers = []) {
-  if (field.buffer !== undefined) {
-    const view = buffers[field.buffer];
-    return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  }
-  return Uint8Array.from(atob(field.base64), (letter) => letter.charCodeAt(0));
-}
+/** Bytes of a field, which is base64. */
+export const bytes = (field) => Uint8Array.from(atob(field), (letter) => letter.charCodeAt(0));
 
 /** Undo zlib's compress. */
 export async function inflate(packed) {
@@ -25,24 +19,24 @@ export function undoDifferences(values, count, perStep) {
 }
 
 /** A view of the page with its values decoded, ready for `cosineMap` and `paintColours`. */
-export async function decodeView(view, buffers) {
+export async function decodeView(view) {
   const [steps, rows, columns] = view.grid;
   const perStep = rows * columns, count = steps * perStep;
-  const raw = await inflate(bytes(view.values, buffers));
+  const raw = await inflate(bytes(view.values));
   const values = undoDifferences(new Int8Array(raw.buffer), count, perStep);
   const decoded = { ...view, values, steps, rows, columns, perStep, count };
   decoded.inverse = inverseNorms(decoded);
-  if (view.pixels) decoded.pixels = await decodeWeights(view, view.pixels, buffers);
+  if (view.pixels) decoded.pixels = await decodeWeights(view, view.pixels);
   return decoded;
 }
 
 export const GUESSES = ["prediction", "mean", "nearest", "same place"];
 
 /** A prediction with its bytes decoded. */
-export async function decodePrediction(prediction, buffers) {
+export async function decodePrediction(prediction) {
   const parts = ["hidden", "whole", "filled", "cosine"];
   const [hidden, whole, filled, packed] = await Promise.all(
-    parts.map((name) => inflate(bytes(prediction[name], buffers))),
+    parts.map((name) => inflate(bytes(prediction[name]))),
   );
   const places = new Int32Array(hidden.length).fill(-1);  // of each token among the hidden ones
   let many = 0;

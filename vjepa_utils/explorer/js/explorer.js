@@ -4,7 +4,7 @@
 class Explorer {
   /**
    * root: the element.  data: {page, views, pictures, predictions}, decoded.
-   * kernel: null, or in a notebook {set(name, value), ask(message), live}.
+   * kernel: null, or in a notebook {set(name, value), ask(message), predicts}.
    * address: null, or {read(), write(text), shared}.  state: to begin with.
    */
   constructor(root, data, { kernel, address, state }) {
@@ -20,7 +20,8 @@ class Explorer {
     this.sent = { step: this.state.step, point: null };  // what Python knows
     this.kept = { maps: memo(9 * this.views.length + 8), changes: memo(this.views.length),
       selection: memo(), scrolled: memo(), things: memo(2 * this.views.length),
-      pixels: memo(this.views.length * this.steps) };
+      pixels: memo(this.views.length), held: memo(this.views.length),
+      thumbs: memo(this.views.length * this.steps) };
     layOut(this, root);
     this.setTool("point");
     this.drawNow();
@@ -46,7 +47,7 @@ class Explorer {
   }
 
   setTool(tool) {
-    if (tool === "hide" && !this.kernel.live.predicts) {
+    if (tool === "hide" && !this.kernel.predicts) {
       this.say("These encoders have no predictor: take a V-JEPA 2 checkpoint.");
       return;
     }
@@ -222,15 +223,15 @@ class Explorer {
   }
 }
 
-/** Draw an explorer into an element; see Explorer. buffers: the bytes of a notebook's message. */
+/** Draw an explorer into an element; see Explorer. */
 export async function explore(root, page, options = {}) {
-  const { buffers = [], kernel = null, address = null } = options;
+  const { kernel = null, address = null } = options;
   const decode = (step) =>
-    createImageBitmap(new Blob([bytes(step.picture, buffers)], { type: "image/webp" }));
+    createImageBitmap(new Blob([bytes(step.picture)], { type: "image/webp" }));
   const [views, pictures, predictions] = await Promise.all([
-    Promise.all(page.views.map((view) => decodeView(view, buffers))),
+    Promise.all(page.views.map((view) => decodeView(view))),
     Promise.all(page.steps.map(decode)),
-    Promise.all((page.predictions || []).map((one) => decodePrediction(one, buffers))),
+    Promise.all((page.predictions || []).map((one) => decodePrediction(one))),
   ]);
   const state = options.state ? { ...initialState(), ...options.state }
     : fromAddress(address ? address.read() : "", page);

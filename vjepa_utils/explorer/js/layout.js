@@ -9,8 +9,7 @@ function layOut(ex, root) {
   const curve = curveOf(ex), numbers = numbersOf(ex), scatterBar = scatterBarOf(ex);
   const card = (title, ...children) =>
     h("section", { class: "card" }, h("h2", {}, title), ...children);
-  ex.body.append(headerOf(ex), ...(ex.kernel && ex.kernel.live ? [kernelForm(ex)] : []),
-    controls.element, controls.hint, ex.status,
+  ex.body.append(headerOf(ex), controls.element, controls.hint, ex.status,
     h("div", { class: "body" },
       h("div", { class: "main" }, stages.stages, transport.element, stages.strip),
       h("div", { class: "cards" }, numbers.element,
@@ -209,23 +208,4 @@ function aboutNumbers(ex) {
       + "their 1st and 99th percentile. Several encoders have their own components, put into the "
       + "order and sign that follow the first encoder's best. Black in a similarity is the 5th "
       + "percentile of the cosine over the sampled pairs."));
-}
-
-/** Other encoders, size, layers or context, for the kernel to encode. */
-function kernelForm(ex) {
-  const { encoders, size, layers, context } = ex.kernel.live;
-  const fields = [
-    ["encoders", encoders.join(" "), 26,
-      "one or several, with spaces between: shipped ones, Hugging Face ids or folders"],
-    ["size", size ?? "", 5, "short side of the encoded picture in pixels; as a rule 256"],
-    ["layers", layers.map((layer) => layer ?? "last").join(" "), 7,
-      "blocks, with spaces between; last is the final norm"],
-    ["context", context, 5, "pair, clip, frame or an even number of frames"],
-  ].map(([name, value, width, title]) => h("label", { class: "field" }, label(name),
-    h("input", { type: "text", name, value, size: width, "aria-label": name, title })));
-  return h("form", { class: "kernel", onsubmit(event) {
-    event.preventDefault();
-    ex.say("Encoding …", true);
-    ex.kernel.ask({ ask: "encode", ...Object.fromEntries(new FormData(event.currentTarget)) });
-  } }, ...fields, h("button", { type: "submit" }, "Encode"));
 }

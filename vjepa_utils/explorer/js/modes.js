@@ -1,6 +1,7 @@
 // What is drawn: a table of modes, and the pictures of each. A picture is a panel:
 // {key, title, full, rows, columns, stepOf(step), paint(step, out), bar}, and of a view its number
-// and its detail, the pixels that are painted along a patch.
+// and its detail, the pixels that are painted along a patch; `thumbs` are other {detail, paint} for
+// the strip.
 
 /** The value that is drawn black in *Similarity*. */
 const lowOf = (ex, view) => (ex.state.unit ? 0 : ex.views[view].black);
@@ -75,7 +76,10 @@ export const MODES = {
     hint: "What a linear decoder, fitted to this clip, reads from the leading components: with "
       + "three, what the colours hold; with more, what they leave out.",
     detail: (view) => view.pixels.side,
-    draw: (ex, view, step, out) => out.set(pixelsOf(ex, view, step).data),
+    draw: (ex, view, step, out) => out.set(pixelsOf(ex, view, step)),
+    thumbs: (ex, view) => ({ detail: THUMB,
+      paint: (step, out) =>
+        out.set(pixelsOf(ex, view, step, ex.views[view].pixels.small, ex.kept.thumbs)) }),
     bar: pixelsBar,
     rings: false,
   },
@@ -103,6 +107,7 @@ function panelsOf(ex) {
     detail: mode.detail ? mode.detail(view) : 1,
     stepOf: (step) => step,
     bar: mode.bar(ex, index),
+    thumbs: mode.thumbs && mode.thumbs(ex, index),
     paint: (step, out) => (mode.draw ? mode.draw(ex, index, step, out)
       : mode.paint(ex, index, step * ex.perStep, (step + 1) * ex.perStep, out)),
   }));

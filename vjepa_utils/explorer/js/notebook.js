@@ -36,7 +36,7 @@ function kernelOf(model, say) {
     }
   };
   const kernel = {
-    live: null,
+    predicts: false,
     set: (name, value) => reach(() => {
       model.set(name, value);
       model.save_changes();
@@ -54,14 +54,6 @@ function kernelOf(model, say) {
   return kernel;
 }
 
-/** What is kept of a state when other features of the clip are shown. */
-function carriedOver(state, page) {
-  const { rgb, axes, view, mask, brush, active } = initialState();
-  const pins = state.pins.filter((pin) => pin.step < page.steps.length);
-  const mode = state.mode === "prediction" ? "colours" : state.mode;
-  return { ...state, rgb, axes, view, mask, brush, active, pins, mode };
-}
-
 /** Hide the page that was stored in the cell, for a reader without a kernel. */
 function hideStored(id) {
   for (const stored of document.querySelectorAll(`[id="${id}"]`)) {
@@ -74,26 +66,23 @@ async function render({ model, el }) {
   let explorer = null, queue = Promise.resolve(), gone = false;
   const say = (text, keep) => explorer && explorer.say(text, keep), kernel = kernelOf(model, say);
 
-  async function show(page, buffers) {
-    const before = explorer && explorer.state, step = model.get("step");
-    if (explorer) explorer.destroy();
-    const state = { ...(before ? carriedOver(before, page) : {}), step };
-    explorer = await explore(el, page, { buffers, kernel, state });
-    if (!before && model.get("point")) explorer.taken("point", model.get("point"));
+  async function show(page) {
+    explorer = await explore(el, page, { kernel, state: { step: model.get("step") } });
+    if (model.get("point")) explorer.taken("point", model.get("point"));
     explorer.taken("mask", model.get("mask"));
     hideStored(model.get("_fallback"));
     el.dataset.ready = "1";
   }
 
-  async function hear({ kind, page, live, prediction, text, keep }, buffers) {
+  async function hear({ kind, page, predicts, prediction, text }) {
     kernel.answered();
     if (gone) return;
     if (kind === "page") {
-      kernel.live = live;
-      await show(page, buffers);
+      kernel.predicts = predicts;
+      await show(JSON.parse(page));
     }
-    if (kind === "say") say(text, keep);
-    if (kind === "prediction") explorer.predicted(await decodePrediction(prediction, buffers));
+    if (kind === "say") say(text, true);
+    if (kind === "prediction") explorer.predicted(await decodePrediction(JSON.parse(prediction)));
   }
 
   const failed = (error) => {
@@ -102,8 +91,8 @@ async function render({ model, el }) {
     else el.textContent = `The explorer cannot be drawn: ${error.message}.`;
   };
   const listeners = {
-    "msg:custom": (message, buffers) => {
-      queue = queue.then(() => hear(message, buffers)).catch(failed);
+    "msg:custom": (message) => {
+      queue = queue.then(() => hear(message)).catch(failed);
     },
     "comm:close": kernel.lost,
     ...Object.fromEntries(["point", "step", "mask"].map((name) =>

@@ -1,15 +1,29 @@
 // Pixels from the leading components of a view: a linear decoder that was fitted to the clip, with
 // one row of weights for each component and a last one for the offset, in int8 with a scale each.
 
-/** {side, count, weights: Float32Array (count + 1, numbers)}, in units of the packed values. */
-export async function decodeWeights(view, { side, scale, weights }, buffers) {
-  const packed = new Int8Array((await inflate(bytes(weights, buffers))).buffer);
+const THUMB = 2;  // pixels of a patch's side in the strip
+
+/** {side, count, weights: Float32Array (count + 1, numbers)}, in units of the packed values; `small`
+ * are those of the means of THUMB × THUMB parts of a patch, for the strip. */
+export async function decodeWeights(view, { side, scale, weights }) {
+  const packed = new Int8Array((await inflate(bytes(weights))).buffer);
   const count = scale.length - 1, numbers = 3 * side * side;
   const rows = Float32Array.from(packed, (value, i) => {
     const row = Math.floor(i / numbers);
     return value * scale[row] * (row < count ? view.scale[row] : 1);
   });
-  return { side, count, weights: rows };
+  return { side, count, weights: rows, small: { side: THUMB, count, weights: pooled(rows, side) } };
+}
+
+/** Weights of the means of THUMB × THUMB parts of each picture of side² numbers. */
+function pooled(weights, side) {
+  const area = side * side, part = side / THUMB;
+  const out = new Float32Array((weights.length / area) * THUMB * THUMB);
+  weights.forEach((value, i) => {
+    const y = Math.floor((i % area) / side / part), x = Math.floor((i % side) / part);
+    out[(Math.floor(i / area) * THUMB + y) * THUMB + x] += value / part / part;
+  });
+  return out;
 }
 
 /** One step from its first `shown` components, as RGBA bytes (rows · side, columns · side). */
@@ -44,22 +58,22 @@ export function explained(pixels, guess) {
   return all ? 1 - wrong / all : NaN;
 }
 
-/** One step of a view in pixels, and the share of its frame's variance that they hold. */
-function pixelsOf(ex, view, step) {
-  return ex.kept.pixels(`${view}/${step}/${ex.state.shown}`, () => {
-    const { pixels } = ex.views[view], height = ex.rows * pixels.side;
-    const width = ex.columns * pixels.side;
-    const data = new Uint8ClampedArray(4 * width * height), canvas = h("canvas", { width, height });
-    decodePixels(ex.views[view], pixels, ex.state.shown, step, data);
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.imageSmoothingQuality = "high";
-    context.drawImage(ex.pictures[step], 0, 0, width, height);
-    return { data, r2: explained(context.getImageData(0, 0, width, height).data, data) };
-  });
-}
+/** A step of a view in pixels, RGBA bytes; `kept` is where they are remembered. */
+const pixelsOf = (ex, view, step, weights = ex.views[view].pixels, kept = ex.kept.pixels) =>
+  kept([view, step, ex.state.shown].join(), () => decodePixels(ex.views[view], weights,
+    ex.state.shown, step, new Uint8ClampedArray(4 * ex.perStep * weights.side ** 2)));
+
+/** The share of a frame's variance that these pixels hold. */
+const heldBy = (ex, view, step) => ex.kept.held([view, step, ex.state.shown].join(), () => {
+  const { side } = ex.views[view].pixels, width = ex.columns * side, height = ex.rows * side;
+  const context = h("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingQuality = "high";
+  context.drawImage(ex.pictures[step], 0, 0, width, height);
+  return explained(context.getImageData(0, 0, width, height).data, pixelsOf(ex, view, step));
+});
 
 const pixelsBar = (ex, view) => {
-  const { count } = ex.views[view].pixels, { r2 } = pixelsOf(ex, view, ex.state.step);
+  const { count } = ex.views[view].pixels, held = heldBy(ex, view, ex.state.step);
   return { text: `${Math.min(ex.state.shown, count)} of ${count} components hold `
-    + `${percent(r2)} of the variance of this frame` };
+    + `${percent(held)} of the variance of this frame` };
 };

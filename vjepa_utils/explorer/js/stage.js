@@ -116,7 +116,8 @@ function rowOf(title, listeners) {
 }
 
 /** All steps of one panel, with a gap as wide as a patch between them. */
-function stripRowOf(ex, { rows, columns, title, detail = 1 }) {
+function stripRowOf(ex, { rows, columns, title, ...picture }) {
+  const { detail = 1 } = picture.thumbs || picture;
   const { steps, clip } = ex, unit = columns + 1, width = steps * unit - 1, size = rows * columns;
   const image = new ImageData(width * detail, rows * detail), line = 4 * columns * detail;
   const painted = new Uint8ClampedArray(4 * size * detail * detail);
@@ -134,7 +135,7 @@ function stripRowOf(ex, { rows, columns, title, detail = 1 }) {
   Object.assign(canvas, { width: image.width, height: image.height });
   marks.setAttribute("viewBox", `0 0 ${width} ${rows}`);
   const drawStep = (panel, step, selected) => {
-    panel.paint(panel.stepOf(step), painted);
+    (panel.thumbs || panel).paint(panel.stepOf(step), painted);
     for (let o = 0; selected && o < painted.length; o += 4) {
       const row = Math.floor(o / line / detail), column = Math.floor((o % line) / 4 / detail);
       if (selected[step * size + row * columns + column]) continue;

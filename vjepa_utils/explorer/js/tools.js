@@ -36,7 +36,7 @@ const TOOLS = {
   hide: {
     name: "Hide",
     hint: "Drag over the picture to hide patches; when you let go, the predictor recovers them.",
-    offered: (ex) => Boolean(ex.kernel && ex.kernel.live),
+    offered: (ex) => Boolean(ex.kernel),
     start(ex, at) {
       ex.painted = ex.painted || new Uint8Array(ex.steps * ex.perStep);
       return { value: ex.painted[tokenOf(ex, { x: at.x, y: at.y })] ? 0 : 1, last: at };
