@@ -28,11 +28,11 @@ from vjepa_utils.actions.heads import (
     segment_tokens,
     square_views,
 )
-from vjepa_utils.actions.labelled import labelled_clips
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.probing.classes import accuracy, folder_features, hold_out, shown_in_training
+from vjepa_utils.probing.labelled import labelled_clips
 
 NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
 
@@ -200,19 +200,20 @@ def test_a_released_head_is_read_by_its_name(tmp_path, exact, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("reading", "sentence"),
+    "reading",
     [
-        (dict(pooler_heads=7), "pooler_heads must divide the 96 channels of ssv2, not 7"),
-        (dict(pooler_heads=0), "pooler_heads must be a whole number of at least 1, not 0"),
-        (dict(pooler_eps=0.0), "pooler_eps must be above 0"),
-        (dict(levels=(3, 5)), r"levels must be different numbers from 1 to 4, .*, not \(3, 5\)"),
-        (dict(levels=(2, 2)), "levels must be different numbers"),
-        (dict(levels=4), "levels must be different numbers"),
-        (dict(segments=0), "segments must be a whole number of at least 1"),
-        (dict(step=1.5), "step must be a whole number of at least 1"),
+        dict(pooler_heads=7),
+        dict(pooler_heads=0),
+        dict(pooler_eps=0.0),
+        dict(levels=(3, 5)),
+        dict(levels=(2, 2)),
+        dict(levels=4),
+        dict(segments=0),
+        dict(step=1.5),
     ],
 )
-def test_readings_that_do_not_fit(reading, sentence):
+def test_readings_that_do_not_fit(reading):
+    sentence = f"{next(iter(reading))}=.* does not fit ssv2: .* the 96 channels, .* from 1 to 4"
     with pytest.raises(ValueError, match=sentence):
         vj.classify(noise(4, 64, 64), GOLDEN_HEADS / "ssv2", reading=Reading(**reading))
 

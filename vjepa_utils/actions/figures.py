@@ -20,37 +20,33 @@ def action_bars(video: Clip, classification: Classification, most: int = 6) -> F
     used = np.unique(classification.frames)
     numbers = used[drawing.evenly(len(used), most)]
     count = len(classification.labels)
-    tall, below = (
-        min(drawing.WIDTH / len(numbers) * video.height / video.width, 3),
-        0.3 * count + 0.1,
-    )
+    tall = min(drawing.WIDTH / len(numbers) * video.height / video.width, 3)
+    below = 0.3 * count + 0.1
     figure = drawing.new_figure(tall + below)
     rows = figure.add_gridspec(2, 1, height_ratios=[tall, below])
     axes = rows[0].subgridspec(1, len(numbers)).subplots(squeeze=False).flat
-    for axis, number, frame in zip(
-        axes, numbers, drawing.frames_numbered(video, numbers), strict=True
-    ):
+    frames = drawing.frames_numbered(video, numbers)
+    for axis, number, frame in zip(axes, numbers, frames, strict=True):
         drawing.show(axis, frame)
         axis.set_title(f"frame {number}", fontsize=8, pad=3)
     axis = figure.add_subplot(rows[1])
     places = np.arange(count)[::-1]
     shares = classification.probabilities
-    bars = axis.barh(places, shares, 0.7, color=["#c1272d", *["#bbbbbb"] * (count - 1)])
+    bars = axis.barh(places, shares, 0.7, color="#bbbbbb")
+    bars[0].set_color("#c1272d")
     axis.bar_label(bars, [f"{share:.1%}" for share in shares], padding=3, fontsize=8)
     names = [textwrap.shorten(name, 60) for name in classification.labels]
     axis.set_yticks(places, names, fontsize=9)
     axis.set(xlim=(0, 1.08), xticks=[])
     axis.spines[["top", "right", "bottom"]].set_visible(False)
     axis.tick_params(left=False)
-    heading = f"{drawing.clip_caption(video, used)} · {classification.name} · "
-    heading += f"{classification.frames.size} frames"
-    if len(classification.frames) > 1:
-        heading += f" in {len(classification.frames)} segments"
-    if len(classification.logits) > 1:
-        heading += f", {len(classification.logits)} views"
-    if classification.remark:
-        heading += f" · {classification.remark}"
-    return drawing.with_heading(figure, heading)
+    segments, views = len(classification.frames), len(classification.logits)
+    taken = f"{classification.frames.size} frames"
+    taken += f" in {segments} segments" if segments > 1 else ""
+    taken += f", {views} views" if views > 1 else ""
+    heading = [drawing.clip_caption(video, used), classification.name, taken]
+    heading += [classification.remark] if classification.remark else []
+    return drawing.with_heading(figure, " · ".join(heading))
 
 
 def confusion(truth: list[str], predicted: list[str], heading: str) -> Figure:
@@ -66,9 +62,8 @@ def confusion(truth: list[str], predicted: list[str], heading: str) -> Figure:
     figure = drawing.new_figure(min(drawing.WIDTH, 1.4 + 0.42 * len(classes)))
     small = min(8, 200 / len(classes))  # points
     axis = figure.subplots()
-    drawing.heat_maps(
-        [axis], drawing.Heat(share[None], 0, 100, "% of the row"), colours=colormaps["Reds"]
-    )
+    heat = drawing.Heat(share[None], 0, 100, "% of the row")
+    drawing.heat_maps([axis], heat, colours=colormaps["Reds"])
     for row, column in zip(*np.nonzero(counts), strict=True):
         text, colour = f"{share[row, column]:.0f}", "white" if share[row, column] > 60 else "black"
         axis.text(column, row, text, ha="center", va="center", fontsize=small, color=colour)

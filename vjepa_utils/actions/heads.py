@@ -1,8 +1,8 @@
 """Which action is it? The released classification heads on any clip, evaluated as their authors do.
 
 Each is a V-JEPA 2 encoder, transformers' attentive pooler (three blocks of self-attention, then a
-learnt query that attends to all tokens) and a linear layer (Assran et al. 2025). To train one on
-your own classes, see `probes`.
+learnt query that attends to all tokens) and a linear layer (Assran et al. 2025). For your own
+classes, see `probing`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,13 @@ from vjepa_utils.weights.models import load_model
 
 @dataclass(frozen=True)
 class Reading:
-    """What a head reads of a clip, and how its pooler reads the tokens: none of it is in the files
-    of a checkpoint.
+    """What a head reads of a clip, and how: none of it is in the files of a checkpoint.
 
     segments: how many of the clip.
     step: between the frames of a segment.
-    pooler_heads: of the pooler's attention, a divisor of the channels; None for the encoder's, as
-        transformers has them.
-    pooler_eps: epsilon of the pooler's layer norms; None likewise.
-    levels: numbers of the blocks that are read, from 1 on, each through the final norm; () for the
-        last.
+    pooler_heads: of its attention, a divisor of the channels; None for the encoder's.
+    pooler_eps: epsilon of its layer norms; None for the encoder's.
+    levels: numbers of the blocks that are read, from 1 on, through the final norm; () for the last.
     """
 
     segments: int = 2
@@ -79,7 +76,7 @@ class Classification:
 
     @classmethod
     def of(cls, logits, names, top, frames, name, remark=""):
-        _check_whole_number("top", top)
+        _check_top(top)
         mean = logits.softmax(1).mean(0)
         best = mean.argsort(descending=True, stable=True)[:top]
         return cls([names[i] for i in best], mean[best].numpy(), logits, frames, name, remark)
@@ -103,31 +100,24 @@ def classify(
     """The likeliest actions by a checkpoint with a classification head, as the reference evaluates
     it (facebookresearch/vjepa2, evals/video_classification_frozen).
 
-    Each segment of the clip gives some frames, and of these three square views along the long side
-    are encoded. The tokens of all segments of a view are joined before the pooler, and the softmax
-    is averaged over the views. Where the reference draws a window within a segment at random, the
-    middle one is taken.
-
-    How the released heads read (`READINGS`) is not in their files, and stock transformers gives
-    other answers without an error (`benchmarks/stock_heads.py`).
+    Of the frames of each segment three square views along the long side are encoded. The tokens of
+    all segments of a view are joined before the pooler, and the softmax is averaged over the views.
+    Where the reference draws a window within a segment at random, the middle one is taken. Stock
+    transformers gives other answers without an error (`benchmarks/stock_heads.py`).
 
     Args:
         video: Video, path, array or tensor (see `as_video`).
-        checkpoint: a Hugging Face id, such as "facebook/vjepa2-vitl-fpc16-256-ssv2", or a local
-            folder.
+        checkpoint: a Hugging Face id, such as "facebook/vjepa2-vitl-fpc16-256-ssv2", or a folder.
         top: how many classes to give.
-        reading: an `actions.Reading`. None: by name, of an id or of a folder, that of a released
-            head (`READINGS`), else that of a head trained with transformers: the encoder's number
-            of heads and epsilon, its last level.
-    Returns:
-        Classification.
+        reading: None for that of a released head of this name (`READINGS`), else that of a head
+            trained with transformers.
     Raises:
         UserError: no head, weights are missing or do not fit their configuration, or the reading
             does not fit them.
         MemoryError: the tokens of a view cannot fit.
         ConnectionError: as `load_encoder`.
     """
-    _check_whole_number("top", top)
+    _check_top(top)
     video, name, folder = as_video(video), label(str(checkpoint)), find(str(checkpoint))
     model, reading = load_classifier(folder, name, reading)
     config, encoder = model.config, Encoder(model.vjepa2, name, *pixel_statistics(folder))
@@ -135,8 +125,7 @@ def classify(
     chosen = segment_frames(len(video), config.frames_per_clip, reading.segments, reading.step)
     size, corners = square_views(video.height, video.width, side)
     _check_memory(name, model, reading)
-    # of each segment (frames, 3, height, width)
-    segments = [encoder.pixels(video[part].frames, size) for part in chosen]
+    segments = [encoder.pixels(video[part].frames, size) for part in chosen]  # (frames, 3, H, W)
     bar = dict(desc=f"classifying with {name}", unit="segment", delay=2, leave=False)
     logits = []
     with tqdm(total=len(corners) * len(segments), **bar) as progress:
@@ -156,9 +145,7 @@ def classify(
 def load_classifier(
     folder: Path, name: str, reading: Reading | None = None, dtype: torch.dtype | None = None
 ) -> tuple[nn.Module, Reading]:
-    """A `VJEPA2ForVideoClassification` whose pooler is set up by a reading, and the reading, None
-    as for `classify`; dtype as for `load_encoder`.
-    """
+    """A `VJEPA2ForVideoClassification` whose pooler is set up by a reading, and the reading."""
     device = torch.device(best_device())
     model = load_model(folder, dtype or fast_dtype(device), head=True).to(device)
     if not hasattr(model, "pooler"):
@@ -210,9 +197,9 @@ def _check_memory(name, model, reading):
 def segment_frames(total: int, frames: int, segments: int, step: int) -> np.ndarray:
     """Which frames of a clip of `total` each segment takes: int array (segments, frames).
 
-    After `loadvideo_decord` of the reference (src/datasets/video_dataset.py): segments divide the
-    clip where it is long enough; else they overlap, and a clip that is too short for one segment
-    repeats its end, except for the very last frame.
+    After `loadvideo_decord` of the reference (src/datasets/video_dataset.py): segments divide a
+    clip that is long enough; else they overlap, and a clip too short for one repeats its end,
+    except for the very last frame.
     """
     length, share = frames * step, total // segments
     if share > length:
@@ -220,27 +207,19 @@ def segment_frames(total: int, frames: int, segments: int, step: int) -> np.ndar
         first = (share - length) // 2 + share * np.arange(segments)
     else:
         last = min(length, total) - 1
-        within = np.append(
-            np.linspace(0, last, last // step), np.full(frames - last // step, last)
-        ).clip(0, max(last - 1, 0))
+        apart = np.linspace(0, last, last // step)
+        within = np.append(apart, np.full(frames - len(apart), last)).clip(0, max(last - 1, 0))
         first = np.arange(segments) * (max(total - length, 0) // max(segments - 1, 1))
     return first[:, None] + within.astype(int)
 
 
-def square_views(
-    height: int, width: int, side: int
-) -> tuple[tuple[int, int], list[tuple[int, int]]]:
-    """Size (height, width) whose short side is `side`, and the corners (y, x) of the square views
-    along the long one.
-    """
+def square_views(height: int, width: int, side: int) -> tuple[tuple, list[tuple]]:
+    """Size (height, width) whose short side is `side`, and corners (y, x) of its square views."""
     long = int(side * max(height, width) / min(height, width))
-    # a square has only one view
-    starts = sorted({i * ((long - side) // (VIEWS - 1)) for i in range(VIEWS)})
-    return (
-        ((long, side), [(y, 0) for y in starts])
-        if height > width
-        else ((side, long), [(0, x) for x in starts])
-    )
+    starts = sorted({i * ((long - side) // (VIEWS - 1)) for i in range(VIEWS)})  # a square has one
+    if height > width:
+        return (long, side), [(y, 0) for y in starts]
+    return (side, long), [(0, x) for x in starts]
 
 
 def _remark(model, names):
@@ -253,29 +232,23 @@ def _remark(model, names):
     return " ".join(signs)
 
 
-def _check_whole_number(what, value):
-    if not is_whole(value, 1):
-        raise UserError(f"{what} must be a whole number of at least 1, not {value!r}.")
+def _check_top(top):
+    if not is_whole(top, 1):
+        raise UserError(f"top must be a whole number of at least 1, not {top!r}.")
 
 
 def _check_reading(name, config, reading):
     if not isinstance(reading, Reading):
         raise UserError(f"reading must be a Reading, not {reading!r}.")
-    for what in ("segments", "step"):
-        _check_whole_number(what, getattr(reading, what))
     heads, eps, levels = reading.pooler_heads, reading.pooler_eps, reading.levels
     depth, width = config.num_hidden_layers, config.hidden_size
-    if heads is not None:
-        _check_whole_number("pooler_heads", heads)
-        if width % heads:
-            raise UserError(
-                f"pooler_heads must divide the {width} channels of {name}, not {heads}."
-            )
-    if eps is not None and not eps > 0:
-        raise UserError(f"pooler_eps must be above 0, not {eps!r}.")
     listed = isinstance(levels, (tuple, list)) and len(set(levels)) == len(levels)
-    if not listed or not set(levels) <= set(range(1, depth + 1)):
+    fits = is_whole(reading.segments, 1) and is_whole(reading.step, 1)
+    fits &= heads is None or is_whole(heads, 1) and width % heads == 0
+    fits &= eps is None or eps > 0
+    if not (fits and listed and set(levels) <= set(range(1, depth + 1))):
         raise UserError(
-            f"levels must be different numbers from 1 to {depth}, the blocks of {name}, not "
-            f"{levels!r}."
+            f"{reading} does not fit {name}: segments and step must be whole numbers of at least "
+            f"1, pooler_heads a divisor of the {width} channels, pooler_eps above 0, and levels "
+            f"different numbers from 1 to {depth}."
         )

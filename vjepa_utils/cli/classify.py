@@ -1,17 +1,13 @@
 import vjepa_utils as vj
 from vjepa_utils import cli
-from vjepa_utils.checks import UserError
 
 
 def register(commands):
-    out = cli.output(".png", required=False, text=" for the frames used, and bars")
-    parser = cli.add(commands, classify, cli.CLIP, out)
+    parser = cli.add(commands, classify, cli.CLIP, cli.output(".png", required=False))
     by = parser.add_mutually_exclusive_group(required=True)
-    text = "with a head, such as facebook/vjepa2-vitl-fpc16-256-ssv2, or a folder"
-    by.add_argument("--checkpoint", metavar="ID", help=text)
+    by.add_argument("--checkpoint", metavar="ID", help="like facebook/vjepa2-vitl-fpc16-256-ssv2")
     by.add_argument("--probe", metavar="FILE", help="what probe --save wrote")
-    text = "for --probe, where the encoder is a local folder (default: the probe's)"
-    parser.add_argument("--encoder", help=text)
+    parser.add_argument("--encoder", help="for --probe, if it is a local folder")
     text = "how many classes to list (default: %(default)s)"
     parser.add_argument("--top", type=cli.positive, default=5, metavar="N", help=text)
 
@@ -19,7 +15,7 @@ def register(commands):
 def classify(arguments):
     """The likeliest actions of a clip, by a checkpoint with a head or by a probe of your own."""
     if arguments.encoder and not arguments.probe:
-        raise UserError("--encoder goes with --probe: a checkpoint with a head has its own.")
+        raise vj.UserError("--encoder goes with --probe: a checkpoint with a head has its own.")
     video = cli.read_clip(arguments)
     if arguments.probe:
         probe = vj.Probe.load(arguments.probe)

@@ -28,7 +28,7 @@ def probe(arguments):
     )
     for reason in skipped.values():
         print(f"skipped: {reason}", file=sys.stderr)
-    clips, known_by = vj.actions.labelled_clips(arguments.source)
+    clips, known_by = vj.probing.labelled_clips(arguments.source)
     clips = [clip for clip in clips if str(clip.file) not in skipped]
     recordings = [clip.recording for clip in clips]
     seen, held = vj.probing.classes.hold_out(labels, arguments.seed, recordings)

@@ -4,3 +4,4 @@ from vjepa_utils.probing.classes import Probe as Probe
 from vjepa_utils.probing.classes import accuracy as accuracy
 from vjepa_utils.probing.classes import clip_features as clip_features
 from vjepa_utils.probing.classes import train_probe as train_probe
+from vjepa_utils.probing.labelled import labelled_clips as labelled_clips

@@ -22,11 +22,11 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from vjepa_utils.actions.heads import Classification
-from vjepa_utils.actions.labelled import labelled_clips
 from vjepa_utils.checks import UserError
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
+from vjepa_utils.probing.labelled import labelled_clips
 from vjepa_utils.probing.networks import (
     BATCH,
     AttentivePooler,

@@ -64,15 +64,10 @@ def _rows_of_folder(folder):
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.")
     rows = []
-    for place in _visible(folder):
-        for file in _visible(place) if place.is_dir() else ():
-            inner = _visible(file) if file.is_dir() else []
-            if inner and not any(each.suffix.lower() in IMAGES for each in inner):
-                rows += [(each, place.name, file.name) for each in inner]
-            else:
-                rows.append((file, place.name, None))
+    for file in sorted(folder.glob("[!.]*/[!.]*")):
+        inner = sorted(file.glob("[!.]*"))
+        if inner and not any(each.suffix.lower() in IMAGES for each in inner):
+            rows += [(each, file.parent.name, file.name) for each in inner]
+        else:
+            rows.append((file, file.parent.name, None))
     return rows
-
-
-def _visible(folder):
-    return sorted(path for path in folder.iterdir() if path.name[0] != ".")
