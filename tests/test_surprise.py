@@ -343,6 +343,7 @@ def test_the_command_draws_and_saves(tmp_path, command):
         (["-o", "out.txt"], "-o must end in .png, .mp4 or .gif"),
         (["-o", tmp_path / "x.png", "--save", "x.csv"], "--save must end in .npz"),
         (["-o", tmp_path / "x.png", "--horizon", 9], "fewer than a window of 22"),
+        (["-o", tmp_path / "x.mp4", "--pixels"], "--pixels goes with a .png: the film"),
     ):
         done = command(*words, *bad)
         assert done.returncode == 1 and sentence in done.stderr

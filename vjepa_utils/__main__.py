@@ -21,9 +21,9 @@ def parser():
 def main(words=None):
     words = sys.argv[1:] if words is None else words
     sys.stdout.reconfigure(errors="replace")  # redirected, it may lack δ and ×, as on Windows
-    warnings.onceregistry.clear()  # once a command
-    warnings.simplefilter("once")
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.simplefilter("always")
+    said = set()  # "once" forgets whenever a library changes the filters
+    warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}", said)
     try:
         arguments = parser().parse_args(words)
         arguments.run(arguments)
@@ -33,6 +33,12 @@ def main(words=None):
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped")
+
+
+def _say(text, said):
+    if text not in said:
+        said.add(text)
+        print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -61,14 +61,17 @@ def side_or_sides(text):
     return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
 
-def point(text):
+def numbers(text, form="X,Y"):
     try:
-        x, y = (float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        x = y = math.nan
-    if not math.isfinite(x + y):
-        raise argparse.ArgumentTypeError(f"must be X,Y, such as 320,200, not {text}")
-    return x, y
+        values = ()
+    if len(values) != len(form.split(",")) or not math.isfinite(sum(values)):
+        raise argparse.ArgumentTypeError(f"must be {form}, such as 320,200, not {text}")
+    return values
+
+
+point, box = numbers, partial(numbers, form="LEFT,TOP,RIGHT,BOTTOM")
 
 
 def rate(every=1):
@@ -114,13 +117,6 @@ def size(default=None, usual="256, or the training size if larger"):
     return argument("--size", type=side_or_sides, default=default, help=text)
 
 
-def box(text):
-    sides = text.split(",")
-    if len(sides) != 4:
-        raise argparse.ArgumentTypeError(f"must be LEFT,TOP,RIGHT,BOTTOM, not {text}")
-    return *point(",".join(sides[:2])), *point(",".join(sides[2:]))
-
-
 def output(*suffixes, flag="-o", required=True, text="", folder=False):
     """A file to write, of these kinds, in a folder that can be written to; or a `folder`."""
     *others, last = suffixes
@@ -142,9 +138,9 @@ def read_clip(arguments):
     """The frames that were asked for; UserError if an output would be written over them."""
     source = Path(arguments.video)
     for flag, path in (("-o", arguments.output), ("--save", getattr(arguments, "save", None))):
-        places = (path, path.parent) if path and source.exists() else ()
-        if any(place.exists() and place.samefile(source) for place in places):
-            raise UserError(f"{flag} names the clip itself, {source}: give a file elsewhere.")
+        for place in (path, path.parent) if path and source.exists() else ():
+            if place.exists() and place.samefile(source):
+                raise UserError(f"{flag} names the clip itself, {source}: give a file elsewhere.")
     return vj.read_video(arguments.video, **sampling(arguments))
 
 
@@ -155,6 +151,14 @@ def sampling(arguments):
 
 def rate_of(arguments):
     return {"every": arguments.every} if arguments.fps is None else {"fps": arguments.fps}
+
+
+def draw(output, strip, film):
+    """Save the figure that `strip` gives as a .png, or have `film` write another file."""
+    if output.suffix.lower() == ".png":
+        vj.figures.save(strip(), output)
+    else:
+        film(output)
 
 
 def warn_of_cuts(features):

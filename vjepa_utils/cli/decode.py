@@ -29,9 +29,6 @@ def decode(arguments):
         held = encoder.hold(video, size)
         decoded = vj.decoding.recovered(video, held.recover(hide(held.grid)), arguments.mask)
     cli.warn_of_cuts(decoded.features)
-    if arguments.output.suffix.lower() == ".png":
-        vj.figures.save(decoded.strip(), arguments.output)
-    else:
-        decoded.animate(arguments.output)
+    cli.draw(arguments.output, decoded.strip, decoded.animate)
     print(decoded.heading.replace(" · ", "\n"))
     print(f"{arguments.output}: {len(decoded.features.frames)} steps, {encoder.name}")

@@ -25,10 +25,8 @@ def pca(arguments):
         masks = vj.segment(video, encoder, **hint, size=arguments.size, edges=False)
         where = masks.cover(features)
     colours = vj.PCAColours().fit(features, weights=where)
-    if arguments.output.suffix.lower() == ".png":
-        figure = vj.figures.pca_strip(video, features, colours, where=where)
-        vj.figures.save(figure, arguments.output)
-    else:
-        vj.figures.animate(video, features, colours, arguments.output, where=where)
+    strip = lambda: vj.figures.pca_strip(video, features, colours, where=where)
+    film = lambda path: vj.figures.animate(video, features, colours, path, where=where)
+    cli.draw(arguments.output, strip, film)
     steps, rows, columns = features.grid
     print(f"{arguments.output}: {steps} steps of {rows}×{columns} patches, {encoder.name}")

@@ -29,17 +29,17 @@ def recover(arguments):
     encoder = vj.load_encoder(arguments.encoder)
     predictor_of(encoder)  # an encoder without one is told that, before its grid is asked for
     grid = encoder.grid(video, arguments.size, "clip")
-    options = arguments.share, arguments.after, arguments.seed
-    masks = {name: vj.masks.named(name, grid, *options) for name in arguments.mask}
+    options = grid, arguments.share, arguments.after, arguments.seed
+    masks = {name: vj.masks.named(name, *options) for name in arguments.mask}
     held = encoder.hold(video, arguments.size)
     cli.warn_of_cuts(held.whole)
     recoveries = {name: held.recover(mask) for name, mask in masks.items()}
     decoded = {}
-    for name in recoveries if arguments.pixels else ():
-        clip, hidden, *rows = vj.decoding.recovered(video, recoveries[name], name).rows.items()
-        decoded[name] = dict(rows[:2])
+    for name, recovery in recoveries.items():
+        if arguments.pixels:
+            rows = vj.decoding.recovered(video, recovery, name).rows
+            decoded[name] = dict([*rows.items()][2:4])  # from the features, and the prediction
+        print(f"{name}\n{recovery.table()}\n")
     figure = vj.recovery.recovery_strip(video, recoveries, decoded=decoded)
     vj.figures.save(figure, arguments.output)
-    for name, recovery in recoveries.items():
-        print(f"{name}\n{recovery.table()}\n")
     print(f"{arguments.output}: {grid[0]} steps of {grid[1]}×{grid[2]} patches, {encoder.name}")

@@ -32,12 +32,9 @@ def segment(arguments):
     hints = dict(masks=arguments.mask, points=points, box=arguments.box, at=arguments.at)
     encoder, edges = vj.load_encoder(arguments.encoder), not arguments.no_edges
     masks = vj.segment(video, encoder, **hints, size=arguments.size, edges=edges)
-    if not arguments.output.suffix:
-        masks.save(arguments.output)
-    elif arguments.output.suffix == ".png":
-        vj.figures.save(vj.segmentation.mask_strip(video, masks), arguments.output)
-    else:
-        vj.segmentation.animate_masks(video, masks, arguments.output)
+    strip = lambda: vj.segmentation.mask_strip(video, masks)
+    film = lambda path: vj.segmentation.animate_masks(video, masks, path)
+    cli.draw(arguments.output, strip, film if arguments.output.suffix else masks.save)
     for n, area in enumerate(masks.area, 1):
         share = 100 * area / masks.labels[0].size
         print(f"object {n}: {share.min():.2f} to {share.max():.2f} % of the picture")

@@ -13,7 +13,7 @@ def register(commands):
 def similarity(arguments):
     """Where each encoder finds what a point of one frame shows: cosine, without training."""
     video, (x, y) = cli.read_clip(arguments), arguments.point
-    first, last = int(video.indices[0]), int(video.indices[-1])
+    first, last = video.indices[[0, -1]].tolist()
     frame = first if arguments.frame is None else arguments.frame
     if frame not in video.indices:
         raise UserError(f"Frame {frame} is not among the frames taken from {first} to {last}.")

@@ -1,7 +1,6 @@
-from functools import partial
-
 import vjepa_utils as vj
 from vjepa_utils import cli
+from vjepa_utils.checks import UserError
 
 
 def register(commands):
@@ -24,18 +23,18 @@ def register(commands):
 
 def surprise(arguments):
     """How far each step of a clip is from what the predictor expects, as a film or a figure."""
+    if arguments.pixels and arguments.output.suffix.lower() != ".png":
+        raise UserError(f"--pixels goes with a .png: the film {arguments.output} shows none.")
     video = cli.read_clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
     options = arguments.context, arguments.horizon, arguments.size, arguments.target
     surprise = encoder.surprise(video, *options)
     shown = dict(error=arguments.error, ahead=surprise.horizon)
-    if arguments.output.suffix.lower() == ".png":
-        clip = surprise, encoder, video, arguments.size
-        expected = partial(vj.decoding.expected, *clip) if arguments.pixels else None
-        figure = vj.surprise.surprise_strip(video, surprise, **shown, expected=expected)
-        vj.figures.save(figure, arguments.output)
-    else:
-        vj.surprise.animate_surprise(video, surprise, arguments.output, **shown)
+    pixels = lambda step: vj.decoding.expected(surprise, encoder, video, arguments.size, step)
+    drawn = shown | {"expected": pixels if arguments.pixels else None}
+    strip = lambda: vj.surprise.surprise_strip(video, surprise, **drawn)
+    film = lambda path: vj.surprise.animate_surprise(video, surprise, path, **shown)
+    cli.draw(arguments.output, strip, film)
     if arguments.save:
         surprise.save(arguments.save)
     print(surprise.table(surprise.horizon))
