@@ -1,5 +1,6 @@
 """The command line, as a user types it."""
 
+import argparse
 import hashlib
 import inspect
 import io
@@ -282,6 +283,28 @@ CALLED = {"video": "path", "encoder": "name", "encoders": "name", "output": "pat
 CALLED |= {"mask": "name", "grid": "count", "probe": "path"}
 CALLED |= {("tapvid", "head"): "name", ("extract", "encoder"): "encoder", "file": "path"}
 CALLED |= {("segment", "mask"): "masks", "on": "masks", "name": "name"}
+
+
+WHOLE = [
+    pytest.param(option.type, id=f"{name} {option.dest}")
+    for name, parser in COMMANDS.items()
+    for option in parser._actions
+    if option.type not in (None, float) and TYPED.get(option.dest, "").isdecimal()
+]
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_whole_numbers_beyond_what_libraries_take(kind):
+    """Such as a seed of numpy's: below 2**32, and 4 bytes with a sign elsewhere."""
+    for text in ("4294967296", "2147483648", "9" * 30):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"at most 2147483647, not {text}"):
+            kind(text)
+
+
+def test_a_seed_out_of_range_is_a_sentence(command):
+    done = command("probe", "nowhere", "--seed", 2**32, "-o", "out.png")
+    assert done.returncode and "Traceback" not in done.stderr
+    assert "--seed must be a whole number of at least 0, at most 2147483647" in done.stderr
 
 
 class Arrived(BaseException):

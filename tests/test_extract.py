@@ -622,6 +622,33 @@ def test_without_ray_a_sentence_says_what_to_install(folder, tmp_path, command, 
     assert done.stderr.startswith("error: ") and not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("place", ["foo://bucket/clips", "s3://bucket/clips"])
+def test_places_that_cannot_be_reached(folder, tmp_path, command, monkeypatch, place):
+    """Of no known kind, or without the package for it: as sources, as OUT, and in a list."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # cannot be imported
+    (tmp_path / "list.txt").write_text(f"{place}/a.mp4\n")
+    for source, out in (
+        (place, "out"),
+        (folder / "top.mp4", place),
+        (tmp_path / "list.txt", "out"),
+    ):
+        words = ["-o", out if "://" in out else tmp_path / out, "--encoder", MODEL, "--size", 32]
+        done = command("extract", source, *words)
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        assert re.fullmatch(rf"error: {place}(/a.mp4)? cannot be reached: .+\.\n", done.stderr)
+    with pytest.raises(ValueError, match=f"{place} cannot be reached"):
+        vj.Collection(place)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere.invalid:6379"])
+def test_a_cluster_that_is_not_there(folder, tmp_path, command, address):
+    pytest.importorskip("ray", reason="Ray is not installed: requirements-cluster.txt")
+    words = ["-o", tmp_path / "out", "--encoder", MODEL, "--address", address]
+    done = command("extract", folder / "a", *words)
+    assert done.returncode == 1 and not (tmp_path / "out").exists()
+    assert done.stderr.startswith(f"error: There is no Ray cluster at '{address}': ")
+
+
 def test_the_command_tells_of_a_clip_that_is_damaged(clips, tmp_path, command):
     """What was warned of is not only in the table."""
     words = [clips / "formats" / "corrupted_midstream.mp4", "--encoder", GOLDEN / "model"]

@@ -359,3 +359,8 @@ def test_free_memory_on_cuda_counts_the_cache_of_torch(monkeypatch):
         monkeypatch.setattr(torch.cuda, what, lambda device, value=value: value)
     assert free_memory(torch.device("cuda")) == 10 + 7 - 4
     assert free_memory(torch.device("cpu")) > 2**20
+
+
+def test_no_bar_for_weights_that_are_in_memory(capfd):
+    vj.load_encoder("dino-demo")
+    assert capfd.readouterr() == ("", "")

@@ -491,6 +491,7 @@ CONTAINERS = {
     "stills.avi": ("mjpeg", {}, {}),
     "film.mov": ("prores_ks", {}, {"movflags": "faststart"}),
     "film.ts": ("h264", {}, {}),
+    "film.ogv": ("libvpx", {}, {}),
     "film.mpg": ("mpeg2video", {}, {}),
     "film.png": None,
     "film.gif": None,

@@ -41,9 +41,11 @@ def argument(*flags, **settings):
 
 
 def whole(text, least=0):
-    """A whole number of at least `least`."""
-    if not (text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
+    """A whole number of at least `least`, and no larger than libraries take, such as for a seed."""
+    if not (text.isdecimal() and least <= int(text) < 2**31):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number of at least {least}, at most {2**31 - 1}, not {text}"
+        )
     return int(text)
 
 
@@ -51,14 +53,14 @@ positive = partial(whole, least=1)
 
 
 def number_or_word(text):
-    return int(text) if text.isdecimal() else text
+    return whole(text) if text.isdecimal() else text
 
 
 def side_or_sides(text):
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise argparse.ArgumentTypeError(f"must be a number or HEIGHTxWIDTH, not {text}")
-    return int(text) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+    return whole(text) if len(sides) == 1 else (whole(sides[0]), whole(sides[1]))
 
 
 def numbers(text, form="X,Y"):

@@ -5,6 +5,7 @@ item whose actor dies goes to another one.
 import logging
 import math
 import os
+import socket
 from collections import Counter, deque
 from contextlib import contextmanager
 
@@ -37,12 +38,14 @@ def connected(address):
         return
     # Ray keeps its logs under /tmp/ray; failures are reported by rows and by exceptions.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    place = {"address": address}
-    if address is None:
-        place = dict(address="local", include_dashboard=False, _node_ip_address="127.0.0.1")
+    place = dict(address="local", include_dashboard=False, _node_ip_address="127.0.0.1")
     try:
+        if address is not None:
+            place, (host, colon, port) = {"address": address}, address.rpartition(":")
+            if colon:  # Ray itself waits for minutes, and then exits
+                socket.create_connection((host.rpartition("/")[2], port), timeout=30).close()
         ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SystemExit) as error:
         raise OSError(f"There is no Ray cluster at {address!r}: {error}") from None
     try:
         yield ray

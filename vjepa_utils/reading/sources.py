@@ -8,6 +8,7 @@ promises and the file does not hold, `no_clock` why its times are assumed: "" wh
 
 from __future__ import annotations
 
+import re
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -187,9 +188,17 @@ class VideoFile:
             self.lost = f"its header promises {promised:.2f} s, and {end:.2f} s are there"
         elif kind.startswith("matroska") and hole > HOLE and later.max() > 1.5 * step:
             self.lost = f"{hole} bytes before frame {later.argmax() + 1} are none of a frame"
+        elif kind == "ogg" and not self._ends():
+            self.lost = "its last page is missing"
         elif torn:
             self.lost = f"not all of its packets are whole, {torn} of {len(packets)} are torn"
         return packets
+
+    def _ends(self):
+        """Whether an Ogg file has a last page, which says so; FFmpeg measures its length."""
+        with open(self.path, "rb") as file:
+            file.seek(-min(2**17, self.path.stat().st_size), 2)  # two pages
+            return re.search(rb"OggS\0[\4-\7]", file.read()) is not None
 
     def _decode_all(self):
         """Time stamps of all frames; None for one that has none."""

@@ -158,15 +158,16 @@ def _image_model(place, tensors, config, dtype):
         built = kind.config_class.from_dict(config)
     if built.num_channels != 3:
         raise UserError(f"{place} takes pictures of {built.num_channels} channels, not of 3.")
-    model, report = kind.from_pretrained(
-        None,
-        config=built,
-        state_dict=tensors,
-        dtype=dtype,
-        attn_implementation=attention.register(),
-        ignore_mismatched_sizes=True,  # they are reported, and refused here
-        output_loading_info=True,
-    )
+    with _without_bar():
+        model, report = kind.from_pretrained(
+            None,
+            config=built,
+            state_dict=tensors,
+            dtype=dtype,
+            attn_implementation=attention.register(),
+            ignore_mismatched_sizes=True,  # they are reported, and refused here
+            output_loading_info=True,
+        )
     problems = {
         # a name, or one with two shapes
         problem: {name if isinstance(name, str) else name[0] for name in report[f"{problem}_keys"]}
@@ -174,6 +175,18 @@ def _image_model(place, tensors, config, dtype):
     }
     check_whole(place, problems, f"it is not a whole {kind.__name__}")
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _without_bar():
+    """Silences the progress bar of transformers: the weights are in memory already."""
+    from transformers.utils import logging
+
+    before = logging.set_tqdm_hook(lambda bar, args, named: bar(*args, **named | {"disable": True}))
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
 
 
 @contextmanager
