@@ -1,5 +1,5 @@
-"""A GPU that is none: tensors that say they are on "cuda" and refuse to meet those of the CPU, as on
-a GPU, while they compute on the CPU. Unlike fake tensors they have values, so all code can run.
+"""A GPU that is none: tensors that say they are on "cuda" and refuse to meet those of the CPU, as
+there, while they compute on the CPU. Unlike fake tensors they have values, so all code can run.
 """
 
 from contextlib import contextmanager
@@ -20,6 +20,9 @@ class Elsewhere(torch.Tensor):
 
     device, is_cuda = property(lambda self: CUDA), property(lambda self: True)
 
+    def __deepcopy__(self, memo):
+        return memo.setdefault(id(self), self.detach().clone().requires_grad_(self.requires_grad))
+
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         parts = args[:1] + args[2:] if function in INDEXING else args
@@ -35,6 +38,8 @@ class Elsewhere(torch.Tensor):
         out = super().__torch_function__(function, types, args, kwargs)
         if function in FREE:  # a module has to replace its weights
             return args[0] if function is torch.Tensor.copy_ else False
+        if function == torch.Tensor.grad.__get__ and out is not None:
+            return out.as_subclass(cls)
         return out.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else out
 
 
@@ -52,7 +57,10 @@ class Placing(TorchFunctionMode):
             x, *rest = args
             places = [each for each in map(place_of, rest) if each]
             place = places[0] if places else place or x.device
-            args = x.as_subclass(torch.Tensor), *("cpu" if place_of(part) else part for part in rest)
+            args = (
+                x.as_subclass(torch.Tensor),
+                *("cpu" if place_of(part) else part for part in rest),
+            )
         out = function(*args, **kwargs)
         if place and place.type == "cuda":
             out = tree_map_only(torch.Tensor, lambda x: x.as_subclass(Elsewhere), out)

@@ -19,6 +19,7 @@ import vjepa_utils as vj
 from demo.recipe.adapt import Adaptation, Places, matching, miss
 from demo.recipe.correspond import Correspondence
 from demo.recipe.distil import Distillation
+from demo.recipe.follow import EncodedScenes, Following
 from demo.recipe.lessons import Lessons, coarser, paint
 from demo.recipe.muon import Muon
 from demo.recipe.predict import CHANGE, Prediction, changes
@@ -43,9 +44,9 @@ from demo.recipe.teach import Teaching, picture_share, shared_place, unlike
 from demo.recipe.training import PATCH, normalised
 from demo.recipe.truth import matches
 from demo.render.scenes import pose
+from tests.elsewhere import a_gpu
 from vjepa_utils.files import shipped
 from vjepa_utils.model.vjepa2 import encode_tokens
-from vjepa_utils.tracking import soft_argmax
 
 START = shipped("vjepa2-demo")
 IMAGES = shipped("dino-demo")
@@ -60,15 +61,22 @@ def picture(rows, columns, seed):
     return Picture(pixels, torch.randn(CHANNELS, rows, columns, generator=generator).half())
 
 
+STAGES = [Pretraining, Correspondence, Teaching, Adaptation, Prediction]
+
+
 @pytest.fixture(scope="module")
 def supply():
+    return lessons("cpu")
+
+
+def lessons(device):
     """Two scenes, four photographs, and a film of 16 frames."""
     pictures = {
         f"photo{n}": picture(*size, n)
         for n, size in enumerate([(12, 16), (16, 12), (9, 16), (16, 16)])
     }
     lessons = Lessons(
-        0, "cpu", pictures | {f"film.{n:02}": picture(9, 16, n) for n in range(16)}, scenes=2
+        0, device, pictures | {f"film.{n:02}": picture(9, 16, n) for n in range(16)}, scenes=2
     )
     channels = vj.load_encoder(START, device="cpu").channels
     lessons.basis = torch.linalg.qr(torch.randn(channels, CHANNELS))[0]
@@ -95,7 +103,7 @@ def small_steps(monkeypatch):
         monkeypatch.setattr(demo.recipe.teach, sizes, [(96, 128)])
 
 
-@pytest.mark.parametrize("stage", [Pretraining, Correspondence, Teaching, Adaptation, Prediction])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_resumes_and_exports(stage, supply, tmp_path):
     run = stage(tmp_path / "run", START, 10, 0, "cpu")
     for _ in range(3):
@@ -464,8 +472,19 @@ def test_a_step_runs_on_one_device(mode):
             assert losses[0].device.type == "meta"
 
 
-def test_a_point_is_found_on_the_device_of_the_maps():
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        cosine = torch.randn(5, 3, 6 * 8, device="meta")
-        place, near = soft_argmax(cosine, (6, 8))
-    assert place.device.type == near.device.type == "meta"
+@pytest.fixture(scope="module")
+def lessons_there():
+    with a_gpu():
+        return lessons("cuda")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [*STAGES, Distillation, Following])
+def test_a_stage_steps_on_a_pretended_gpu(stage, lessons_there, tmp_path, monkeypatch):
+    """From scenes to optimisers, with values: see `elsewhere`."""
+    monkeypatch.setattr("demo.recipe.follow.textures", lambda *_, **__: torch.rand(8, 3, 128, 128))
+    with a_gpu():
+        run = stage(tmp_path, IMAGES if stage is Distillation else START, 10, 0, "cuda")
+        losses = run.update(EncodedScenes(0, "cuda", 1) if stage is Following else lessons_there)
+        assert np.isfinite([*losses.values()]).all()
+        assert {weight.device.type for weight in run.trained} == {"cuda"}
