@@ -19,6 +19,7 @@ import vjepa_utils as vj
 from tests.conftest import write_video
 from vjepa_utils.actions.heads import Classification
 from vjepa_utils.drawing import HEAT, captioned
+from vjepa_utils.guided import guided
 
 STEPS, ROWS, COLUMNS = GRID = 3, 4, 6
 HEIGHT, WIDTH = 64, 96
@@ -153,6 +154,16 @@ def test_steps_above_their_patches(video, features):
         assert same(seen(frames[place]), frame_at(3 + 4 * step))
         assert same(seen(patches[place]), 255 * features.values[step].numpy(), 2)
     assert "kites · an-encoder · 4×6 patches" in heading(figure)
+
+
+def test_colours_follow_the_edges_of_their_frame(video, features):
+    figure = vj.figures.pca_strip(video, features, Identity(), most=2, edges=True)
+    axis = pictures(figure)[1][1]  # of step 2, frames 11 and 13
+    frame = video.frames[4]
+    expected = guided(features.values[2].movedim(-1, 0), frame, features).movedim(0, -1)
+    drawn = np.asarray(axis.images[0].get_array())
+    assert drawn.dtype == np.uint8 and same(drawn.astype(int), 255 * expected.clamp(0, 1), 1.01)
+    assert heading(figure).endswith("along the edges of the frame · 2 of 3 steps")
 
 
 def test_colourings_and_heat_maps_below_each_other(video, features):

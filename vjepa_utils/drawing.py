@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import textwrap
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
@@ -32,8 +34,7 @@ HEAT = colormaps["inferno"].with_extremes(bad=[GREY / 255] * 3)
 class Heat(NamedTuple):
     """Values to draw as heat maps beside a colour bar: black `low`, yellow `high`, grey NaN.
 
-    values: float (pictures, rows, columns).
-    name: of the quantity, written at the bar.
+    values: float (pictures, rows, columns).  name: of the quantity, written at the bar.
     """
 
     values: np.ndarray
@@ -54,7 +55,7 @@ def new_figure(height: float) -> Figure:
 def picture_rows(
     rows: list[tuple[str, np.ndarray | Heat]], titles: list[str], heading: str, height: float = 2.2
 ) -> Figure:
-    """Rows of pictures, a title over each column; all take the shape of the first row's.
+    """Rows of pictures under the titles of their columns; all take the shape of the first row's.
 
     Args:
         rows: [(label, pictures)], each a picture for every title: frames uint8 (n, height, width,
@@ -83,16 +84,15 @@ def gallery(
 ) -> Figure:
     """Pictures in reading order, each under its title, all in the shape of the first, over as many
     rows as it takes to draw them about `height` inches high."""
-    wide = height * pictures[0].shape[1] / pictures[0].shape[0]
-    beside = max(1, round(WIDTH / wide))
-    rows = -(-len(pictures) // beside)
-    beside = -(-len(pictures) // rows)  # 6 pictures that need two rows: 3 in each, not 4 and 2
+    size = pictures[0].shape[:2]
+    rows = math.ceil(len(pictures) / max(1, round(WIDTH / (height * size[1] / size[0]))))
+    beside = math.ceil(len(pictures) / rows)  # 6 pictures in two rows: 3 in each, not 4 and 2
     figure = new_figure(rows * height + 0.5)
     axes = figure.subplots(rows, beside, squeeze=False).flat
     for axis in axes[len(pictures) :]:
         axis.set_axis_off()
     for axis, picture, title in zip(axes, pictures, titles, strict=False):
-        show(axis, picture, pictures[0].shape[:2])
+        show(axis, picture, size)
         axis.set_title(title, fontsize=8, pad=3)
     return with_heading(figure, heading)
 
@@ -147,8 +147,8 @@ def literal(figure: Figure) -> Figure:
     """The figure with its texts drawn as they are: a name may hold $, or signs that no font has."""
     known = get_font(findfont("DejaVu Sans")).get_charmap()
     for text in figure.findobj(Text):
-        drawable = "".join(c if ord(c) in known or c == "\n" else "\ufffd" for c in text.get_text())
-        text.set_text(re.sub(r"(?<!\\)\$", r"\\$", drawable))
+        words = "".join(c if ord(c) in known or c == "\n" else "\ufffd" for c in text.get_text())
+        text.set_text(re.sub(r"(?<!\\)\$", r"\\$", words))
     return figure
 
 
@@ -178,14 +178,6 @@ def frames_numbered(video: Video, numbers: Iterable[int]) -> np.ndarray:
     return video[video.positions([int(n) for n in numbers])].frames
 
 
-def checked_step(step: int, features: Features) -> int:
-    if step not in range(-len(features.frames), len(features.frames)):
-        raise UserError(
-            f"step must be below {len(features.frames)}, the number of steps, not {step}."
-        )
-    return step
-
-
 def veiled(frames: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Frames uint8 (n, H, W, 3), pale where bool (n, H, W) is True."""
     pale = (0.85 * GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)
@@ -209,15 +201,11 @@ def shown_steps(chosen, features):
 
 
 def clip_caption(video: Video, numbers: np.ndarray | torch.Tensor) -> str:
-    """Name of a clip and the rate of its frames of these numbers; arrays and folders of images have
-    no clock.
-    """
-    if video.no_clock:
+    """Name of a clip and the rate of its frames of these numbers, if it has a clock."""
+    shown = video[video.positions(np.unique(numbers))]
+    if video.no_clock or len(shown) < 2:
         return video.name
-    moments = video.times[video.positions(np.unique(numbers))]
-    if len(moments) < 2:
-        return video.name
-    return f"{video.name} · frames at {1 / np.median(np.diff(moments)):.3g} a second"
+    return f"{video.name} · frames at {frame_rate(shown):.3g} a second"
 
 
 def basis_caption(features: Features, colours: PCAColours) -> str:
@@ -256,17 +244,13 @@ def write_film(pictures: Iterable[np.ndarray], path: File, rate: float) -> None:
 
 
 def captioned(pictures, captions):
-    """Pictures uint8 (height, width, 3) of one size below lines of text, the same room for all;
-    even sides. A caption is broken into lines where it is wider than its picture.
+    """Pictures uint8 (height, width, 3) of one size below lines of text, about as wide as a picture
+    and the same room for all; even sides.
     """
-    font, bar = ImageFont.truetype(findfont("DejaVu Sans"), 13), None
+    font, bar = ImageFont.truetype(findfont("DejaVu Sans"), 13), None  # 8 pixels a letter
     for picture, caption in zip(pictures, captions, strict=True):
         height, width = (side // 2 * 2 for side in picture.shape[:2])
-        lines = [""]
-        for word in caption.split():
-            longer = f"{lines[-1]} {word}".strip()
-            fits = not lines[-1] or font.getlength(longer) <= width - 16
-            lines = [*lines[:-1], longer] if fits else [*lines, word]
+        lines = textwrap.wrap(caption, max(1, width // 8 - 2))
         # room for one line more than the first caption has, if that was broken
         bar = bar or 12 + 16 * (len(lines) + (len(lines) > 1))
         canvas = Image.new("RGB", (width, height + bar), "white")

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import vjepa_utils as vj
 from vjepa_utils import cli
+from vjepa_utils.checks import UserError
 
 
 def register(commands):
@@ -12,10 +13,14 @@ def register(commands):
     alone.add_argument("--point", type=cli.point, metavar="X,Y", help=text)
     text = "colours of a mask of the first frame alone, a .png of the clip's size"
     alone.add_argument("--on", type=Path, metavar="FILE", help=text)
+    text = "of a .png: upsample the colours along the edges of the frame, for display"
+    parser.add_argument("--guided", action="store_true", help=text)
 
 
 def pca(arguments):
     """Colours of a clip: .png is a strip of its steps, .mp4 and .gif the frames beside them."""
+    if arguments.guided and arguments.output.suffix.lower() != ".png":
+        raise UserError("--guided is for figures: let -o end in .png.")
     video = cli.read_clip(arguments)
     encoder, where = vj.load_encoder(arguments.encoder), None
     features = encoder.encode(video, arguments.context, arguments.size)
@@ -25,7 +30,8 @@ def pca(arguments):
         masks = vj.segment(video, encoder, **hint, size=arguments.size, edges=False)
         where = masks.cover(features)
     colours = vj.PCAColours().fit(features, weights=where)
-    strip = lambda: vj.figures.pca_strip(video, features, colours, where=where)
+    edges = dict(where=where, edges=arguments.guided)
+    strip = lambda: vj.figures.pca_strip(video, features, colours, **edges)
     film = lambda path: vj.figures.animate(video, features, colours, path, where=where)
     cli.draw(arguments.output, strip, film)
     steps, rows, columns = features.grid

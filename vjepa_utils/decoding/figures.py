@@ -56,16 +56,14 @@ class Decoded(NamedTuple):
             axis.spines[["top", "right"]].set_visible(False)
         return figure
 
-    def animate(self, path: File, rate: float | None = None) -> None:
-        """Write an .mp4 or .gif, the rows beside each other; rate in frames a second, None for that
-        of the clip's times.
-        """
+    def animate(self, path: File) -> None:
+        """Write an .mp4 or .gif, the rows beside each other."""
         keep = np.unique(self.features.frames.flatten(), return_index=True)[1]
         names = ", ".join(label.replace("\n", " ") for label in self.rows)
         film = zip(*(frames[keep] for frames in self.rows.values()), strict=True)
         captions = len(keep) * [f"left to right: {names} · {self.heading}"]
         film = drawing.captioned((np.concatenate(row, 1) for row in film), captions)
-        drawing.write_film(film, path, rate or drawing.frame_rate(self.video))
+        drawing.write_film(film, path, drawing.frame_rate(self.video))
 
 
 def recovered(video: Clip, recovery: Recovery, name: str = "hidden") -> Decoded:

@@ -31,16 +31,14 @@ def mask_strip(video: Clip, masks: Masks, most: int = 6) -> Figure:
     return drawing.gallery(pictures, titles, _caption(video, masks))
 
 
-def animate_masks(video: Clip, masks: Masks, path: File, rate: float | None = None) -> None:
-    """Write an .mp4 or .gif of the clip with its masks, `rate` frames a second; None takes that of
-    the clip's times.
-    """
+def animate_masks(video: Clip, masks: Masks, path: File) -> None:
+    """Write an .mp4 or .gif of the clip with its masks."""
     video = drawing.clip_of(video, masks.labels.shape[1:])
     numbers = tqdm(masks.frames, desc="drawing", delay=2, leave=False)
     frames = (drawing.frames_numbered(video, [number])[0] for number in numbers)
     captions = [f"frame {number} · {_caption(video, masks)}" for number in masks.frames]
     film = drawing.captioned(map(painted, frames, masks.labels), captions)
-    drawing.write_film(film, path, rate or drawing.frame_rate(video))
+    drawing.write_film(film, path, drawing.frame_rate(video))
 
 
 def _caption(video, masks):
