@@ -23,6 +23,7 @@ from vjepa_utils.colours import PCAColours
 from vjepa_utils.features import Features
 from vjepa_utils.files import replacing
 from vjepa_utils.video import Clip, File, Video, as_video
+from vjepa_utils.weights.regime import departures
 
 WIDTH = 9.6  # inches, at most: 960 pixels in a notebook, 1248 in a file
 NARROW = 3  # inches, at least: a heading in few lines
@@ -200,12 +201,26 @@ def shown_steps(chosen, features):
     return "" if len(chosen) == steps else f" · {len(chosen)} of {steps} steps"
 
 
-def clip_caption(video: Video, numbers: np.ndarray | torch.Tensor) -> str:
-    """Name of a clip and the rate of its frames of these numbers, if it has a clock."""
-    shown = video[video.positions(np.unique(numbers))]
-    if video.no_clock or len(shown) < 2:
-        return video.name
-    return f"{video.name} · frames at {frame_rate(shown):.3g} a second"
+def clip_caption(
+    video: Video,
+    numbers: np.ndarray | torch.Tensor,
+    encoder: str = "",
+    context: int | None = None,
+    future: bool = False,
+) -> str:
+    """Name of a clip, the rate of its frames of these numbers, if it has a clock, and where that,
+    the frames encoded jointly or a hidden future depart from the encoder's training.
+    """
+    shown, words, rate = video[video.positions(np.unique(numbers))], [video.name], None
+    if not video.no_clock and len(shown) > 1:
+        rate = frame_rate(shown)
+        words.append(f"frames at {rate:.3g} a second")
+    return " · ".join(words + departures(encoder, context, rate, future))
+
+
+def features_caption(video: Video, features: Features, future: bool = False) -> str:
+    """`clip_caption` of the frames that are encoded."""
+    return clip_caption(video, features.frames, features.encoder, features.context, future)
 
 
 def basis_caption(features: Features, colours: PCAColours) -> str:

@@ -234,7 +234,8 @@ class Encoder:
         """The fields of `Features` that are known before anything is encoded."""
         sizes = dict(picture_size=plan.size, source_size=(video.height, video.width))
         spacing = dict(patch_size=self.patch_size, stride=plan.stride)
-        return dict(encoder=self.name, layer=layer, **sizes, **spacing)
+        context = plan.context if plan.context > 1 or plan.once else plan.repeat
+        return dict(encoder=self.name, layer=layer, context=context, **sizes, **spacing)
 
     @property
     def identity(self) -> dict:

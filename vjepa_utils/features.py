@@ -33,6 +33,7 @@ class Features:
     stride: pixels of the encoded picture between tokens; that of the patch unless `encode` was
         given a smaller one.
     layer: that `encode` was asked for, None for the final norm's output.
+    context: how many frames were encoded jointly; None in older files.
     """
 
     values: torch.Tensor
@@ -45,6 +46,7 @@ class Features:
     times: torch.Tensor | None = None
     stride: int | None = None
     layer: int | str | None = None
+    context: int | None = None
 
     def __post_init__(self):
         self.stride = self.stride or self.patch_size  # older files have none

@@ -78,7 +78,7 @@ def _of_step(video, features, colours, step):
 
 
 def _heading(video, features, colours):
-    caption = drawing.clip_caption(video, features.frames)
+    caption = drawing.features_caption(video, features)
     return f"{caption} · {drawing.basis_caption(features, colours)}"
 
 
@@ -138,7 +138,7 @@ def compare_strips(
     strips = [(drawing.first_of(features), frames)]
     strips += [(label, each[chosen]) for label, each in rows.items()]
     titles = [drawing.covered_frames(features.frames[s]) for s in chosen]
-    heading = f"{drawing.clip_caption(video, features.frames)} · {about or features.encoder}"
+    heading = f"{drawing.features_caption(video, features)} · {about or features.encoder}"
     return drawing.picture_rows(strips, titles, heading + drawing.shown_steps(chosen, features))
 
 

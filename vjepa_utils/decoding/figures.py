@@ -17,6 +17,7 @@ from vjepa_utils.predict import masks
 from vjepa_utils.predict.recovery import Recovery
 from vjepa_utils.predict.surprise import Surprise
 from vjepa_utils.video import Clip, File, Size, Video, as_video
+from vjepa_utils.weights.regime import departures
 
 CURVE = 1.8  # inches, height of a curve below the pictures
 
@@ -132,8 +133,8 @@ def _decoded(video, features, hidden, shown, name, others):
         texts.append(f"{label} {r2} ({psnr:.1f} dB)")
         if label in shown:
             rows[f"{label}\nR² {r2}"] = frames
-    heading = (
-        f"{video.name} · {features.encoder} · pixels by ridge regression · R² (PSNR) of {name} "
-        f"tokens: {', '.join(texts)}, mean colour 0"
-    )
-    return Decoded(video, features, heading, rows, curve)
+    future = name == "hidden" and hidden[-1].all()
+    heading = [video.name, features.encoder]
+    heading += departures(features.encoder, features.context, future=future)
+    heading.append(f"pixels by ridge regression · R² (PSNR) of {name} tokens: {', '.join(texts)}")
+    return Decoded(video, features, " · ".join(heading) + ", mean colour 0", rows, curve)

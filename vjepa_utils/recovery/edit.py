@@ -132,7 +132,8 @@ def edit_strip(video: Clip, result: Edit, most: int | None = None) -> Figure:
     rows = [("changed", shown), ("forecast moved", heat(change))]
     rows.append(("by random changes", heat(controls.mean(0))))
     moved, spread = controls.mean(), controls.mean(1).std()
-    captions = [drawing.clip_caption(video, whole.frames), whole.encoder]
+    caption = drawing.features_caption(video, whole, plain.hidden[-1].all())
+    captions = [caption, whole.encoder]
     captions.append(
         f"{result.where.sum()} tokens changed; the prediction moved by {change.mean():.3f}, "
         f"by random changes of equal length {moved:.3f} ± {spread:.3f}"

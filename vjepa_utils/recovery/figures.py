@@ -10,6 +10,7 @@ from vjepa_utils.colours import PCAColours
 from vjepa_utils.predict.masks import pixels
 from vjepa_utils.predict.recovery import Recovery
 from vjepa_utils.video import Clip
+from vjepa_utils.weights.regime import departures
 
 CURVES = {
     "prediction": ("#c1272d", "o-"),
@@ -42,7 +43,9 @@ def recovery_strip(
     colours = PCAColours().fit(whole)
     frames = drawing.frames_numbered(video, whole.frames[chosen, 0])
     rows = []
-    captions = [drawing.clip_caption(video, whole.frames), drawing.basis_caption(whole, colours)]
+    future = any(each.hidden[-1].all() for each in recoveries.values())
+    captions = [drawing.features_caption(video, whole, future)]
+    captions.append(drawing.basis_caption(whole, colours))
     for name, each in recoveries.items():
         hidden = pixels(each.hidden[chosen], video.height, video.width)
         share = f"{name} {100 * each.hidden.mean():.0f} %"
@@ -101,7 +104,7 @@ def recovery_curves(recoveries: list[dict], caption: str) -> Figure:
     axes[1].set(xlabel=f"steps into the future, {last + 1} visible")
     place = dict(loc="outside lower center", ncols=len(CURVES), frameon=False, fontsize=8)
     figure.legend(*axes[0].get_legend_handles_labels(), **place)
-    heading = (
-        f"{futures[0].whole.encoder} · {caption} · baselines copy features that saw the whole clip"
-    )
-    return drawing.with_heading(figure, heading)
+    name = futures[0].whole.encoder
+    heading = [name, caption, "baselines copy features that saw the whole clip"]
+    heading += departures(name, futures[0].whole.context, future=True)
+    return drawing.with_heading(figure, " · ".join(heading))

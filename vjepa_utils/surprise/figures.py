@@ -169,7 +169,8 @@ def _curves(axes, surprise, error, ahead, marked):
 
 def _heading(video, surprise, ahead):
     steps = "1 step" if ahead == 1 else f"{ahead} steps"
+    name, context = surprise.encoder, surprise.context
     return (
-        f"{drawing.clip_caption(video, surprise.frames)} · {surprise.encoder} · predicted from "
-        f"{surprise.context} frames, {steps} ahead · target from {TARGETS[surprise.target]}"
+        f"{drawing.clip_caption(video, surprise.frames, name, context, future=True)} · {name} · "
+        f"predicted from {context} frames, {steps} ahead · target from {TARGETS[surprise.target]}"
     )
