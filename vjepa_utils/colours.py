@@ -21,7 +21,7 @@ from vjepa_utils.video import File
 MOST_TOKENS = 200_000  # above, a seeded subsample is fitted
 PERCENTILES = 1, 99  # of each component are drawn as 0 and 1
 ARRAYS = {"ratio": "explained_variance_ratio", "place": "place"} | {
-    name: f"_{name}" for name in ("mean", "axes", "low", "high", "flat", "front_mean", "front_axis")
+    name: f"_{name}" for name in ("mean", "axes", "low", "high", "front_mean", "front_axis")
 }  # names in a file, and here
 
 
@@ -47,9 +47,7 @@ class PCAColours:
 
     def __init__(self, components=3, foreground=False, remove=None):
         if components < 3:
-            raise UserError(
-                f"components must be at least 3, one for each colour, not {components}."
-            )
+            raise UserError(f"components must be at least 3, a colour each, not {components}.")
         if isinstance(remove, str) and remove != "place":
             raise UserError(f'remove must be "place", means of places or None, not {remove!r}.')
         self.components, self.foreground, self.remove = components, foreground, remove
@@ -67,8 +65,7 @@ class PCAColours:
         *more: Features,
         weights: torch.Tensor | np.ndarray | None = None,
     ) -> PCAColours:
-        """Fit on the tokens of one or more `Features`, or of a `Collection`, together; returns
-        self. UserError on NaN, unequal channels, or weights that do not fit.
+        """Fit on the tokens of one or more `Features`, or of a `Collection`, together.
 
         Args:
             features, more: Features of one encoder.
@@ -85,8 +82,8 @@ class PCAColours:
             edge = self._sample(sets, np.concatenate([_border(each.grid) for each in sets]))[0]
             outside = ((edge - mean) @ axis > 0).mean() > 0.5
             self._front_mean, self._front_axis = mean, -axis if outside else axis
-            front = (tokens - mean) @ self._front_axis > 0
-            tokens, weights = (tokens[front], weights[front]) if front.any() else (tokens, weights)
+            front = (tokens - mean) @ self._front_axis >= 0  # all, where all are equal
+            tokens, weights = tokens[front], weights[front]
         self._mean, self._axes, self.explained_variance_ratio = _principal_axes(
             tokens, weights, self.components
         )
@@ -95,11 +92,12 @@ class PCAColours:
         kind = {} if np.ptp(weights) == 0 else {"weights": weights, "method": "inverted_cdf"}
         self._low, self._high = np.percentile(x, PERCENTILES, axis=0, **kind)  # (3,) each
         # What float32 cannot distinguish from a constant is not shown as a colour.
-        self._flat = self._high - self._low <= 1e-6 * np.abs(tokens).max()
-        if self._flat.any():
+        flat = self._high - self._low <= 1e-6 * np.abs(tokens).max()
+        self._high[flat] = self._low[flat]
+        if flat.any():
             warnings.warn(
-                f"These features vary along {3 - self._flat.sum()} of 3 components only: the "
-                "others are drawn as grey.",
+                f"These features vary along {3 - flat.sum()} of 3 components only: the others are "
+                "drawn as grey.",
                 stacklevel=2,
             )
         return self
@@ -107,34 +105,29 @@ class PCAColours:
     def match(self, features: Features, other: PCAColours, others: Features) -> PCAColours:
         """A new `PCAColours`, its colours reordered and flipped to correlate best with another's.
 
-        Components of different encoders have nothing in common but the tokens. Each of these three
-        is assigned to the one of the others that it correlates with most over those tokens (the
-        assignment with the highest sum), and flipped where the correlation is negative. What each
-        component shows does not change.
+        Each of the three is assigned to the one of the others that it correlates with most over the
+        tokens (the assignment with the highest sum), and flipped where that is negative. Below a
+        correlation of 0.5 or so, `matched` (3,), a colour means something else.
 
         Args:
             features: of this basis.
             other: a fitted `PCAColours`.
             others: its features, of the same clip on the same grid.
-        Returns:
-            PCAColours; `matched`, (3,) float64, holds the correlations: below 0.5 or so a colour
-            means something else.
         """
         if features.grid != others.grid:
             raise UserError(
                 f"Colours match on one grid only, not on {features.grid} and {others.grid}."
             )
-        ours, theirs = self._projected(features), other._projected(others)
-        correlation = np.corrcoef(ours.reshape(-1, 3), theirs.reshape(-1, 3), rowvar=False)
+        theirs, ours = other._projected(others), self._projected(features)
+        correlation = np.corrcoef(theirs.reshape(-1, 3), ours.reshape(-1, 3), rowvar=False)
         # (theirs, ours); what does not vary correlates with nothing
-        correlation = np.nan_to_num(correlation[3:, :3])
-        strength = np.abs(correlation)
-        order = linear_sum_assignment(strength, maximize=True)[1]
-        sign = np.where(correlation[range(3), order] < 0, -1, 1)
-        low, high = self._low[order] * sign, self._high[order] * sign
+        correlation = np.nan_to_num(correlation[:3, 3:])
+        order = linear_sum_assignment(np.abs(correlation), maximize=True)[1]
+        correlation = correlation[range(3), order]
+        sign = np.where(correlation < 0, -1, 1)
         new, rest = copy(self), range(3, self.components)
-        new.matched = strength[range(3), order]
-        (new._low, new._high), new._flat = np.sort([low, high], 0), self._flat[order]
+        new.matched = np.abs(correlation)
+        new._low, new._high = np.sort([self._low[order] * sign, self._high[order] * sign], 0)
         new._axes = np.concatenate([self._axes[order] * sign[:, None], self._axes[3:]])
         new.explained_variance_ratio = self.explained_variance_ratio[[*order, *rest]]
         return new
@@ -146,8 +139,8 @@ class PCAColours:
     def colours(self, features: Features) -> np.ndarray:
         """Float32 array (steps, rows, columns, 3), red, green, blue from 0 to 1."""
         x = self._projected(features)
-        span = np.where(self._flat, 1, self._high - self._low)
-        x = np.where(self._flat, 0.5, np.clip((x - self._low) / span, 0, 1))
+        span = self._high - self._low
+        x = np.where(span, np.clip((x - self._low) / np.where(span, span, 1), 0, 1), 0.5)
         if self.foreground:
             x = x * self.foreground_mask(features)[..., None]
         return x.astype(np.float32)
@@ -157,9 +150,7 @@ class PCAColours:
         if not self.foreground:
             raise UserError("This basis was fitted on all tokens; use PCAColours(foreground=True).")
         self._check(features)
-        if not self._front_axis.any():  # where all tokens are equal, all are foreground
-            return np.ones(features.grid, bool)
-        front = [(x - self._front_mean) @ self._front_axis > 0 for x in self._steps(features)]
+        front = [(x - self._front_mean) @ self._front_axis >= 0 for x in self._steps(features)]
         return np.reshape(front, features.grid)
 
     def share_of(self, features: Features) -> float:
@@ -168,10 +159,8 @@ class PCAColours:
         """
         self._check(features)
         shown = self.foreground_mask(features) if self.foreground else np.ones(features.grid)
-        if not shown.any():
-            return 0.0
         tokens, _ = self._sample([features], shown.flatten())
-        total = tokens.var(0, dtype=np.float64).sum()
+        total = tokens.var(0, dtype=np.float64).sum() if len(tokens) else 0
         return float((tokens @ self._axes[:3].T).var(0).sum() / total) if total else 0.0
 
     def save(self, path: File) -> None:
@@ -242,9 +231,10 @@ class PCAColours:
 
 def _weights(weights, sets):
     """A weight for each token, float64 (tokens,)."""
-    kinds = {type(each).__name__ for each in sets if not isinstance(each, Features)}
-    if kinds:
-        raise UserError(f"fit takes Features, what Encoder.encode gives, not {' or '.join(kinds)}.")
+    for each in sets:
+        if not isinstance(each, Features):
+            kind = type(each).__name__
+            raise UserError(f"fit takes Features, what Encoder.encode gives, not {kind}.")
     grids = [each.grid for each in sets]
     if weights is None:
         return np.ones(sum(map(math.prod, grids)))
