@@ -31,7 +31,7 @@ def test_labels_follow_the_features():
     features = clip_of(torch.stack([eye.roll(step, 1) for step in range(4)]))
     mask = torch.zeros(3, 3)
     mask[1, 0] = 1
-    soft = propagate(features, torch.stack([1 - mask, mask], -1))
+    soft = propagate(features, {0: torch.stack([1 - mask, mask], -1)})
     # Frame 1 finds its own patch with cosine 1 and four others with 0: softmax at 0.2 gives the
     # first e⁵ / (e⁵ + 4).
     assert soft[1, 1, 1, 1].item() == pytest.approx(math.exp(5) / (math.exp(5) + 4), rel=1e-5)
@@ -55,7 +55,7 @@ def test_labels_do_not_jump_farther_than_twelve_cells():
     )
     labels = torch.zeros(1, 30, 2)
     labels[..., 0], labels[0, 0] = 1, torch.tensor([0.0, 1.0])
-    assert propagate(clip_of(values), labels)[1, 0, 20, 1] == 0
+    assert propagate(clip_of(values), {0: labels})[1, 0, 20, 1] == 0
 
 
 def test_patch_colours_are_the_means_of_cells():

@@ -19,19 +19,17 @@ NEIGHBOURS, MEMORY, RADIUS, TEMPERATURE = 5, 7, 12, 0.2  # patches; frames; cell
 
 
 def propagate(
-    features: Features, labels: torch.Tensor | dict[int, torch.Tensor], scenes: list[int] = ()
+    features: Features, labels: dict[int, torch.Tensor], scenes: list[int] = ()
 ) -> torch.Tensor:
     """Soft labels of every step, from the first labelled one on to both ends.
 
     Args:
         features: with one step a frame.
-        labels: float (rows, columns, classes), 0 to 1, shares of each patch in the first step; or
-            {step: such labels}.
+        labels: {step: shares of each patch, float (rows, columns, classes), 0 to 1}.
         scenes: steps that begin another scene than the step before: nothing is carried over them.
     Returns:
         float32 (steps, rows, columns, classes), 0 to 1; zero where nothing arrived.
     """
-    labels = labels if isinstance(labels, dict) else {0: labels}
     steps, rows, columns = features.grid
     x = F.normalize(features.values.flatten(1, 2), dim=-1)  # (steps, patches, channels)
     place = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
@@ -40,19 +38,17 @@ def propagate(
     for step, known in labels.items():
         soft[step] = known.flatten(0, 1)
     scene = np.searchsorted(sorted(scenes), np.arange(steps), side="right")
-    done, first = set(labels), min(labels)
+    carried, first = set(), min(labels)
     for step in [*range(first + 1, steps), *range(first - 1, -1, -1)]:
-        if step in labels:
-            continue
-        recent = sorted((m for m in done if m not in labels), key=lambda m: abs(m - step))[:MEMORY]
-        memory = sorted(m for m in {*labels, *recent} & done if scene[m] == scene[step])
-        if memory:
+        recent = sorted(carried, key=lambda m: abs(m - step))[:MEMORY]
+        memory = sorted(m for m in {*labels, *recent} if scene[m] == scene[step])
+        if memory and step not in labels:
             # (patches, memory × patches)
             cosine = torch.cat([(x[step] @ x[m].T).masked_fill_(far, -2) for m in memory], 1)
             best, which = cosine.topk(NEIGHBOURS, 1)
             weight = torch.softmax(best / TEMPERATURE, 1)  # (patches, neighbours)
             soft[step] = (weight.unsqueeze(-1) * soft[memory].flatten(0, 1)[which]).sum(1)
-            done.add(step)
+            carried.add(step)
     return soft.unflatten(1, (rows, columns))
 
 
@@ -74,10 +70,8 @@ def boundary_agreement(ours: np.ndarray, true: np.ndarray, reach: float = 0.008)
     if not (lines[0].any() and lines[1].any()):
         return float(lines[0].any() == lines[1].any())
     near = math.ceil(reach * math.hypot(*true.shape))
-    precision, recall = (
-        (distance_transform_edt(~b)[a] <= near).mean() for a, b in (lines, lines[::-1])
-    )
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    shares = [(distance_transform_edt(~b)[a] <= near).mean() for a, b in (lines, lines[::-1])]
+    return 2 * math.prod(shares) / sum(shares) if sum(shares) else 0.0
 
 
 def overlap(ours: np.ndarray, true: np.ndarray) -> float:
@@ -95,12 +89,7 @@ def agreement(labels: np.ndarray, true: np.ndarray) -> dict[int, tuple[float, fl
     Returns:
         {object: (J, F)} for the objects of the first true mask.
     """
-    inner = range(1, len(true) - 1)
-    return {
-        int(n): tuple(
-            float(np.mean([measure(labels[i] == n, true[i] == n) for i in inner]))
-            for measure in (overlap, boundary_agreement)
-        )
-        for n in np.unique(true[0])
-        if n
-    }
+    pairs = list(zip(labels[1:-1], true[1:-1], strict=True))
+    mean = lambda measure, n: float(np.mean([measure(a == n, b == n) for a, b in pairs]))
+    objects = (int(n) for n in np.unique(true[0]) if n)
+    return {n: (mean(overlap, n), mean(boundary_agreement, n)) for n in objects}

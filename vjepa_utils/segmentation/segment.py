@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -152,9 +153,8 @@ def _marked(video, masks, points, box, at):
 
 def _mask(mask, video):
     """Labels of pixels, uint8 (H, W), and how many objects there are."""
-    if not isinstance(mask, np.ndarray):
-        mask = np.asarray(Image.open(mask)) if not torch.is_tensor(mask) else mask.numpy()
-        mask = np.where(mask == 255, 1, mask) if set(np.unique(mask)) <= {0, 255} else mask
+    mask = np.asarray(Image.open(mask) if isinstance(mask, (str, PathLike)) else mask)
+    mask = np.where(mask == 255, 1, mask) if set(np.unique(mask)) <= {0, 255} else mask
     if mask.shape != (video.height, video.width):
         raise UserError(
             f"The mask must have the clip's size, {video.width}×{video.height} pixels and one "
