@@ -303,7 +303,7 @@ def test_the_strip_shows_frames_heat_and_curves():
 
 def test_frame_k_of_the_film_shows_frame_k_and_the_line_there(tmp_path):
     video, found = vj.as_video(grey_levels(20, 48, 72, step=10)), made(CURVE, hot=(3, 0, 2))
-    pictures = list(vj.surprise.figures._film(video, found, "cosine", 1, 3))
+    pictures = list(vj.surprise.figures._film(video, found, "cosine", 1))
     assert len(pictures) == 20
     height, width = pictures[0].shape[0] - 300, pictures[0].shape[1] // 2
     places = []

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import sys
 import warnings
+from functools import cache
 
 from vjepa_utils import cli
 from vjepa_utils.checks import UserError
@@ -22,8 +23,9 @@ def main(words=None):
     words = sys.argv[1:] if words is None else words
     sys.stdout.reconfigure(errors="replace")  # redirected, it may lack δ and ×, as on Windows
     warnings.simplefilter("always")
-    said = set()  # "once" forgets whenever a library changes the filters
-    warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}", said)
+    # Once each: the filter "once" forgets whenever a library changes the filters.
+    say = cache(lambda text: print(f"warning: {text}", file=sys.stderr))
+    warnings.showwarning = lambda message, *_, **__: say(str(message))
     try:
         arguments = parser().parse_args(words)
         arguments.run(arguments)
@@ -33,12 +35,6 @@ def main(words=None):
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped")
-
-
-def _say(text, said):
-    if text not in said:
-        said.add(text)
-        print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -124,13 +124,13 @@ def output(*suffixes, flag="-o", required=True, text="", folder=False):
     *others, last = suffixes
     kinds = f"{', '.join(others)} or {last}" if others else last
 
-    def writable(path):
-        if folder and not Path(path).suffix and Path(path).resolve().parent.is_dir():
-            return Path(path)
-        if Path(path).suffix.lower() not in suffixes:
+    def writable(text):
+        path = Path(text)
+        if path.suffix.lower() in suffixes:
+            check_writable(path)
+        elif path.suffix or not (folder and path.resolve().parent.is_dir()):
             raise argparse.ArgumentTypeError(f"must end in {kinds}, not {path}")
-        check_writable(path)
-        return Path(path)
+        return path
 
     settings = dict(type=writable, required=required, metavar="FILE", help=f"{kinds} file{text}")
     return argument(flag, dest="output" if flag == "-o" else flag.strip("-"), **settings)

@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 import vjepa_utils as vj
 from vjepa_utils import cli
 
@@ -35,8 +38,7 @@ def segment(arguments):
     strip = lambda: vj.segmentation.mask_strip(video, masks)
     film = lambda path: vj.segmentation.animate_masks(video, masks, path)
     cli.draw(arguments.output, strip, film if arguments.output.suffix else masks.save)
-    for n, area in enumerate(masks.area, 1):
-        share = 100 * area / masks.labels[0].size
+    for n, share in enumerate(100 * masks.area / masks.labels[0].size, 1):
         print(f"object {n}: {share.min():.2f} to {share.max():.2f} % of the picture")
     if truth is not None:
         for n, (j, f) in vj.segmentation.agreement(masks.labels, truth).items():
@@ -46,18 +48,13 @@ def segment(arguments):
 
 def _truth(folder, video):
     """True masks of the frames of a clip: (frames, H, W)."""
-    import numpy as np
-    from PIL import Image
-
-    from vjepa_utils.checks import UserError
-
     files = sorted(folder.glob("*.png"))
     if len(files) <= video.indices[-1]:
-        raise UserError(
+        raise vj.UserError(
             f"{folder} holds {len(files)} masks (.png), and the clip goes to frame "
             f"{video.indices[-1]}: a mask for every frame of the file is needed."
         )
     truth = np.stack([np.asarray(Image.open(files[number])) for number in video.indices])
     if truth.shape[1:] != (video.height, video.width):
-        raise UserError(f"The masks in {folder} have another size than the clip.")
+        raise vj.UserError(f"The masks in {folder} have another size than the clip.")
     return np.where(truth == 255, 1, truth) if set(np.unique(truth)) <= {0, 255} else truth

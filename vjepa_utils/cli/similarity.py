@@ -1,6 +1,6 @@
 import vjepa_utils as vj
 from vjepa_utils import cli
-from vjepa_utils.checks import UserError, check_inside
+from vjepa_utils.checks import check_inside
 from vjepa_utils.cli.compare import arguments_of_both, on_one_grid
 
 
@@ -16,7 +16,7 @@ def similarity(arguments):
     first, last = video.indices[[0, -1]].tolist()
     frame = first if arguments.frame is None else arguments.frame
     if frame not in video.indices:
-        raise UserError(f"Frame {frame} is not among the frames taken from {first} to {last}.")
+        raise vj.UserError(f"Frame {frame} is not among the frames taken from {first} to {last}.")
     check_inside((x, y), video.height, video.width)
     features = on_one_grid(arguments, video)
     figure = vj.comparison.similarity_strip(video, features, (x, y), frame)

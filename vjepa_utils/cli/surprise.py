@@ -1,6 +1,5 @@
 import vjepa_utils as vj
 from vjepa_utils import cli
-from vjepa_utils.checks import UserError
 
 
 def register(commands):
@@ -24,7 +23,7 @@ def register(commands):
 def surprise(arguments):
     """How far each step of a clip is from what the predictor expects, as a film or a figure."""
     if arguments.pixels and arguments.output.suffix.lower() != ".png":
-        raise UserError(f"--pixels goes with a .png: the film {arguments.output} shows none.")
+        raise vj.UserError(f"--pixels goes with a .png: the film {arguments.output} shows none.")
     video = cli.read_clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
     options = arguments.context, arguments.horizon, arguments.size, arguments.target
@@ -38,11 +37,10 @@ def surprise(arguments):
     if arguments.save:
         surprise.save(arguments.save)
     print(surprise.table(surprise.horizon))
-    curve = surprise.over_time(**shown)["prediction"]
-    frames = surprise.frames[surprise.at(surprise.horizon)]
+    curve, frames = surprise.over_time(**shown)["prediction"], surprise.frames[:: surprise.horizon]
     for rank, step in enumerate(surprise.moments(**shown), 1):
         first, second = frames[step]
-        seconds = video.times[video.indices == first][0]
+        seconds = video.times[video.positions([first])][0]
         print(f"({rank}) frames {first}+{second}, {seconds:.2f} s: {curve[step]:.3f}")
     counts = f"{len(frames)} steps, each predicted from {surprise.context} frames"
     print(f"{arguments.output}: {counts}, {encoder.name}")

@@ -80,7 +80,7 @@ def similarity_strip(
         low = min(float(np.percentile(similar, 5)), 1 - 1e-6)
         rows.append((name.split("/")[-1], drawing.Heat(similar, low, 1, "cosine")[chosen]))
     heading = (
-        f"{drawing.clip_caption(video, base.frames)} · {' and '.join(features)} · cosine with the "
+        f"{drawing.features_caption(video, base)} · {' and '.join(features)} · cosine with the "
         f"token at ({point[0]:.4g}, {point[1]:.4g}) of frame {frame}, each row from its 5th "
         f"percentile · ring: the most similar token{drawing.shown_steps(chosen, base)}"
     )

@@ -76,35 +76,24 @@ def surprise_strip(
 
 
 def animate_surprise(
-    video: Clip,
-    surprise: Surprise,
-    path: File,
-    error: str = "cosine",
-    ahead: int = 1,
-    moments: int = 3,
-    rate: float | None = None,
+    video: Clip, surprise: Surprise, path: File, error: str = "cosine", ahead: int = 1
 ) -> None:
-    """Write an .mp4 or .gif: each frame beside itself with the surprise of its step overlaid, above
-    the curves of `surprise_strip`, in which a line marks the frame.
-
-    Args:
-        video, surprise, error, ahead, moments: as for `surprise_strip`.
-        path: of the film.
-        rate: frames a second; None takes that of the clip's times.
+    """Write an .mp4 or .gif, as fast as the clip: each frame beside itself with the surprise of its
+    step overlaid, above the curves of `surprise_strip`, in which a line marks the frame.
     """
     video = as_video(video)
-    film = _film(video, surprise, error, ahead, moments)
-    drawing.write_film(film, path, rate or drawing.frame_rate(video))
+    film = _film(video, surprise, error, ahead)
+    drawing.write_film(film, path, drawing.frame_rate(video))
 
 
-def _film(video, surprise, error, ahead, moments):
+def _film(video, surprise, error, ahead):
     """The pictures of a film: uint8 (height, width, 3), even sides, at most 1280 wide."""
     frames, heat, top = _heat(surprise, error, ahead)
     width = int(np.clip(360 * video.width / video.height, 300, 640))
     height = round(width * video.height / video.width / 2) * 2
     figure = Figure((2 * width / 100, 3), 100, layout="constrained")
     axes = figure.subplots(2, 1, height_ratios=[1.4, 1])
-    _curves(axes, surprise, error, ahead, surprise.moments(moments, error, ahead))
+    _curves(axes, surprise, error, ahead, surprise.moments(error=error, ahead=ahead))
     figure.suptitle(_heading(video, surprise, ahead), fontsize=7, x=0.01, ha="left", wrap=True)
     canvas = FigureCanvasAgg(drawing.literal(figure))
     canvas.draw()
@@ -112,8 +101,8 @@ def _film(video, surprise, error, ahead, moments):
     boxes = [axis.get_window_extent() for axis in axes]
     numbers = [(int(n), step) for step, pair in enumerate(frames) for n in np.unique(pair)]
     for number, step in tqdm(numbers, desc="drawing", delay=2, leave=False):
-        frame = Image.fromarray(drawing.frames_numbered(video, [number])[0]).resize((width, height))
-        frame = np.asarray(frame)
+        frame = Image.fromarray(drawing.frames_numbered(video, [number])[0])
+        frame = np.asarray(frame.resize((width, height)))
         above = np.concatenate([frame, _laid_over(frame, heat[step], top)], 1)
         picture = Image.fromarray(np.concatenate([above, curves]))
         x = round(axes[0].transData.transform((number, 0))[0])
