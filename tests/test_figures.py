@@ -173,7 +173,7 @@ def test_colourings_and_heat_maps_below_each_other(video, features):
         "turned": 1 - Identity().colours(features),
         "heat": vj.figures.Heat(heat, -0.5, 2, "made up"),
     }
-    figure = vj.figures.compare_strips(video, features, rows, about="a trial")
+    figure = vj.figures.compare_strips(video, features, rows, caption="a trial")
     drawn = pictures(figure)
     assert [row[0].get_ylabel() for row in drawn] == ["first frame", "turned", "heat"]
     for step in range(STEPS):

@@ -121,7 +121,7 @@ def compare_strips(
     features: Features,
     rows: dict[str, np.ndarray | Heat],
     most: int | None = None,
-    about: str | None = None,
+    caption: str | None = None,
 ) -> Figure:
     """Several colourings of the same steps below the first frame of each.
 
@@ -130,7 +130,7 @@ def compare_strips(
         features: of it.
         rows: {label: colours}, each (steps, rows, columns, 3), from 0 to 1, or a `Heat`.
         most: steps; None takes as many as can be read.
-        about: ends the heading; None names the encoder.
+        caption: ends the heading; None names the encoder.
     """
     video = drawing.clip_of(video, features.source_size)
     chosen = drawing.evenly(len(features.frames), drawing.columns(video, most))
@@ -138,7 +138,7 @@ def compare_strips(
     strips = [(drawing.first_of(features), frames)]
     strips += [(label, each[chosen]) for label, each in rows.items()]
     titles = [drawing.covered_frames(features.frames[s]) for s in chosen]
-    heading = f"{drawing.features_caption(video, features)} · {about or features.encoder}"
+    heading = f"{drawing.features_caption(video, features)} · {caption or features.encoder}"
     return drawing.picture_rows(strips, titles, heading + drawing.shown_steps(chosen, features))
 
 

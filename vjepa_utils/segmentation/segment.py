@@ -13,8 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy.ndimage import binary_dilation, binary_erosion, center_of_mass
-from scipy.ndimage import label as connected
+from scipy.ndimage import binary_dilation, binary_erosion, binary_propagation, center_of_mass
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, check_inside
@@ -186,10 +185,9 @@ def _boxed(features, step, box, objects):
     """Patches in a box that are more similar to its middle than to any patch outside."""
     x = F.normalize(features.values[step], dim=-1)
     shares = [features.cover(box >= value) for value in (1, 2)]
-    inside, core = (share >= min(0.5, float(share.max())) for share in shares)
-    inner = (x @ x[core].T).amax(-1)
-    outer = (x @ x[~inside].T).amax(-1) if not inside.all() else torch.tensor(-1)
-    label = (inside & (inner > outer)).float()
+    inside, core = (share >= share.max().clamp(max=0.5) for share in shares)
+    near = lambda tokens: (x @ tokens.T).amax(-1) if len(tokens) else torch.tensor(-1)
+    label = (inside & (near(x[core]) > near(x[~inside]))).float()
     return torch.stack([1 - label, label], -1)
 
 
@@ -215,21 +213,16 @@ def _clicked(features, step, clicks, objects):
     for n in sorted(set(labels) - {0}):
         score, others = similar[..., labels == n].max(-1), similar[..., labels != n]
         nearer = score > others.max(-1, initial=-1)
-        clicked = [place for place, label in zip(places, labels, strict=True) if label == n]
+        seeds = np.zeros_like(nearer)
+        for place in np.array(places)[labels == n]:
+            seeds[tuple(place)] = True
         levels = np.median(score) + (1 - np.median(score)) * LEVELS
-        pieces = [_pieces_with(clicked, nearer & (score > level)) for level in levels]
+        masks = (seeds | nearer & (score > level) for level in levels)
+        pieces = [binary_propagation(seeds, mask=mask) for mask in masks]
         soft[..., n] = torch.from_numpy(max(pieces, key=lambda piece: _contrast(score, piece)))
     soft[..., 1:] /= soft[..., 1:].sum(-1, keepdim=True).clamp(min=1)
     soft[..., 0] = 1 - soft[..., 1:].sum(-1)
     return soft
-
-
-def _pieces_with(places, mask):
-    """The connected parts of a bool mask (rows, columns) that hold some places."""
-    for place in places:
-        mask[place] = True
-    pieces, _ = connected(mask)
-    return np.isin(pieces, [pieces[place] for place in places])
 
 
 def _contrast(score, piece):
