@@ -63,11 +63,18 @@ VITB_2_1 = Config(  # with the predictor's sizes; it does not run here
 )
 
 
+SIZES = {  # of V-JEPA 2; a predictor of one block, which does not run here
+    "vitl": dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, mlp_ratio=4),
+    "vitg": dict(hidden_size=1408, num_hidden_layers=40, num_attention_heads=22, mlp_ratio=48 / 11),
+    "tiny": dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=4),
+}
+
+
 def config_of(name):
     if name == "vitb-2.1":
         return VITB_2_1
-    if name == "vitl":
-        return VJEPA2Config(pred_num_hidden_layers=1)
+    if name in SIZES:
+        return VJEPA2Config(**SIZES[name], pred_num_hidden_layers=1)
     return VJEPA2Config.from_pretrained(SHIPPED["vjepa2-demo"])
 
 
@@ -82,7 +89,8 @@ def models(name, dtype, device):
             for key, value in ours.state_dict().items()
         }
         return None, ours.take_weights(random).eval().requires_grad_(False)
-    stock = VJEPA2Model(config).to(dtype).to(device).eval().requires_grad_(False)
+    with device:  # a GPU draws the weights of ViT-g in no time
+        stock = VJEPA2Model(config).to(dtype).eval().requires_grad_(False)
     return stock, VJEPA2(config).take_weights(stock.state_dict()).eval().requires_grad_(False)
 
 
@@ -244,7 +252,7 @@ def main():
         description="Speed against stock transformers and the machine's matrix products"
     )
     names = ["vitl", "vitb-2.1", "demo"]
-    parser.add_argument("--models", nargs="+", choices=names, default=names)
+    parser.add_argument("--models", nargs="+", choices=[*names, *SIZES], default=names)
     shapes = f"of {', '.join(SHAPES)} (default: the first three)"
     parser.add_argument(
         "--shapes",

@@ -1,5 +1,7 @@
 """All that runs on a GPU runs without mixing devices, and gives what the CPU gives."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,19 @@ def test_classification_stays_on_one_device(monkeypatch):
     with a_gpu():
         found = classify()
     assert not isinstance(found, Elsewhere) and torch.allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_gpus_runs(monkeypatch, capsys):
+    """On the CPU, tiny: every part of it gives numbers."""
+    from benchmarks import gpu
+
+    monkeypatch.setattr("sys.argv", ["gpu", "--tiny"])
+    gpu.main()
+    text = capsys.readouterr().out
+    assert re.search(r"^\| tiny \| 8 \| 1 \| [\d.]+ \| [\d.]+ \| – \| \d+% \|", text, re.M)
+    assert re.search(r"with tiny; (decode|resize|encode) bounds it", text)
+    assert re.search(r"held in [\d.]+ s, painted to predicted [\d.]+ s", text)
 
 
 def test_mixing_is_seen():
