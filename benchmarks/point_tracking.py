@@ -25,7 +25,6 @@ from vjepa_utils.tracking.points import (
     ZERO_SHOT_SIZE,
     Tracks,
     track,
-    track_in,
 )
 
 ROOT = Path(__file__).parent.parent
@@ -230,7 +229,7 @@ def main():
         more.measure(
             each.name if each else "zero-shot",
             few,
-            lambda i, each=each: track_in(features[i], *few[i][:2], each),
+            lambda i, each=each: track(*few[i][:2], features[i], each),
         )
     for layer in (encoder.depth // 3, 2 * encoder.depth // 3):
         more.measure(

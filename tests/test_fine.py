@@ -96,7 +96,7 @@ def test_points_are_tracked_on_a_fine_map_where_they_lie():
     frames = torch.tensor([[0, 0], [1, 1]])
     features = Features(values, frames, 16, (48, 80), (48, 80), "planted", stride=8)
     query = features.centre_of(2, 3)
-    tracks = vj.tracking.track_in(features, np.zeros((2, 48, 80, 3), np.uint8), [(0, *query)])
+    tracks = vj.track(np.zeros((2, 48, 80, 3), np.uint8), [(0, *query)], features)
     assert tracks.xy[0, 1] == pytest.approx(features.centre_of(4, 7), abs=0.1)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -282,7 +283,7 @@ def test_tracks_are_those_of_the_twin(monkeypatch):
         monkeypatch.setattr("vjepa_utils.tracking.points.WINDOW", window)
         monkeypatch.setattr("vjepa_utils.tracking.points.SOURCES", sources)
         monkeypatch.setattr("vjepa_utils.tracking.points.POINTS", points)
-        tracks = vj.tracking.track_in(features, video, queries)
+        tracks = vj.track(video, queries, features)
         assert tracks.frames.tolist() == list(range(10, 37, 3)) and tracks.size == (90, 160)
         for i, (number, *point) in enumerate(queries):
             frame, scale = int(number - 10) // 3, np.array([12 / 160, 7 / 90])
@@ -302,7 +303,7 @@ def test_what_is_turned_is_tracked_the_same(demo):
     maps = random_maps(4)
     queries = np.array([(10, 30.5, 40), (16, 140, 80)])
     upright, turned = (
-        vj.tracking.track_in(features, video, points)
+        vj.track(video, points, features)
         for (video, features), points in (
             (by_hand(maps), queries),
             (by_hand(maps.transpose(1, 2), 160, 90), queries[:, [0, 2, 1]]),
@@ -326,7 +327,7 @@ def test_the_layer_is_the_one_asked_for(tiny):
     """A clip whose frames differ, against features of block 1 encoded by hand."""
     video = vj.as_video(np.random.default_rng(0).integers(0, 256, (9, 48, 64, 3), np.uint8))[2::3]
     features = tiny.encode(video, "frame", (48, 64), layer=1)
-    expected = vj.tracking.track_in(features, video, [(5, 30, 20)])
+    expected = vj.track(video, [(5, 30, 20)], features)
     tracks = track(video, [(5, 30, 20)], tiny, size=(48, 64), layer=1)
     assert np.allclose(tracks.xy, expected.xy, atol=1e-3)
     last = track(video, [(5, 30, 20)], tiny, size=(48, 64))
@@ -376,7 +377,7 @@ def test_the_shipped_head_belongs_to_the_shipped_encoder(demo):
     assert head.config["encoder"] == demo.name and head.config["channels"] == demo.channels
     assert head.config["fingerprint"] == demo.fingerprint
     with pytest.raises(ValueError, match="track-head was trained on other weights"):
-        head.check(demo.channels, demo.name, "another")
+        head.check(SimpleNamespace(channels=192, name=demo.name, fingerprint="another"))
     weights = ROOT / "vjepa_utils" / "shipped" / "track-head" / "model.safetensors"
     assert weights.stat().st_size < 10e6
     card = (ROOT / "vjepa_utils" / "shipped" / "track-head" / "README.md").read_text()

@@ -13,4 +13,3 @@ from vjepa_utils.tracking.metrics import tapvid_metrics as tapvid_metrics
 from vjepa_utils.tracking.points import Tracks as Tracks
 from vjepa_utils.tracking.points import grid_points as grid_points
 from vjepa_utils.tracking.points import track as track
-from vjepa_utils.tracking.points import track_in as track_in

@@ -18,6 +18,8 @@ from safetensors.torch import load_file, save_model
 from torch import nn
 
 from vjepa_utils.checks import UserError
+from vjepa_utils.encoder import Encoder
+from vjepa_utils.features import Features
 from vjepa_utils.files import shipped
 from vjepa_utils.video import File
 
@@ -72,16 +74,17 @@ class TrackHead(nn.Module):
         """(…,) bool: 1 - (1 - σ(occluded)) (1 - σ(wrong)) > 0.5."""
         return torch.sigmoid(-self.doubts(evidence)).prod(-1) < 0.5
 
-    def check(self, channels: int, encoder: str, fingerprint: str | None = None) -> None:
-        """UserError if features of so many channels, of the encoder of that name and, where it is
-        known, fingerprint, are not what the head was trained on.
-        """
-        known = self.config.get("fingerprint", fingerprint)
-        if channels != self.config["channels"] or fingerprint not in (None, known):
+    def check(self, encoder: Encoder | Features) -> None:
+        """UserError unless the head was trained on features of this encoder, or on such ones."""
+        trained, weights = self.config, getattr(encoder, "fingerprint", None)
+        name = encoder.encoder if isinstance(encoder, Features) else encoder.name
+        channels = encoder.values.shape[-1] if isinstance(encoder, Features) else encoder.channels
+        same = channels == trained["channels"]
+        if not same or weights not in (None, trained.get("fingerprint", weights)):
             raise UserError(
-                f"The head {self.name} was trained on other weights than those of {encoder} "
-                f"({channels} channels): load {self.config['encoder']}, leave the head out or "
-                "train one (demo/recipe/follow.py)."
+                f"The head {self.name} was trained on other weights than those of {name} "
+                f"({channels} channels): load {trained['encoder']}, leave the head out or train "
+                "one (demo/recipe/follow.py)."
             )
 
     def save(self, folder: File) -> None:

@@ -63,12 +63,10 @@ class Tracks:
 
     def save(self, path: File) -> None:
         """Write an .npz of the fields, or a .csv with a row for every point and frame."""
-        if not str(path).lower().endswith((".npz", ".csv")):
-            raise UserError(f"Tracks are saved as .npz or .csv, not {path}.")
         with replacing(path) as temporary:
-            if str(path).lower().endswith(".npz"):
-                np.savez_compressed(temporary, **vars(self))
-                return
+            if not str(path).lower().endswith(".csv"):
+                with open(temporary, "wb") as file:
+                    return np.savez_compressed(file, **vars(self))
             point, step = np.indices(self.visible.shape)
             columns = point, self.frames[step], *np.moveaxis(self.xy, -1, 0), self.visible
             rows = np.stack([column.ravel() for column in columns], 1)
@@ -79,7 +77,7 @@ class Tracks:
 def track(
     video: Clip,
     queries: Sequence[tuple[int, float, float]] | np.ndarray,
-    encoder: Encoder,
+    encoder: Encoder | Features,
     head: TrackHead | File | None = None,
     size: Size = None,
     layer: int | None = None,
@@ -90,9 +88,9 @@ def track(
         video: Video, path, array or tensor (see `as_video`).
         queries: (points, 3): frame number in the file, x, y in pixels of the upright source
             picture.
-        encoder: any; frames are encoded independently.
-        head: None compares the encoder's features directly (zero-shot). A `TrackHead`, the name of
-            the shipped one ("track-head") or a folder of one refines them, and predicts what is
+        encoder: any; frames are encoded independently. Or features of the clip, a step a frame.
+        head: None compares the features directly (zero-shot). A `TrackHead`, the name of the
+            shipped one ("track-head") or a folder of one refines them, and predicts what is
             visible.
         size: as for `Encoder.encode`. None is the one the head was trained for; without a head a
             short side of 512: smaller cells track better (benchmarks/point_tracking.py).
@@ -105,30 +103,28 @@ def track(
         UserError: a query or another argument is out of range, fewer than two frames, a head for
             other features.
     """
-    video = as_video(video)
-    _positions(queries, video)  # fails before the encoding
+    video, features = as_video(video), encoder
+    queries, _ = _positions(queries, video)  # fails before the encoding
+    given = isinstance(encoder, Features)
+    device = encoder.values.device if given else encoder.device
     if head is not None:
-        head = head if isinstance(head, TrackHead) else load_head(head)
-        head.to(encoder.device).check(encoder.channels, encoder.name, encoder.fingerprint)
-        layer = head.config["layer"]
-    if size is None:
-        size = ZERO_SHOT_SIZE if head is None else head.config["size"]
-    features = encoder.encode(video, "frame", size, layer)
-    return track_in(features, video, queries, head, encoder.device)
+        head = (head if isinstance(head, TrackHead) else load_head(head)).to(device)
+        head.check(encoder)
+        size, layer = head.config["size"] if size is None else size, head.config["layer"]
+    if not given:
+        features = encoder.encode(video, "frame", ZERO_SHOT_SIZE if size is None else size, layer)
+        video = video[: len(features.frames)]  # the file may be damaged after that
+    if len(features.frames) != len(video):
+        raise UserError("Tracking needs one step of features a frame of the clip.")
+    results = _tracked(features, video, queries, head, device)
+    name = f"{features.encoder} with {head.name}" if head else features.encoder
+    size = video.height, video.width
+    return Tracks(*results, queries.numpy(), video.indices.copy(), size, name)
 
 
 @torch.no_grad()
-def track_in(
-    features: Features,
-    video: Clip,
-    queries: Sequence[tuple[int, float, float]] | np.ndarray,
-    head: TrackHead | None = None,
-    device: torch.device | str = "cpu",
-) -> Tracks:
-    """As `track`, on precomputed features with one step a frame (context "frame"). Few frames are
-    compared at a time, on `device`.
-    """
-    video = as_video(video)[: len(features.frames)]  # of a damaged file there may be fewer
+def _tracked(features, video, queries, head, device):
+    """`Tracks.xy` and `visible`; few frames are compared at a time."""
     queries, frames = _positions(queries, video)
     # where the first cell begins, in cells; a head makes cells of its own
     offset = 0 if head else features.offset
@@ -149,9 +145,7 @@ def track_in(
                     visible[group[:, None], part] = seen.cpu()
     points = torch.arange(len(queries))
     xy[points, frames], visible[points, frames] = queries[:, 1:], True
-    name = f"{features.encoder} with {head.name}" if head else features.encoder
-    results = (each.numpy() for each in (xy, visible, queries))
-    return Tracks(*results, video.indices.copy(), (video.height, video.width), name)
+    return xy.numpy(), visible.numpy()
 
 
 def _maps(features, video, positions, head, device):
