@@ -258,8 +258,15 @@ def test_features_that_are_not_finite_are_refused(tiny):
 
     broken = Encoder(copy.deepcopy(tiny.model), "broken", tiny.mean, tiny.std)
     next(broken.model.encoder.layer.parameters()).data.fill_(torch.nan)
-    with pytest.raises(vj.UserError, match="not finite: its weights"):
-        broken.encode(FRAMES, size=48)
+    hidden = np.ones(broken.grid(FRAMES, 48, "clip"), bool)
+    hidden[:, :1] = False
+    for call in (
+        lambda: broken.encode(FRAMES, size=48),
+        lambda: broken.recover(FRAMES, hidden, size=48),
+        lambda: broken.surprise(FRAMES, context=2, size=48),
+    ):
+        with pytest.raises(vj.UserError, match="not finite: its weights hold NaN"):
+            call()
 
 
 def test_features_that_memory_cannot_hold_are_refused(tiny, monkeypatch):

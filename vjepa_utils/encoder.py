@@ -320,9 +320,13 @@ class Encoder:
         values = tokens.float().cpu().unflatten(1, (-1, *plan.picture_grid))
         if plan.context == 1:  # of a frame that is fed often
             values = values.mean(1, keepdim=True)
+        return self.finite(values).flatten(0, 1)
+
+    def finite(self, values: torch.Tensor) -> torch.Tensor:
+        """Features of this encoder; UserError, with the reason, if they are not finite."""
         if not values.isfinite().all():
-            reason = f"{self.dtype} overflows, load it with dtype=torch.float32"
+            reason = f"{self.dtype} overflows to NaN, load it with dtype=torch.float32"
             if not all(weight.isfinite().all() for weight in self.model.parameters()):
-                reason = "its weights are not finite, fetch them again"
+                reason = "its weights hold NaN or infinity, fetch them again"
             raise UserError(f"{self.name} gives features that are not finite: {reason}.")
-        return values.flatten(0, 1)
+        return values

@@ -107,16 +107,14 @@ def _listed(fs, path):
         raise UserError(f"{path} is no list of clips: it is not UTF-8 text.")
     clips, parent = [], address(fs, _folder(path))
     for number, line in enumerate(filter(str.strip, text.splitlines())):
-        parts = [line, *re.split(r"[\t,;]", line), *line.split()]
-        parts += [line.rsplit(None, labels)[0] for labels in (1, 2)]
-        parts = [part.strip(' "') for part in parts if part.strip(' "')]
+        parts = [line, *re.split(r"[\t,;]", line), *(line.rsplit(None, n)[0] for n in (1, 2))]
+        parts = [part.strip(' "') for part in (*parts, *line.split()) if part.strip(' "')]
         places = [
-            filesystem(part if "://" in part or os.path.isabs(part) else f"{parent}/{part}")
-            for part in parts
+            filesystem(part if "://" in part else os.path.join(parent, part)) for part in parts
         ]
         files = (place for place in places if place[0].isfile(place[1]))
         folders = (place for place in places if place[0].isdir(place[1]))
-        place = next(files, None) or next(folders, None)
+        place = next(itertools.chain(files, folders), None)
         if place or number or not HEADER.fullmatch(line):
             clips.append(address(*(place or places[0])))
     return clips

@@ -19,18 +19,16 @@ from vjepa_utils.files import File
 class Collection:
     """Features of many clips, as `extract` wrote them.
 
-    Iterates over the `Features` of its clips in the order of their names, one loaded at a time;
+    Iterates over the `Features` of its clips by name, one loaded at a time;
     `collection[name or path or number]` is one of them, and `len` their number.
 
-    table: a pyarrow Table (`.to_pandas()` gives a data frame), one row a clip, sorted by name, also
-        of those that could not be read: path and start, the first frame of a stretch, null for a
-        whole clip; name, `OUT/name.safetensors` is its file; identity of the clip's file; status,
-        "done" or "failed", and message, why, or what was noted; frames that were encoded, times of
-        the first and the last, in seconds; grid, (steps, rows, columns), as encoded; encoder,
-        fingerprint of its weights, device, and parameters of the run, JSON; seconds it took; bytes
-        of its features; pooled, the mean over all tokens, if it was asked for.
-    names, paths: of the clips, in the order of iteration. A stretch of a film that was divided is
-        "path from frame n".
+    table: a pyarrow Table, one row a clip, sorted by name, also of those that failed: path; start,
+        the first frame of a stretch; name, its file is `OUT/name.safetensors`; identity of the
+        clip; status, "done" or "failed"; message, why, or what was noted; frames that were encoded;
+        times of the first and the last, in seconds; grid, (steps, rows, columns), as encoded;
+        encoder, fingerprint of its weights, device; parameters of the run, JSON; seconds it took;
+        bytes of its features; pooled, the mean over all tokens, if it was asked for.
+    names, paths: in the order of iteration. A stretch of a film is "path from frame n".
     failed: {path: why} of the clips that failed.
 
     Args:
@@ -105,10 +103,9 @@ class Collection:
     def _number(self, clip):
         if isinstance(clip, (int, np.integer)):
             return int(clip)
-        for known in (self.names, self.paths):
-            if clip in known:
-                return known.index(clip)
-        raise UserError(f"There is no clip {clip!r} in {self._storage.url}, see its `names`.")
+        if clip not in self.names + self.paths:
+            raise UserError(f"There is no clip {clip!r} in {self._storage.url}, see its `names`.")
+        return (self.names + self.paths).index(clip) % len(self)
 
 
 def _label(row):

@@ -54,40 +54,36 @@ def extract(
     read becomes a row of the table that says why, and the run continues.
 
     Args:
-        sources: folders, searched with all folders in them; files; lists of files, .txt, .csv or
-            .tsv; one or several. Local paths, or URLs that fsspec reads, as "s3://bucket/clips".
+        sources: folders, searched with all in them; files; lists of files, .txt, .csv or .tsv; one
+            or several. Local paths, or URLs that fsspec reads, as "s3://bucket/clips".
         out: the folder, local or such a URL; the folders of the sources are mirrored in it.
         encoder: a name, as for `load_encoder`; without workers an `Encoder` too. By name, a
             collection is continued in the precision in which it was begun.
-        size: as for `Encoder.encode`, and so context and layer.
-        every: as for `read_video`, and so fps.
-        pool: "none" writes the grid of tokens; "mean" one token instead, the mean over all of them;
-            "both" the grid, and the mean to the table.
+        size, context, layer: as for `Encoder.encode`.
+        every, fps: as for `read_video`.
+        pool: "none" writes the grid of tokens; "mean" their mean instead; "both" the grid, and the
+            mean to the table.
         dtype: of the values in the files, "float16" or "float32". `Features.load` gives float32.
-        split: make each stretch of so many frames that are taken a clip of its own, with its
-            `start` in the table; best a multiple of the context.
-        workers: None encodes in this process; a number, in so many actors of Ray, on this machine
-            or at `address`, that of a Ray cluster.
+        split: make each stretch of so many of the frames a clip of its own.
+        workers: so many actors of Ray, on this machine or at `address`; None: this process.
+        address: of a Ray cluster.
     Raises:
         UserError: an argument is out of range; there are no clips; another run writes to `out`, or
             wrote there with other parameters or in another precision; Ray is not installed.
         OSError: a source does not exist, `out` cannot be written, or the cluster breaks.
     """
-    options = dict(size=size, context=context, every=every, fps=fps, layer=layer)
-    options |= dict(pool=pool, dtype=dtype, split=split)
-    return run(sources, out, encoder, workers, address, **options)[0]
+    return run(**locals())[0]
 
 
 def run(sources, out, encoder, workers=None, address=None, **options):
     """`extract`; the collection, the rows that are new, and what was done in a sentence."""
-    options = _checked(workers, **options)
-    name, on_cluster = encoder, workers is not None or address is not None
+    options, storage = _checked(workers, **options), Storage(out)
+    on_cluster, name = workers is not None or address is not None, encoder
     by_name = isinstance(encoder, (str, os.PathLike))
     if on_cluster and not by_name:
         raise UserError("With workers, encoder must be a name: each of them loads it itself.")
-    if on_cluster and os.path.isdir(encoder):  # as any process of this machine can load it
-        name = os.path.realpath(encoder)
-    storage = Storage(out)
+    if by_name and os.path.isdir(name):  # as any process of this machine can load it
+        name = os.path.realpath(name)
     with ExitStack() as stack:  # a failed run gives back what it holds
         ray = stack.enter_context(cluster.connected(address)) if on_cluster else None
         if by_name:  # in the precision in which it was begun, bfloat16 on a cluster's GPUs
@@ -122,11 +118,11 @@ def run(sources, out, encoder, workers=None, address=None, **options):
 def _checked(workers, every, fps, split, pool, dtype, **options):
     check_rate(every, fps)
     check_counts(split=split, workers=workers)
-    every = 1 if fps is None and every is None else every
     if pool not in ("none", "mean", "both"):
         raise UserError(f"pool must be one of none, mean, both, not {pool!r}.")
     if dtype not in ("float16", "float32"):
         raise UserError(f"dtype must be one of float16, float32, not {dtype!r}.")
+    every = every or (1 if fps is None else None)
     return options | dict(fps=fps, every=every, pool=pool, dtype=dtype, split=split)
 
 

@@ -138,7 +138,8 @@ class Held:
         # (1, frames, 3, height, width)
         self._pixels = encoder.normalised(pixels.to(encoder.device))[all_frames]
         with torch.no_grad():
-            x = encode_tokens(encoder.model, self._pixels, layer=encoder.model.predictor_layer)
+            layer = encoder.model.predictor_layer
+            x = encoder.finite(encode_tokens(encoder.model, self._pixels, layer=layer))
         self.whole = Features(
             normalised(x.float().cpu().view(*self.grid, -1), encoder.channels),
             plan.covered(video.indices),

@@ -182,7 +182,8 @@ def _errors(encoder, pixels, seen, target, mask_token):
     """
     model, patch = encoder.model, encoder.patch_size
     # (batch, tokens, channels), as the predictor reads them
-    encoded = lambda pixels, by=model: encode_tokens(by, pixels, layer=model.predictor_layer)
+    layer = model.predictor_layer
+    encoded = lambda pixels, by=model: encoder.finite(encode_tokens(by, pixels, layer=layer))
     grid = pixels.shape[1] // 2, *(side // patch for side in pixels.shape[3:])
     numbers = torch.arange(np.prod(grid), device=pixels.device).unsqueeze(0)
     step = grid[1] * grid[2]  # tokens of one

@@ -17,7 +17,6 @@ from threading import Lock
 import av
 import numpy as np
 from av.stream import Disposition
-from PIL import Image
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError
@@ -58,15 +57,13 @@ class VideoFile:
                 self._survey()
                 self._go_to(0)
         except (av.error.FFmpegError, StopIteration):
-            if path.stat().st_size == 0:
-                raise UserError(f"{path} is empty.") from None
-            raise UserError(
-                f"{path} cannot be read as a video: it is damaged, cut off or of another kind."
-            ) from None
+            damage = "cannot be read as a video: it is damaged, cut off or of another kind"
+            damage = damage if path.stat().st_size else "is empty"
+            raise UserError(f"{path} {damage}.") from None
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """The frames of these numbers, in order; fewer if the file is damaged before one."""
-        frames, done = np.empty((len(numbers), *self.shape), np.uint8), 0
+        frames, done = np.empty((len(numbers), *self.size, 3), np.uint8), 0
         with self.lock:  # a decoder has a position
             for number in numbers:
                 frame = self._frame(int(number))
@@ -75,11 +72,7 @@ class VideoFile:
                     break
                 frames[done] = self._upright(frame)
                 done += 1
-        frames, size = frames[:done], self.size[::-1]
-        if done and self.shape[:2] != self.size:
-            resize = lambda f: Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)
-            frames = np.stack([resize(frame) for frame in frames])
-        return frames
+        return frames[:done]
 
     def __del__(self):
         # PyAV's objects refer to each other: the garbage collector would come late
@@ -242,14 +235,11 @@ class VideoFile:
             )
         self.flips = tuple(slice(None, None, -1 if value < 0 else 1) for value in straight)
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
-        self.stored = first.height, first.width
-        self.size = first.height, round(first.width * Fraction(aspect))
-        self.shape = *self.stored, 3
-        if self.turned:
-            self.size, self.shape = self.size[::-1], (*self.stored[::-1], 3)
+        self.stored = first.height, round(first.width * Fraction(aspect))
+        self.size = self.stored[::-1] if self.turned else self.stored
 
     def _upright(self, frame):
-        """uint8 (height, width, 3), resized to `shape` where the size changes within the file."""
+        """uint8 (height, width, 3), resized to square pixels and to the first frame's size."""
         height, width = self.stored
         rgb = frame.reformat(width, height, "rgb24", interpolation="BICUBIC").to_ndarray()
         return (rgb.transpose(1, 0, 2) if self.turned else rgb)[self.flips]
