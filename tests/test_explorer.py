@@ -162,6 +162,7 @@ OTHER = {
     "thing": 3,
     "cut": -0.35,
     "shown": 3,
+    "pull": [4, -0.35],
     "alone": True,
     "above": True,
     "live": True,

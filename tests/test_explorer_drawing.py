@@ -29,7 +29,7 @@ TOKENS = [1 * COLUMNS + 2, 2 * ROWS * COLUMNS + 3 * COLUMNS + 5]  # under the pi
 COLOURS = ["#35d0e6", "#ff6fae"]  # of the first two pins
 START = {"step": 0, "mode": "colours", "rgb": [0, 1, 2], "overlay": 0.8, "pins": [], "active": 0}
 START |= {"view": 0, "axes": [0, 1], "mask": 0, "brush": None, "clicks": [], "thing": 0, "cut": 0}
-START |= {"shown": 64}
+START |= {"shown": 64, "pull": [0, 0]}
 START |= {flag: False for flag in ("above", "live", "nearest", "unit", "alone", "allSteps")}
 GREY = 205, 205, 205
 
@@ -157,15 +157,20 @@ def inferno(values, low, high):
     return np.where(np.isnan(values)[..., None], GREY, heat)
 
 
-def decoded(view, step, shown=64):
-    """A step in pixels from its first components: (side · rows, side · columns, 3), unclipped."""
+def decoded(view, step, shown=64, pull=(0, 0), places=()):
+    """A step in pixels from its first components: (side · rows, side · columns, 3), unclipped; a
+    component is pulled by a part of its range at some places.
+    """
     pixels, packed = view.pixels, view.components
     side, count = pixels["side"], len(pixels["scale"]) - 1
     weights = np.frombuffer(zlib.decompress(pixels["weights"]), np.int8).reshape(count + 1, -1)
     weights = weights * np.array(pixels["scale"])[:, None]
     shown = min(shown, count)
-    x = packed.values[step, ..., :shown] * packed.scale[:shown]
-    patches = 255 * (x @ weights[:shown] + weights[-1]).reshape(ROWS, COLUMNS, 3, side, side)
+    x = packed.values[step, ..., :count] * packed.scale[:count]
+    x[..., shown:] = 0
+    for row, column in places:
+        x[row, column, pull[0]] += pull[1] * (packed.high - packed.low)[pull[0]]
+    patches = 255 * (x @ weights[:count] + weights[-1]).reshape(ROWS, COLUMNS, 3, side, side)
     return np.einsum("rckyx->rycxk", patches).reshape(ROWS * side, COLUMNS * side, 3)
 
 
@@ -278,6 +283,31 @@ def test_pixels_are_drawn(page, exploration, shown):
             assert np.abs(stage(page, panel)[..., :3] - expected).max() < 2
             small = decoded(view, step, shown).reshape(2 * ROWS, 8, 2 * COLUMNS, 8, 3).mean((1, 3))
             assert np.abs(strip(page, panel, 2)[step, ..., :3] - small.clip(0, 255)).max() < 2
+
+
+def test_a_component_is_pulled_at_a_patch_or_at_the_selected_ones(page, exploration):
+    show(page, mode="pixels", pins=PINS[:1], pull=[3, 0], shown=4)
+    slider = page.get_by_label("pull", exact=True)
+    slider.evaluate("e => { e.value = 0.6; e.dispatchEvent(new Event('input')); }")
+    assert state(page)["pull"] == [3, 0.6]
+    drawn(page)
+    view, corner = exploration.views[1], [(2, 1), (2, 2), (3, 1), (3, 2)]
+    pulled = decoded(view, 0, 4, (3, 0.6), [(1, 2)])
+    moved = np.abs(pulled - decoded(view, 0, 4)).max(-1) > 0
+    assert moved[16:32, 32:48].any() and moved.sum() <= 256  # in this patch only
+    assert np.abs(stage(page, 1)[..., :3] - pulled.clip(0, 255)).max() < 2
+    assert page.locator(".picture").nth(1).locator("rect.ring").get_attribute("x") == "2"
+    said = page.locator(".readout").inner_text()
+    packed, opacity = view.components, "document.querySelectorAll('canvas.map')[1].style.opacity"
+    value = packed.values[0, 1, 2, 3] * packed.scale[3]
+    expected = [value, value + 0.6 * (packed.high - packed.low)[3]]
+    assert numbers_in(said)[-2:] == pytest.approx(expected, abs=6e-3)
+    assert page.evaluate(opacity) == "1"  # nothing of the frame shows through
+    show(page, mode="pixels", pull=[3, -1], brush={"step": 0, "rect": [2, 1, 3, 2]})
+    pulled = decoded(view, 0, 64, (3, -1), corner)
+    assert np.abs(stage(page, 1)[..., :3] - pulled.clip(0, 255)).max() < 2
+    show(page, mode="pixels", pull=[3, -1])
+    assert not page.get_by_label("pull", exact=True).is_visible()
 
 
 def test_prediction_is_drawn(page):
@@ -629,6 +659,14 @@ PRESSED = {
     "pixels: from half as many components (Shift: twice)": [
         ({}, "y", {"shown": 32}),
         ({"shown": 5}, "Shift+Y", {"shown": 10}),
+    ],
+    "pixels: pull the next component (Shift: the one before)": [
+        ({"pull": [1, 0.5]}, "w", {"pull": [2, 0.5]}),
+        ({"pull": [0, 0.5]}, "Shift+W", {"pull": [11, 0.5]}),
+    ],
+    "pixels: pull the component down, or up, at the patch": [
+        ({"pull": [1, 0.95]}, "'", {"pull": [1, 1]}),
+        ({"pull": [1, 0]}, ";", {"pull": [1, -0.05]}),
     ],
     "colours, similarity, change, prediction, segment, pixels": [
         ({}, "6", {"mode": "pixels"}),

@@ -23,7 +23,7 @@ from vjepa_utils.explorer.prediction import packed_decoder, packed_prediction, p
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable, replacing
 from vjepa_utils.load import load_encoder
-from vjepa_utils.predict import masks as hiding
+from vjepa_utils.predict.masks import named
 from vjepa_utils.video import Clip, Context, Size, Video, as_video
 
 if TYPE_CHECKING:
@@ -181,10 +181,8 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
     video, names = as_video(video), [encoder.name for encoder in encoders]
     if not names or len(set(names)) < len(names):
         raise UserError(f"encoders must be at least one, each shown once, not {names}.")
-    layers = [layers] if layers is None or isinstance(layers, int) else list(layers)
-    masks = [masks] if isinstance(masks, str) else masks or []
-    masks_of = {e: _masks(e, video, size, masks) for e in encoders if masks and predicts(e)}
-    if masks and not masks_of:
+    layers, masks = list(layers), [masks] if isinstance(masks, str) else masks or []
+    if masks and not any(map(predicts, encoders)):
         raise UserError(
             f"{' and '.join(names)} has no predictor, so masks show nothing: add a V-JEPA 2 "
             "checkpoint, or leave masks out."
@@ -192,29 +190,20 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
     steps, *place = encoders[0].grid(video, size, context)
     numbers = 0.33 * len(layers) * sum(min(encoder.channels, 192) for encoder in encoders)
     _check_bytes(4 / 3 * steps * (math.prod(place) * numbers + 45e3), steps)
+    usual = min((encoders[0].grid(video, each, "pair") for each in (size, None)), key=math.prod)
+    hidden = {name: named(name, usual) for name in masks}
+    sizes_of = lambda place, encoder: tuple(count * encoder.patch_size for count in place)
     views, predictions = [], []
     for encoder in encoders:
-        if views:  # as many rows and columns, of its own patches
-            size = tuple(count * encoder.patch_size for count in place)
+        size = sizes_of(place, encoder) if views else size  # as many rows and columns
         for layer, features in encoder.encode(video, context, size, layers=layers).items():
             components, colours = pack(features, *views[:1])
             pixels = packed_decoder(features, components, video)
             views.append(View(features, layer, components, colours, pixels))
-        if encoder in masks_of:
-            predictions += _predictions(encoder, video, masks_of[encoder], views[-len(layers)])
+        if hidden and predicts(encoder):
+            held, view = encoder.hold(video, sizes_of(usual[1:], encoder)), views[-len(layers)]
+            predictions += [packed_prediction(n, held.recover(m), view) for n, m in hidden.items()]
     return Exploration(video, views, encoders, context, predictions)
-
-
-def _masks(encoder, video, size, names):
-    """{name: mask} on the grid of the size that is asked for, of the usual one at most."""
-    grid = min((encoder.grid(video, each, "clip") for each in (size, None)), key=math.prod)
-    return {name: hiding.named(name, grid) for name in names}
-
-
-def _predictions(encoder, video, masks, view):
-    _, rows, columns = next(iter(masks.values())).shape
-    held = encoder.hold(video, (rows * encoder.patch_size, columns * encoder.patch_size))
-    return [packed_prediction(name, held.recover(mask), view) for name, mask in masks.items()]
 
 
 def _check_bytes(size, steps):

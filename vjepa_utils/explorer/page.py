@@ -12,8 +12,8 @@ import numpy as np
 HERE = Path(__file__).parent
 
 # One idea each; together they are one module, without a build step.
-SCRIPTS = "data cosine segment pixels colours places address elements queries things modes marks"
-SCRIPTS = f"{SCRIPTS} tools stage cards scatter save keys layout explorer notebook".split()
+SCRIPTS = "data cosine segment pixels colours places address elements queries things pull modes"
+SCRIPTS = f"{SCRIPTS} marks tools stage cards scatter save keys layout explorer notebook".split()
 
 
 def deflated(array):

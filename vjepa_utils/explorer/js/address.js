@@ -90,6 +90,12 @@ export const FIELDS = {
   clicks,
   thing: { first: 0, read: (word) => whole(word, PIN_COLOURS.length) },
   shown: { first: 64, read: (word) => whole(word, 65) || undefined },
+  pull: { first: [0, 0], write: ([component, by]) => `${component + 1}_${by}`,
+    read(word, limits) {
+      const [component, by] = word.split("_").map(number);
+      return whole(String(component - 1), limits.components) !== undefined && Math.abs(by) <= 1
+        ? [component - 1, by] : undefined;
+    } },
   cut: { first: 0, read: (word) => (Math.abs(number(word)) <= 1 ? number(word) : undefined) },
   ...Object.fromEntries(Object.keys(FLAGS).map((name) => [name, {
     first: false, write: Number, read: (word) => (word === "1" ? true : undefined),

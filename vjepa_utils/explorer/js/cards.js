@@ -26,6 +26,11 @@ function readoutOf(ex) {
     if (ex.state.mode === "change") {
       return [`1 − cosine ${fixed(changeOf(ex, index).map[token], 3)}`];
     }
+    if (ex.state.mode === "pixels") {
+      const [c] = ex.state.pull, pull = pulled(ex, index), value = valueOf(view, c, token);
+      return [pull && pull.at(token) ? `${fixed(value)} → ${fixed(value + pull.by * view.scale[c])}`
+        : fixed(value)];
+    }
     if (ex.state.pins.length) {
       return pinned(ex, index).flatMap(({ map, colour, chosen }) =>
         [dotOf(colour, chosen), fixed(map[token], 3), " "]);
@@ -46,6 +51,7 @@ function readoutOf(ex) {
     views.forEach((view, i) =>
       lines.push(line(viewName(view), ...ofView(view, i, tokenOf(ex, at)))));
     if (ex.state.mode === "segment") lines.push(quiet("score for each thing; ringed if taken"));
+    else if (ex.state.mode === "pixels") lines.push(quiet(`component ${ex.state.pull[0] + 1}`));
     else if (ex.state.mode !== "change") {
       lines.push(quiet(ex.state.pins.length ? "cosine with each pin"
         : "components drawn red / green / blue"));

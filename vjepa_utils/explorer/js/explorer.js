@@ -20,7 +20,7 @@ class Explorer {
     this.sent = { step: this.state.step, point: null };  // what Python knows
     this.kept = { maps: memo(9 * this.views.length + 8), changes: memo(this.views.length),
       selection: memo(), scrolled: memo(), things: memo(2 * this.views.length),
-      pixels: memo(this.views.length), held: memo(this.views.length),
+      pixels: memo(2 * this.views.length), held: memo(this.views.length),
       thumbs: memo(this.views.length * this.steps) };
     layOut(this, root);
     this.setTool("point");

@@ -52,6 +52,16 @@ export const KEYS = [
       const shown = shift ? 2 * ex.state.shown : Math.floor(ex.state.shown / 2);
       ex.change({ shown: Math.min(64, Math.max(1, shown)) });
     } },
+  { keys: ["w"], text: "pixels: pull the next component (Shift: the one before)",
+    act(ex, _, shift) {
+      const [component, by] = ex.state.pull, most = ex.pickable;
+      ex.change({ pull: [(component + (shift ? most - 1 : 1)) % most, by] });
+    } },
+  { shown: "; '", keys: [";", "'"], text: "pixels: pull the component down, or up, at the patch",
+    act(ex, i) {
+      const [component, by] = ex.state.pull, to = Math.round(20 * (by + [-0.05, 0.05][i])) / 20;
+      ex.change({ pull: [component, Math.min(1, Math.max(-1, to))] });
+    } },
   { keys: ["s"], text: "brush: Enter, arrows, Enter selects a region of the picture",
     act: (ex) => ex.setTool(ex.tool === "select" ? "point" : "select") },
   { shown: "Tab to the scatter", keys: [],

@@ -5,7 +5,7 @@ function layOut(ex, root) {
   ex.help = helpOf(ex);
   ex.body = h("div", { class: "vje", tabindex: -1, "data-lm-suppress-shortcuts": "true" });
   const stages = stagesOf(ex), scatter = scatterOf(ex), controls = controlsOf(ex);
-  const transport = transportOf(ex), readout = readoutOf(ex), pins = pinsOf(ex);
+  const transport = transportOf(ex), readout = readoutOf(ex), pins = pinsOf(ex), pull = pullOf(ex);
   const curve = curveOf(ex), numbers = numbersOf(ex), scatterBar = scatterBarOf(ex);
   const card = (title, ...children) =>
     h("section", { class: "card" }, h("h2", {}, title), ...children);
@@ -13,11 +13,11 @@ function layOut(ex, root) {
     h("div", { class: "body" },
       h("div", { class: "main" }, stages.stages, transport.element, stages.strip),
       h("div", { class: "cards" }, numbers.element,
-        card("Under the pointer", readout.element, pins.element),
+        card("Under the pointer", readout.element, pins.element, pull.element),
         curve.element,
         card("Tokens in two components", scatterBar.element, scatter.canvas))),
     aboutNumbers(ex), ex.help);
-  ex.parts = [stages, controls, transport, readout, pins, curve, scatterBar, scatter, numbers];
+  ex.parts = [stages, controls, transport, readout, pins, pull, curve, scatterBar, scatter, numbers];
   root.replaceChildren(ex.body);
   listenAround(ex, root, stages);
 }
@@ -109,6 +109,7 @@ function controlsOf(ex) {
   const segmentBox = group(label("more"), cut, label("less"), alone);
   const rgbBox = group(label("components"), ...pickers);
   const similarityBox = group(live, nearest, unit), maskBox = group(label("mask"), masks);
+  const overlayBox = group(label("frame"), overlay, label("overlay"), above);
   const hideBox = group(label("brush"), brush, through, clear);
   const flags = [live, nearest, unit, above, alone];
   const updated = [modes, tools, ...pickers, ...flags, masks, brush, through];
@@ -121,6 +122,7 @@ function controlsOf(ex) {
     nearest.hidden = pins.length < 2;
     maskBox.hidden = mode !== "prediction";
     pixelsBox.hidden = mode !== "pixels";
+    overlayBox.hidden = mode === "pixels";  // what is decoded is not mixed with the truth
     shown.value = ex.state.shown;
     segmentBox.hidden = mode !== "segment";
     cut.value = ex.state.cut;
@@ -129,7 +131,7 @@ function controlsOf(ex) {
     hint.textContent = hintOf(ex);
   }
   const element = h("div", { class: "tools" }, modes, tools, rgbBox, similarityBox, maskBox,
-    segmentBox, pixelsBox, hideBox, group(label("frame"), overlay, label("overlay"), above));
+    segmentBox, pixelsBox, hideBox, overlayBox);
   return { element, hint, draw };
 }
 

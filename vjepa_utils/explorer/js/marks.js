@@ -34,6 +34,12 @@ function ringsOf(ex, view, step, { left = 0, radius, squares = false }) {
   });
 }
 
+/** Squares on the pins of a step. */
+const pinMarks = (ex, step) => ex.state.pins.flatMap((pin, i) => {
+  const [row, column] = patchAt(pin, ex.clip, ex.rows, ex.columns);
+  return pin.step === step ? square(column, row, PIN_COLOURS[i]) : [];
+});
+
 function marksOf(ex, panel, step) {
   const { state, pointer } = ex, { brush } = state, mode = MODES[state.mode], marks = [];
   if (panel.outlined && step !== null) marks.push(outline(panel, step));

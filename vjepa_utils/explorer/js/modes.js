@@ -74,14 +74,17 @@ export const MODES = {
   pixels: {
     name: "Pixels",
     hint: "What a linear decoder, fitted to this clip, reads from the leading components: with "
-      + "three, what the colours hold; with more, what they leave out.",
+      + "three, what the colours hold; with more, what they leave out. Choose a patch to pull a "
+      + "component there.",
     detail: (view) => view.pixels.side,
-    draw: (ex, view, step, out) => out.set(pixelsOf(ex, view, step)),
-    thumbs: (ex, view) => ({ detail: THUMB,
-      paint: (step, out) =>
-        out.set(pixelsOf(ex, view, step, ex.views[view].pixels.small, ex.kept.thumbs)) }),
+    draw: (ex, view, step, out) =>
+      out.set(pixelsOf(ex, view, step, { pull: pulled(ex, view) })),
+    thumbs: (ex, view) => ({ detail: THUMB, paint: (step, out) =>
+      out.set(pixelsOf(ex, view, step, { small: true, pull: pulled(ex, view) })) }),
     bar: pixelsBar,
     rings: false,
+    opaque: true,
+    marks: (ex, step) => pinMarks(ex, step),
   },
 };
 
@@ -108,6 +111,7 @@ function panelsOf(ex) {
     stepOf: (step) => step,
     bar: mode.bar(ex, index),
     thumbs: mode.thumbs && mode.thumbs(ex, index),
+    opaque: mode.opaque,
     paint: (step, out) => (mode.draw ? mode.draw(ex, index, step, out)
       : mode.paint(ex, index, step * ex.perStep, (step + 1) * ex.perStep, out)),
   }));

@@ -26,16 +26,22 @@ function pooled(weights, side) {
   return out;
 }
 
-/** One step from its first `shown` components, as RGBA bytes (rows · side, columns · side). */
-export function decodePixels(view, { side, count, weights }, shown, step, out) {
+/**
+ * One step from its first `shown` components, as RGBA bytes (rows · side, columns · side).
+ * pull: null, or {component, by, at(token)}, what is added to which component where.
+ */
+export function decodePixels(view, { side, count, weights }, shown, step, out, pull = null) {
   const { values, rows, columns, perStep } = view, area = side * side, numbers = 3 * area;
   const offset = weights.subarray(count * numbers), pixels = new Float32Array(numbers);
+  const add = (component, value) => {
+    const start = component * numbers;
+    for (let i = 0; i < numbers; i++) pixels[i] += value * weights[start + i];
+  };
   for (let patch = 0; patch < perStep; patch++) {
+    const token = step * perStep + patch;
     pixels.set(offset);
-    for (let c = 0; c < Math.min(shown, count); c++) {
-      const value = values[c * view.count + step * perStep + patch], start = c * numbers;
-      for (let i = 0; i < numbers; i++) pixels[i] += value * weights[start + i];
-    }
+    for (let c = 0; c < Math.min(shown, count); c++) add(c, values[c * view.count + token]);
+    if (pull && pull.at(token)) add(pull.component, pull.by);
     const top = Math.floor(patch / columns) * side, left = (patch % columns) * side;
     for (let i = 0; i < area; i++) {
       const row = top + Math.floor(i / side), o = 4 * (row * columns * side + left + (i % side));
@@ -58,12 +64,17 @@ export function explained(pixels, guess) {
   return all ? 1 - wrong / all : NaN;
 }
 
-/** A step of a view in pixels, RGBA bytes; `kept` is where they are remembered. */
-const pixelsOf = (ex, view, step, weights = ex.views[view].pixels, kept = ex.kept.pixels) =>
-  kept([view, step, ex.state.shown].join(), () => decodePixels(ex.views[view], weights,
-    ex.state.shown, step, new Uint8ClampedArray(4 * ex.perStep * weights.side ** 2)));
+/** A step of a view in pixels, RGBA bytes; as it is, or with what is pulled. */
+function pixelsOf(ex, view, step, { small = false, pull = null } = {}) {
+  const { pixels } = ex.views[view], weights = small ? pixels.small : pixels;
+  const { shown, pull: amounts, pins, active, brush } = ex.state;
+  const where = pull && [amounts, pins[active], brush];
+  return (small ? ex.kept.thumbs : ex.kept.pixels)(JSON.stringify([view, step, shown, where]), () =>
+    decodePixels(ex.views[view], weights, shown, step,
+      new Uint8ClampedArray(4 * ex.perStep * weights.side ** 2), pull));
+}
 
-/** The share of a frame's variance that these pixels hold. */
+/** The share of a frame's variance that its pixels hold. */
 const heldBy = (ex, view, step) => ex.kept.held([view, step, ex.state.shown].join(), () => {
   const { side } = ex.views[view].pixels, width = ex.columns * side, height = ex.rows * side;
   const context = h("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
@@ -72,8 +83,10 @@ const heldBy = (ex, view, step) => ex.kept.held([view, step, ex.state.shown].joi
   return explained(context.getImageData(0, 0, width, height).data, pixelsOf(ex, view, step));
 });
 
-const pixelsBar = (ex, view) => {
-  const { count } = ex.views[view].pixels, held = heldBy(ex, view, ex.state.step);
-  return { text: `${Math.min(ex.state.shown, count)} of ${count} components hold `
-    + `${percent(held)} of the variance of this frame` };
-};
+function pixelsBar(ex, view) {
+  const { count } = ex.views[view].pixels, { step, shown, pull: [component, by] } = ex.state;
+  const held = `${Math.min(shown, count)} of ${count} components hold `
+    + `${percent(heldBy(ex, view, step))} of the variance of this frame`;
+  const moved = `; component ${component + 1} moved by ${fixed(by)} of its range`;
+  return { text: pulled(ex, view) ? held + moved : held };
+}

@@ -83,13 +83,19 @@ function stageOf(ex, { rows, columns, title, full, detail = 1 }) {
       frame.getContext("2d").drawImage(ex.pictures[ex.state.step], 0, 0, width, height);
       panel.paint(step, image.data);
       map.getContext("2d").putImageData(image, 0, 0);
-      map.style.opacity = panel.veiled ? 0 : Math.max(panel.strong ? 0.6 : 0, overlay);
+      map.style.opacity = opacityOf(panel, overlay);
       frame.classList.toggle("above", ex.state.above && !panel.veiled);
       veil.getContext("2d").putImageData(veilOf(ex, panel, step), 0, 0);
       marks.replaceChildren(...marksOf(ex, panel, step));
       barKey(JSON.stringify(panel.bar), () => bar.replaceChildren(...barOf(panel.bar)));
     },
   };
+}
+
+/** How much of what lies under it a map covers. */
+function opacityOf({ veiled, opaque, strong }, overlay) {
+  if (veiled || opaque) return veiled ? 0 : 1;
+  return Math.max(strong ? 0.6 : 0, overlay);
 }
 
 /** The colours of a bar, from its low end to its high end. */
