@@ -1,6 +1,8 @@
 """The explorer's data and page; pure functions of its JavaScript against numbers from Python."""
 
+import base64
 import html
+import io
 import json
 import re
 import shutil
@@ -440,6 +442,14 @@ def test_python_reads_back_and_sets_what_is_chosen():
     alone = vj.load_encoder().recover(_kite(), mask, size=128)
     assert torch.allclose(explorer.recovery.predicted, alone.predicted, atol=1e-4)
     assert np.allclose(explorer.recovery.cosine, alone.cosine, atol=1e-4)
+    explorer._asked(explorer, {"ask": "decode"}, [])
+    seen, decoder = json.loads(sent[-1]["pixels"]), vj.decoding.PixelDecoder()
+    decoder.fit(explorer.recovery, _kite())
+    assert seen["prediction"]["r2"] == decoder.score(explorer.recovery, _kite())["r2"]
+    assert seen["features"]["r2"] > seen["prediction"]["r2"]
+    picture = Image.open(io.BytesIO(base64.b64decode(seen["prediction"]["pictures"][1])))
+    decoded = decoder.decode(explorer.recovery)[2].astype(float)
+    assert np.abs(np.asarray(picture.convert("RGB")) - decoded).mean() < 6  # of lossy WebP
     explorer.mask = ~np.zeros_like(mask)
     assert sent[-1]["kind"] == "say" and "hides every token" in sent[-1]["text"]
     explorer._asked(explorer, {"ask": "page"}, [])

@@ -872,6 +872,39 @@ def test_what_python_sets_is_drawn(notebook):
     assert ((stage(page, 1, "veil")[..., 3] > 0) == hidden[2]).all()
 
 
+def test_what_was_painted_over_is_shown_in_pixels(notebook, exploration):
+    """Hidden, the clip, and what was decoded from the features and from the prediction."""
+    page, random, pixels_of = notebook, np.random.default_rng(0), {}
+    shown = random.integers(0, 256, (2, 2, 3, 5, 1, 1, 3), np.uint8)  # (part, step, …), by patch
+    shown = np.broadcast_to(shown, (2, 2, 3, 5, 16, 16, 3)).swapaxes(3, 4).reshape(2, 2, 48, 80, 3)
+    for name, r2, frames in zip(("features", "prediction"), (0.75, 0.25), shown, strict=True):
+        files = [io.BytesIO() for _ in frames]
+        for file, frame in zip(files, frames, strict=True):
+            Image.fromarray(frame).save(file, "WEBP", lossless=True)
+        pixels_of[name] = {"r2": r2, "pictures": [file.getvalue() for file in files]}
+    page.evaluate("notebook.chosen('mask', {grid: [3, 4, 6], hidden: [8]})")
+    painted = json.dumps(to_json(prediction() | {"name": "painted"}))
+    page.evaluate(f"notebook.hear({{kind: 'prediction', prediction: {painted}}})")
+    until(page, "document.querySelectorAll('.picture').length === 4")
+    page.get_by_role("button", name="Pixels").click()
+    assert page.evaluate("notebook.sent.pop()") == {"ask": "decode"}
+    text = json.dumps(to_json(pixels_of))
+    page.evaluate(f"notebook.hear({{kind: 'pixels', pixels: {text}}})")
+    until(page, "document.querySelectorAll('.picture').length === 4")
+    said = page.locator("figcaption").all_inner_texts()
+    assert [re.findall(r"R² [\d.]+", title) for title in said[2:]] == [["R² 0.75"], ["R² 0.25"]]
+    for step in (0, 1):
+        assert np.abs(stage(page, 1)[..., :3] - 10 * FRAMES[step][0]).max() < 4
+        for part in (0, 1):
+            assert np.abs(stage(page, 2 + part)[..., :3] - shown[part, step]).max() < 3
+        thumbs = pixels(page.locator(".thumbs canvas.map").nth(2))[:, 12 * step : 12 * step + 10]
+        assert np.abs(thumbs[..., :3] - shown[1, step, 4::8, 4::8]).max() < 3
+        page.keyboard.press(".")
+        drawn(page)
+    outline = page.locator(".picture").nth(3).locator("path.region")
+    assert outline.count() == 0 and (stage(page, 3)[..., 3] == 0).all()  # a step it does not cover
+
+
 def test_a_kernel_that_is_gone_is_a_sentence(notebook):
     page = notebook
     page.evaluate("notebook.hear({kind: 'say', text: 'no such mask'})")

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from vjepa_utils import figures
 from vjepa_utils.checks import UserError
 from vjepa_utils.colours import PCAColours
 from vjepa_utils.drawing import evenly, frames_numbered
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.explorer.components import Components, pack
-from vjepa_utils.explorer.page import document
+from vjepa_utils.explorer.page import document, webp
 from vjepa_utils.explorer.prediction import packed_decoder, packed_prediction, predicts
 from vjepa_utils.features import Features
 from vjepa_utils.files import check_writable, replacing
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
 SMALL = 650_000  # bytes of the page that a notebook stores: its cell stays below 1 MB
-PICTURE_SIDE, QUALITY = 512, 74  # short side of the stored frames in pixels at most; of WebP
+PICTURE_SIDE = 512  # short side of the stored frames in pixels at most
 SMALL_SIDE, SMALL_STEPS = 256, (12, 8, 5, 3, 2, 1)  # its frames, and how many steps are tried
 
 
@@ -89,7 +87,7 @@ class Exploration:
             "context": str(self.context),
             "whole": self.grid[0],
             "steps": [
-                {"frames": pair, "time": round(float(time), 3), "picture": _webp(frame, side)}
+                {"frames": pair, "time": round(float(time), 3), "picture": webp(frame, side)}
                 for pair, time, frame in zip(
                     frames.tolist(), times, frames_numbered(video, frames[:, 0]), strict=True
                 )
@@ -214,11 +212,3 @@ def _check_bytes(size, steps):
             f"{int(steps * 0.95 * LIMIT / size)} of its {steps} steps fit, so take fewer frames or "
             "a smaller size."
         )
-
-
-def _webp(frame, side):
-    """WebP bytes of a frame, its short side at most so many pixels."""
-    picture, file = Image.fromarray(frame), io.BytesIO()
-    picture.thumbnail([round(length * side / min(picture.size)) for length in picture.size])
-    picture.save(file, "WEBP", quality=QUALITY)
-    return file.getvalue()

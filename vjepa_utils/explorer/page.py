@@ -2,18 +2,16 @@
 
 import base64
 import html
+import io
 import json
 import zlib
 from pathlib import Path
 from string import Template
 
 import numpy as np
+from PIL import Image
 
 HERE = Path(__file__).parent
-
-# One idea each; together they are one module, without a build step.
-SCRIPTS = "data cosine segment pixels colours places address elements queries things pull modes"
-SCRIPTS = f"{SCRIPTS} marks tools stage cards scatter save keys layout explorer notebook".split()
 
 
 def deflated(array):
@@ -26,9 +24,19 @@ def rounded(numbers):
     return [None if np.isnan(number) else float(f"{number:.6g}") for number in numbers]
 
 
+def webp(frame, side):
+    """WebP bytes of a frame, its short side at most so many pixels."""
+    picture, file = Image.fromarray(frame), io.BytesIO()
+    picture.thumbnail([round(length * side / min(picture.size)) for length in picture.size])
+    picture.save(file, "WEBP", quality=74)
+    return file.getvalue()
+
+
 def script():
-    """The explorer's JavaScript, an ES module: for a page, and for a notebook's anywidget."""
-    return "\n".join(_read(f"js/{name}.js") for name in SCRIPTS)
+    """The explorer's JavaScript, an ES module: for a page, and for a notebook's anywidget. Files of
+    one idea each, joined in the order of their names without a build step.
+    """
+    return "\n".join(_read(path) for path in sorted((HERE / "js").glob("*.js")))
 
 
 def document(page):

@@ -8,9 +8,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.colours import PCAColours
-from vjepa_utils.decoding import PixelDecoder
+from vjepa_utils.decoding import PixelDecoder, agreement
 from vjepa_utils.drawing import evenly
-from vjepa_utils.explorer.page import deflated, rounded
+from vjepa_utils.explorer.page import deflated, rounded, webp
 from vjepa_utils.predict.predictor import predictor_of
 
 COMPONENTS, STEPS = 64, 8  # that pixels are decoded from, and that the decoder is fitted to
@@ -58,6 +58,19 @@ def packed_prediction(name, recovery, view):
             for part, features in (("whole", whole), ("filled", recovery.filled))
         },
     }
+
+
+def packed_pixels(recovery, video):
+    """The first frame of each step, decoded from the features and from the prediction; R² at the
+    hidden tokens, of a decoder that was fitted to the visible ones.
+    """
+    decoder, packed = PixelDecoder().fit(recovery, video), {}
+    for name, features in (("features", recovery.whole), ("prediction", recovery)):
+        frames = decoder.decode(features)
+        pictures = [webp(frame, min(frame.shape[:2])) for frame in frames[::2]]
+        scores = agreement(frames, recovery.whole, video, recovery.hidden)
+        packed[name] = {"pictures": pictures, "r2": scores["r2"]}
+    return packed
 
 
 def predicts(encoder) -> bool:

@@ -10,7 +10,7 @@ from IPython.display import display
 
 from vjepa_utils.checks import UserError, require
 from vjepa_utils.explorer.page import script, to_json
-from vjepa_utils.explorer.prediction import packed_prediction, predicts
+from vjepa_utils.explorer.prediction import packed_pixels, packed_prediction, predicts
 
 anywidget = require("anywidget", "notebook")
 HERE = Path(__file__).parent
@@ -90,6 +90,7 @@ class Explorer(anywidget.AnyWidget):
     def _asked(self, widget, message, buffers):
         """Answer the browser; what goes wrong is said there, and a fault of ours is also raised."""
         answers = {"page": self._send_page, "prepare": self._around, "recover": self._recover}
+        answers["decode"] = self._decode
         try:
             answers[message["ask"]]()
         except (UserError, OSError, MemoryError, traitlets.TraitError) as error:
@@ -116,6 +117,12 @@ class Explorer(anywidget.AnyWidget):
         self.recovery = held.recover(np.stack([self.mask[steps][some].any(0) for some in shares]))
         prediction = packed_prediction("painted", self.recovery, view)
         self.send({"kind": "prediction", "prediction": to_json(prediction)})
+
+    def _decode(self):
+        """Send the pixels of what was recovered."""
+        if self.recovery is not None:
+            pixels = packed_pixels(self.recovery, self.exploration.video)
+            self.send({"kind": "pixels", "pixels": to_json(pixels)})
 
     def _around(self):
         """What is held of the frames around the step, the View of its encoder, and the slice of

@@ -1,8 +1,12 @@
-// The data of a page, unpacked. The files of this folder are one module, joined in the order that
-// page.py names: no build step, and tests/test_explorer.py runs the pure functions in node.
+// The data of a page, unpacked. The files of this folder are one module, joined in the order of
+// their names: no build step, and tests/test_explorer.py runs the pure functions in node.
 
 /** Bytes of a field, which is base64. */
 export const bytes = (field) => Uint8Array.from(atob(field), (letter) => letter.charCodeAt(0));
+
+/** A picture of a field, WebP. */
+export const decodePicture = (field) =>
+  createImageBitmap(new Blob([bytes(field)], { type: "image/webp" }));
 
 /** Undo zlib's compress. */
 export async function inflate(packed) {

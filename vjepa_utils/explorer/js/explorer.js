@@ -43,7 +43,10 @@ class Explorer {
       this.say(this.kernel ? "Hide some patches first: the tool at the right of these."
         : "This page was made without masks.");
     } else if (!modesOf(this).includes(mode)) this.say("This page was made without a decoder.");
-    else this.change({ mode });
+    else {
+      this.change({ mode });
+      this.askForPixels();
+    }
   }
 
   setTool(tool) {
@@ -61,7 +64,7 @@ class Explorer {
     const to = Math.min(this.steps - 1, Math.max(0, step));
     if (to === this.state.step) return;
     this.change({ step: to });
-    const predicts = this.painted && !this.playing && this.state.mode === "prediction";
+    const predicts = this.painted && !this.playing && "prediction pixels".includes(this.state.mode);
     if (this.kernel && predicts) this.kernel.ask({ ask: "recover" });
   }
 
@@ -190,7 +193,23 @@ class Explorer {
     const mask = place < 0 ? this.predictions.length : place;
     this.predictions[mask] = prediction;
     this.say("");
-    this.change({ mask, mode: "prediction" });
+    this.change({ mask, mode: this.state.mode === "pixels" ? "pixels" : "prediction" });
+    this.askForPixels();
+  }
+
+  /** Ask for the pixels of what was painted over, where they are to be shown and not there. */
+  askForPixels() {
+    const prediction = this.kernel && this.state.mode === "pixels" && paintedOf(this);
+    if (!prediction || prediction.pixels) return;
+    this.say("Decoding …", true);
+    this.kernel.ask({ ask: "decode" });
+  }
+
+  /** The pixels that were asked for. */
+  recovered(pixels) {
+    this.say("");
+    if (paintedOf(this)) paintedOf(this).pixels = pixels;
+    this.draw();
   }
 
   /** Write the state into the address, once it has rested for a moment. */
@@ -226,11 +245,9 @@ class Explorer {
 /** Draw an explorer into an element; see Explorer. */
 export async function explore(root, page, options = {}) {
   const { kernel = null, address = null } = options;
-  const decode = (step) =>
-    createImageBitmap(new Blob([bytes(step.picture)], { type: "image/webp" }));
   const [views, pictures, predictions] = await Promise.all([
     Promise.all(page.views.map((view) => decodeView(view))),
-    Promise.all(page.steps.map(decode)),
+    Promise.all(page.steps.map((step) => decodePicture(step.picture))),
     Promise.all((page.predictions || []).map((one) => decodePrediction(one))),
   ]);
   const state = options.state ? { ...initialState(), ...options.state }

@@ -5,7 +5,8 @@ function layOut(ex, root) {
   ex.help = helpOf(ex);
   ex.body = h("div", { class: "vje", tabindex: -1, "data-lm-suppress-shortcuts": "true" });
   const stages = stagesOf(ex), scatter = scatterOf(ex), controls = controlsOf(ex);
-  const transport = transportOf(ex), readout = readoutOf(ex), pins = pinsOf(ex), pull = pullOf(ex);
+  const transport = transportOf(ex), readout = readoutOf(ex), pins = pinsOf(ex);
+  const pull = pullOf(ex);
   const curve = curveOf(ex), numbers = numbersOf(ex), scatterBar = scatterBarOf(ex);
   const card = (title, ...children) =>
     h("section", { class: "card" }, h("h2", {}, title), ...children);
@@ -17,7 +18,8 @@ function layOut(ex, root) {
         curve.element,
         card("Tokens in two components", scatterBar.element, scatter.canvas))),
     aboutNumbers(ex), ex.help);
-  ex.parts = [stages, controls, transport, readout, pins, pull, curve, scatterBar, scatter, numbers];
+  ex.parts = [stages, controls, transport, readout, pins, pull, curve, scatterBar, scatter,
+    numbers];
   root.replaceChildren(ex.body);
   listenAround(ex, root, stages);
 }

@@ -11,7 +11,7 @@ const square = (x, y, colour, name = "ring") =>
   twice("rect", { x, y, width: 1, height: 1 }, name, colour);
 
 /** The border of a hidden region in one step. */
-function outline({ prediction: { hidden }, rows, columns }, step) {
+function outline({ hidden, rows, columns }, step) {
   const at = (row, column) => row >= 0 && column >= 0 && row < rows && column < columns
     && Boolean(hidden[(step * rows + row) * columns + column]);
   let d = "";
@@ -70,7 +70,7 @@ function veilOf(ex, panel, step) {
   for (let i = 0; i < size; i++) {
     let veil = null;
     if (selected && !selected[here + i]) veil = VEIL.unselected;
-    if (panel.veiled && step !== null && panel.prediction.hidden[step * size + i]) {
+    if (panel.veiled && step !== null && panel.hidden[step * size + i]) {
       veil = VEIL.hidden;
     }
     if (paints && ex.painted[here + i]) veil = VEIL.painted;

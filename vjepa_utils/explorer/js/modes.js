@@ -84,6 +84,7 @@ export const MODES = {
     bar: pixelsBar,
     rings: false,
     opaque: true,
+    panels: recoveredPanels,
     marks: (ex, step) => pinMarks(ex, step),
   },
 };
@@ -100,8 +101,8 @@ const modesOf = (ex) =>
 
 /** The pictures of the present mode, below each other in the strip and side by side above it. */
 function panelsOf(ex) {
-  const mode = MODES[ex.state.mode];
-  return mode.panels ? mode.panels(ex) : ex.views.map((view, index) => ({
+  const mode = MODES[ex.state.mode], others = mode.panels && mode.panels(ex);
+  return others || ex.views.map((view, index) => ({
     key: `view${index}`,
     title: viewName(view),
     full: `${view.encoder}${view.layer ? `, block ${view.layer}` : ""}`,
@@ -115,32 +116,4 @@ function panelsOf(ex) {
     paint: (step, out) => (mode.draw ? mode.draw(ex, index, step, out)
       : mode.paint(ex, index, step * ex.perStep, (step + 1) * ex.perStep, out)),
   }));
-}
-
-function predictionPanels(ex, prediction) {
-  const [, rows, columns] = prediction.grid, size = rows * columns;
-  const stepOf = (step) => prediction.stepOf(ex.page.steps[step].frames[0]);
-  const known = (paint) => (step, out) =>
-    (step === null ? paintGrey(size, out) : paint(step * size, (step + 1) * size, out));
-  const rgb = (source) => known((from, to, out) => {
-    for (let i = from, o = 0; i < to; i++, o += 4) {
-      for (let k = 0; k < 3; k++) out[o + k] = source[3 * i + k];
-      out[o + 3] = 255;
-    }
-    return out;
-  });
-  const shared = { rows, columns, stepOf, prediction, full: prediction.encoder };
-  return [
-    { ...shared, key: "hidden", title: `hidden: ${prediction.name}, ${percent(prediction.share)}`,
-      veiled: true, bar: { text: "grey patches are not shown to the encoder" },
-      paint: (step, out) => paintGrey(size, out) },
-    { ...shared, key: "whole", title: `whole clip · ${shortName(prediction.encoder)}`,
-      bar: { text: "features of the whole clip, the target" }, paint: rgb(prediction.whole) },
-    { ...shared, key: "filled", title: "filled in", outlined: true,
-      bar: { text: "visible patches, and the prediction in the outlined region" },
-      paint: rgb(prediction.filled) },
-    { ...shared, key: "cosine", title: "cosine with the target", strong: true,
-      bar: { low: 0, high: 1, label: "cosine, grey where visible" },
-      paint: known((from, to, out) => paintHeat(prediction.cosineGrid, from, to, 0, 1, out)) },
-  ];
 }

@@ -3,8 +3,10 @@
 
 const THUMB = 2;  // pixels of a patch's side in the strip
 
-/** {side, count, weights: Float32Array (count + 1, numbers)}, in units of the packed values; `small`
- * are those of the means of THUMB × THUMB parts of a patch, for the strip. */
+/**
+ * {side, count, weights: Float32Array (count + 1, numbers)}, in units of the packed values; `small`
+ * are those of the means of THUMB × THUMB parts of a patch, for the strip.
+ */
 export async function decodeWeights(view, { side, scale, weights }) {
   const packed = new Int8Array((await inflate(bytes(weights))).buffer);
   const count = scale.length - 1, numbers = 3 * side * side;
@@ -76,11 +78,9 @@ function pixelsOf(ex, view, step, { small = false, pull = null } = {}) {
 
 /** The share of a frame's variance that its pixels hold. */
 const heldBy = (ex, view, step) => ex.kept.held([view, step, ex.state.shown].join(), () => {
-  const { side } = ex.views[view].pixels, width = ex.columns * side, height = ex.rows * side;
-  const context = h("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
-  context.imageSmoothingQuality = "high";
-  context.drawImage(ex.pictures[step], 0, 0, width, height);
-  return explained(context.getImageData(0, 0, width, height).data, pixelsOf(ex, view, step));
+  const { side } = ex.views[view].pixels;
+  const truth = rgbaOf(ex.pictures[step], ex.columns * side, ex.rows * side);
+  return explained(truth, pixelsOf(ex, view, step));
 });
 
 function pixelsBar(ex, view) {

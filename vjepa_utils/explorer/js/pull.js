@@ -1,6 +1,6 @@
 // Pull a component up or down, at the chosen patch or at the selected ones: what does it mean?
 
-/** What is pulled in a view: {component, by, at(token)}, `by` in units of its packed values; null. */
+/** What is pulled in a view: {component, by, at(token)}, `by` in its packed units; or null. */
 function pulled(ex, view) {
   const [component, amount] = ex.state.pull, { low, high, scale } = ex.views[view];
   const pin = ex.state.pins[ex.state.active], chosen = selection(ex);
