@@ -450,6 +450,18 @@ def test_python_reads_back_and_sets_what_is_chosen():
     picture = Image.open(io.BytesIO(base64.b64decode(seen["prediction"]["pictures"][1])))
     decoded = decoder.decode(explorer.recovery)[2].astype(float)
     assert np.abs(np.asarray(picture.convert("RGB")) - decoded).mean() < 6  # of lossy WebP
+    explorer.edit = ((30, 40), (650, 1200))
+    assert sent[-1]["kind"] == "edit", sent[-1]
+    seen, features = json.loads(sent[-1]["edit"]), explorer.exploration.views[0].features
+    places = np.zeros((2, *explorer.exploration.grid), bool)
+    for place, point in zip(places, explorer.edit, strict=True):
+        place[(0, *features.token_at(point))] = True
+    hidden = vj.masks.future(explorer.exploration.grid, 0)
+    direct = vj.recovery.edit(vj.load_encoder(), _kite(), *places[::-1], hidden, size=128)
+    assert seen["means"][0] == pytest.approx(direct.change.mean(), rel=1e-3)
+    assert seen["means"][1] == pytest.approx(direct.control_change.mean(), rel=1e-3)
+    explorer.step, explorer.edit = explorer.exploration.grid[0] - 1, ((30, 40), (650, 1100))
+    assert "No step follows" in sent[-1]["text"]
     explorer.mask = ~np.zeros_like(mask)
     assert sent[-1]["kind"] == "say" and "hides every token" in sent[-1]["text"]
     explorer._asked(explorer, {"ask": "page"}, [])
@@ -459,7 +471,12 @@ def test_python_reads_back_and_sets_what_is_chosen():
     explorer.send = lambda message, buffers=None: sent.append(message)
     explorer._asked(explorer, {"ask": "prepare"}, [])
     assert "have no predictor" in sent[-1]["text"]
-    for name, value in (("step", 9), ("point", (-1, 2)), ("mask", np.zeros((1, 2, 3), bool))):
+    for name, value in (
+        ("step", 9),
+        ("point", (-1, 2)),
+        ("edit", ((1, 2), (9e4, 2))),
+        ("mask", np.zeros((1, 2, 3), bool)),
+    ):
         with pytest.raises(traitlets.TraitError, match=name):
             setattr(explorer, name, value)
 

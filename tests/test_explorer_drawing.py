@@ -668,7 +668,8 @@ PRESSED = {
         ({"pull": [1, 0.95]}, "'", {"pull": [1, 1]}),
         ({"pull": [1, 0]}, ";", {"pull": [1, -0.05]}),
     ],
-    "colours, similarity, change, prediction, segment, pixels": [
+    "colours, similarity, change, prediction, segment, pixels, forecast": [
+        ({}, "7", {}),  # this page has no kernel
         ({}, "6", {"mode": "pixels"}),
         ({}, "5", {"mode": "segment"}),
         ({"mode": "change"}, "1", {"mode": "colours"}),
@@ -702,6 +703,7 @@ PRESSED = {
         ({"brush": {"step": 0, "rect": [0, 0, 1, 1]}}, "Escape", {"brush": None})
     ],
     "hide patches (with a kernel): Enter hides or shows one": [({}, "m", {})],
+    "move a patch (with a kernel): Enter, arrows, Enter drags it": [({}, "j", {})],
 }
 # Those that change no state are tested one by one
 OTHERS = {
@@ -792,7 +794,7 @@ def test_an_exception_in_a_handler_is_a_sentence(chromium, file):
 # ------------------------------------------------------------------ a notebook without a kernel
 
 MODEL = """
-  const values = {point: null, step: 0, mask: null, _fallback: "none"};
+  const values = {point: null, step: 0, mask: null, edit: null, _fallback: "none"};
   const listeners = {}, sent = [], saved = [];
   const model = {
     get: (name) => values[name],
@@ -903,6 +905,50 @@ def test_what_was_painted_over_is_shown_in_pixels(notebook, exploration):
         drawn(page)
     outline = page.locator(".picture").nth(3).locator("path.region")
     assert outline.count() == 0 and (stage(page, 3)[..., 3] == 0).all()  # a step it does not cover
+
+
+def test_a_patch_is_dragged_and_how_far_the_forecast_moved_is_drawn(notebook):
+    page, random = notebook, np.random.default_rng(0)
+    page.get_by_role("button", name="Move", exact=True).click()
+    page.mouse.move(*in_picture(page, 60, 20))
+    page.mouse.down()
+    page.mouse.move(*in_picture(page, 180, 140), steps=3)
+    page.mouse.up()
+    edit = page.evaluate("notebook.values.edit")
+    assert np.ravel(edit) == pytest.approx([60, 20, 180, 140], abs=2)
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.mouse.move(*in_picture(page, 60, 20))
+    for key in ("Enter", "ArrowRight", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    assert np.ravel(page.evaluate("notebook.values.edit")) == pytest.approx([60, 20, 100, 60])
+    hidden = np.zeros((STEPS, ROWS, COLUMNS), bool)
+    hidden[1:] = True
+    maps = random.uniform(0, 0.7, (2, *hidden.shape)).astype(np.float32)
+    maps[:, ~hidden] = np.nan
+    answer = {"encoder": "encoder 1", "grid": hidden.shape, "frames": FRAMES, "points": edit}
+    answer |= {"hidden": zlib.compress(hidden.tobytes()), "means": [0.25, 0.125]}
+    names = ("moved", "random")
+    answer |= {n: zlib.compress(m.tobytes()) for n, m in zip(names, maps, strict=True)}
+    page.evaluate(f"notebook.hear({{kind: 'edit', edit: {json.dumps(to_json(answer))}}})")
+    until(page, "document.querySelectorAll('.picture').length === 3")
+    drawn(page)
+    assert "step 1 of" in page.locator(".steplabel").inner_text()  # the first that is forecast
+    top = np.nanmax(maps)
+    for panel, (values, mean) in enumerate(zip(maps, ("0.25", "0.125"), strict=True), 1):
+        expected = inferno(values, 0, top)
+        assert np.abs(stage(page, panel)[..., :3] - expected[1]).max() < 6
+        assert np.abs(strip(page, panel - 1)[..., :3] - expected).max() < 6
+        said = page.locator(".bar").nth(panel).inner_text()
+        assert re.findall(r"\d\.\d\d", said)[:2] == ["0.00", f"{top:.2f}"]
+        assert said.endswith(f"mean {mean}")
+    assert (stage(page, 0, "veil")[..., 3] == 235).all()
+    marks = page.locator(".picture").first.locator(".marks")
+    assert marks.locator("path.ring").get_attribute("d") == "M1.5 0.5L4.5 3.5"
+    page.mouse.move(*in_picture(page, 180, 100))
+    drawn(page)
+    said = numbers_in(page.locator(".readout").inner_text())
+    assert said[-2:] == pytest.approx(maps[:, 1, 2, 4], abs=6e-4)
 
 
 def test_a_kernel_that_is_gone_is_a_sentence(notebook):

@@ -60,6 +60,21 @@ def packed_prediction(name, recovery, view):
     }
 
 
+def packed_edit(edited, points):
+    """How far a forecast moved after a change, and how far random changes move it."""
+    plain, random = edited.plain, edited.control_change
+    maps = {"moved": edited.change, "random": random.mean(0)}
+    return {
+        "encoder": plain.whole.encoder,
+        "grid": plain.hidden.shape,
+        "frames": plain.whole.frames.tolist(),
+        "points": points,
+        "hidden": deflated(plain.hidden),
+        "means": rounded(values.mean() for values in maps.values()),
+        **{name: deflated(plain.on_grid(values)) for name, values in maps.items()},
+    }
+
+
 def packed_pixels(recovery, video):
     """The first frame of each step, decoded from the features and from the prediction; R² at the
     hidden tokens, of a decoder that was fitted to the visible ones.

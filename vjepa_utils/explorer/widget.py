@@ -8,9 +8,11 @@ import numpy as np
 import traitlets
 from IPython.display import display
 
+from vjepa_utils import recovery
 from vjepa_utils.checks import UserError, require
 from vjepa_utils.explorer.page import script, to_json
-from vjepa_utils.explorer.prediction import packed_pixels, packed_prediction, predicts
+from vjepa_utils.explorer.prediction import packed_edit, packed_pixels, packed_prediction, predicts
+from vjepa_utils.predict.masks import future
 
 anywidget = require("anywidget", "notebook")
 HERE = Path(__file__).parent
@@ -35,8 +37,11 @@ class Explorer(anywidget.AnyWidget):
     point: (x, y) in pixels of the clip, the chosen patch, or None; may be set.
     step: that is shown, from 0; may be set.
     mask: bool array (steps, rows, columns), True where hidden, or None; may be set.
+    edit: two such points, or None: the features of the patch at the first are put at the second, in
+        the step and those before, and the predictor forecasts the next ones; may be set.
     exploration: what is shown.
     recovery: the Recovery of the mask around the step, or None.
+    edited: the `recovery.Edit`, or None.
     """
 
     _esm = script()
@@ -44,11 +49,13 @@ class Explorer(anywidget.AnyWidget):
     _fallback = traitlets.Unicode().tag(sync=True)  # id of the page that is shown until this lives
     point = traitlets.Tuple(*2 * [traitlets.Float()], default_value=None, allow_none=True)
     point.tag(sync=True, from_json=lambda value, widget: value and tuple(value))
+    edit = traitlets.Tuple(*2 * [traitlets.Tuple()], default_value=None, allow_none=True)
+    edit.tag(sync=True, from_json=lambda value, widget: value and tuple(map(tuple, value)))
     step = traitlets.Int(0).tag(sync=True)
     mask = traitlets.Any(None).tag(sync=True, to_json=_sent, from_json=_received)
 
     def __init__(self, exploration):
-        self.exploration, self.recovery = exploration, None
+        self.exploration, self.recovery, self.edited = exploration, None, None
         self._encoder = next(filter(predicts, exploration.encoders), None)
         self._held = None, None  # the window that it holds, and what is held
         super().__init__()
@@ -65,7 +72,7 @@ class Explorer(anywidget.AnyWidget):
         display({"text/html": html, "text/plain": repr(self.exploration)}, raw=True)
         display(self._repr_mimebundle_()[0] | {"text/plain": ""}, raw=True)
 
-    @traitlets.validate("point", "step", "mask")
+    @traitlets.validate("point", "edit", "step", "mask")
     def _check(self, proposal):
         name, value = proposal.trait.name, proposal.value
         video, grid = self.exploration.video, self.exploration.grid
@@ -73,8 +80,9 @@ class Explorer(anywidget.AnyWidget):
             fits, wanted = 0 <= value < grid[0], f"be from 0 to {grid[0] - 1}"
         elif value is None:
             return None
-        elif name == "point":
-            fits = 0 <= value[0] <= video.width and 0 <= value[1] <= video.height
+        elif name in ("point", "edit"):
+            points = [value] if name == "point" else value
+            fits = all(0 <= x <= video.width and 0 <= y <= video.height for x, y in points)
             wanted = f"lie in the picture, {video.width}×{video.height} pixels"
         else:
             value = np.asarray(value)
@@ -83,14 +91,14 @@ class Explorer(anywidget.AnyWidget):
             raise traitlets.TraitError(f"{name} must {wanted}.")
         return value
 
-    @traitlets.observe("mask")
-    def _mask_changed(self, change):
-        self._asked(self, {"ask": "recover"}, [])
+    @traitlets.observe("mask", "edit")
+    def _changed(self, change):
+        self._asked(self, {"ask": "recover" if change.name == "mask" else "edit"}, [])
 
     def _asked(self, widget, message, buffers):
         """Answer the browser; what goes wrong is said there, and a fault of ours is also raised."""
         answers = {"page": self._send_page, "prepare": self._around, "recover": self._recover}
-        answers["decode"] = self._decode
+        answers |= {"decode": self._decode, "edit": self._edit}
         try:
             answers[message["ask"]]()
         except (UserError, OSError, MemoryError, traitlets.TraitError) as error:
@@ -124,7 +132,22 @@ class Explorer(anywidget.AnyWidget):
             pixels = packed_pixels(self.recovery, self.exploration.video)
             self.send({"kind": "pixels", "pixels": to_json(pixels)})
 
-    def _around(self):
+    def _edit(self):
+        """Forecast the steps after the one that is shown from the moved patch."""
+        self.edited = None
+        if self.edit is None:
+            return
+        held, view, _ = self._around(4)
+        now = int((held.whole.frames[:, 0] <= self.exploration.frames[self.step, 1]).sum()) - 1
+        if now == held.grid[0] - 1:
+            raise UserError("No step follows this one, to be forecast: choose an earlier one.")
+        taken, put = np.zeros((2, *held.grid), bool)
+        for place, point in zip((taken, put), self.edit, strict=True):
+            place[(slice(now + 1), *view.features.token_at(point))] = True
+        self.edited = recovery.edit(self._encoder, held, put, taken, future(held.grid, now))
+        self.send({"kind": "edit", "edit": to_json(packed_edit(self.edited, self.edit))})
+
+    def _around(self, least=1):
         """What is held of the frames around the step, the View of its encoder, and the slice of
         steps. Prepared before anything is hidden, so that the first answer is fast too.
         """
@@ -133,7 +156,7 @@ class Explorer(anywidget.AnyWidget):
             raise UserError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
         view = next(v for v in clip.views if v.features.encoder == encoder.name)
         steps, rows, columns = clip.grid
-        count = min(steps, max(1, AT_ONCE // (rows * columns)))
+        count = min(steps, max(least, AT_ONCE // (rows * columns)))
         first = min(max(0, self.step - count // 2), steps - count)
         around = slice(first, first + count)
         if self._held[0] != around:

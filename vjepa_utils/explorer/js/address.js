@@ -113,7 +113,7 @@ export function limitsOf(page) {
   return {
     steps: page.steps.length, rows, columns, clip: page.clip, views: page.views.length, masks,
     components: Math.min(...page.views.map((view) => view.components)),
-    modes: Object.keys(MODES).filter((name) => (name !== "prediction" || masks)
+    modes: Object.keys(MODES).filter((name) => (name !== "prediction" || masks) && name !== "edit"
       && (name !== "pixels" || page.views.every((view) => view.pixels))),
   };
 }

@@ -12,10 +12,17 @@ function readoutOf(ex) {
 
   function predicted(at, step, prediction) {
     const [, rows, columns] = prediction.grid, [row, column] = patchAt(at, ex.clip, rows, columns);
-    const s = prediction.stepOf(page.steps[step].frames[0]);
+    const s = stepIn(ex, prediction)(step);
     const place = s === null ? -1 : prediction.places[(s * rows + row) * columns + column];
     if (place < 0) return [line("cosine", "visible here")];
     return GUESSES.map((name, k) => line(name, fixed(prediction.cosines[k][place], 3)));
+  }
+
+  function forecast(at, step, edit) {
+    const [, rows, columns] = edit.grid, [row, column] = patchAt(at, ex.clip, rows, columns);
+    const s = stepIn(ex, edit)(step), token = (s * rows + row) * columns + column;
+    return ["forecast moved", "by random changes"].map((name, i) =>
+      line(name, s === null ? "–" : fixed(edit.maps[i][token], 3)));
   }
 
   function ofView(view, index, token) {
@@ -38,7 +45,7 @@ function readoutOf(ex) {
     return [ex.state.rgb.map((c) => fixed(valueOf(view, c, token), 2)).join(" / ")];
   }
 
-  function draw([{ prediction }]) {
+  function draw([{ prediction, edit }]) {
     const at = ex.pointer || ex.state.pins[ex.state.active];
     if (!at) return element.replaceChildren(quiet("Point at a patch to read its numbers."));
     const step = at.step ?? ex.state.step, { frames, time } = page.steps[step];
@@ -48,6 +55,7 @@ function readoutOf(ex) {
     const lines = [line(name, `step ${step}, row ${row}, column ${column}`),
       line("of the clip", `${framesOf(frames)}, ${time.toFixed(2)} s, ${pixel}`)];
     if (prediction) return element.replaceChildren(...lines, ...predicted(at, step, prediction));
+    if (edit) return element.replaceChildren(...lines, ...forecast(at, step, edit));
     views.forEach((view, i) =>
       lines.push(line(viewName(view), ...ofView(view, i, tokenOf(ex, at)))));
     if (ex.state.mode === "segment") lines.push(quiet("score for each thing; ringed if taken"));

@@ -34,6 +34,12 @@ export async function decodeView(view) {
   return decoded;
 }
 
+/** Which of some steps, by the frames that each covers, a frame is in; null if in none. */
+export function stepCovering(frames, frame) {
+  const step = frames.findIndex(([first, last]) => first <= frame && frame <= last);
+  return step < 0 ? null : step;
+}
+
 export const GUESSES = ["prediction", "mean", "nearest", "same place"];
 
 /** A prediction with its bytes decoded. */
@@ -50,11 +56,7 @@ export async function decodePrediction(prediction) {
     raw.subarray(k * many, (k + 1) * many), (value) => (value === -128 ? NaN : value / 127),
   ));
   const cosineGrid = Float32Array.from(places, (place) => (place < 0 ? NaN : cosines[0][place]));
-  const stepOf = (frame) => {
-    const step = prediction.frames.findIndex(([first, last]) => first <= frame && frame <= last);
-    return step < 0 ? null : step;
-  };
-  return { ...prediction, hidden, whole, filled, places, cosines, cosineGrid, stepOf };
+  return { ...prediction, hidden, whole, filled, places, cosines, cosineGrid };
 }
 
 /** Remembers its latest `most` answers: `kept(key, make)` makes one only if it is not there. */

@@ -39,18 +39,19 @@ class Explorer {
   }
 
   setMode(mode) {
-    if (mode === "prediction" && !this.predictions.length) {
-      this.say(this.kernel ? "Hide some patches first: the tool at the right of these."
-        : "This page was made without masks.");
-    } else if (!modesOf(this).includes(mode)) this.say("This page was made without a decoder.");
-    else {
-      this.change({ mode });
-      this.askForPixels();
+    const none = { prediction: !this.predictions.length, edit: !this.edit }[mode];
+    if (!modesOf(this).includes(mode) || none) {
+      this.say(this.kernel ? "Hide some patches, or move one, first: the tools beside these."
+        : "This page was made without masks, a decoder or a kernel.");
+      return;
     }
+    this.change({ mode });
+    this.askForPixels();
   }
 
   setTool(tool) {
-    if (tool === "hide" && !this.kernel.predicts) {
+    const predicts = tool === "hide" || tool === "move";
+    if (predicts && !this.kernel.predicts) {
       this.say("These encoders have no predictor: take a V-JEPA 2 checkpoint.");
       return;
     }
@@ -210,6 +211,13 @@ class Explorer {
     this.say("");
     if (paintedOf(this)) paintedOf(this).pixels = pixels;
     this.draw();
+  }
+
+  /** A forecast after a patch was moved: of the steps after the one that is shown. */
+  forecast(edit) {
+    this.edit = edit;
+    this.say("");
+    this.change({ mode: "edit", step: Math.min(this.steps - 1, this.state.step + 1) });
   }
 
   /** Write the state into the address, once it has rested for a moment. */

@@ -77,6 +77,10 @@ export const KEYS = [
     act(ex) {
       if (TOOLS.hide.offered(ex)) ex.setTool(ex.tool === "hide" ? "point" : "hide");
     } },
+  { keys: ["j"], text: "move a patch (with a kernel): Enter, arrows, Enter drags it",
+    act(ex) {
+      if (TOOLS.move.offered(ex)) ex.setTool(ex.tool === "move" ? "point" : "move");
+    } },
   { shown: "Esc", keys: ["Escape"], text: "clear the selection, then the pointer", act: escape },
   { keys: ["c"], text: "copy the link to this view",
     act: (ex) => (ex.address && ex.address.shared ? ex.copyLink() : null) },
@@ -97,7 +101,7 @@ function movePointer(ex, down, across) {
   const to = [Math.min(rows - 1, Math.max(0, row + down)),
     Math.min(columns - 1, Math.max(0, column + across))];
   ex.point(centreOf(...to, clip, rows, columns));
-  if (ex.held) TOOLS.select.move(ex, ex.held, ex.pointer);
+  if (ex.held) TOOLS[ex.tool].move(ex, ex.held, ex.pointer);
 }
 
 /** Enter: what a click does, or for a brush the beginning and the end of a drag. */
@@ -105,12 +109,11 @@ function useTool(ex, shift) {
   const tool = TOOLS[ex.tool];
   if (!inPicture(ex)) return;
   if (tool.click) tool.click(ex, ex.pointer, { shiftKey: shift });
-  else if (ex.held) ex.held = null;
   else {
-    const drag = tool.start(ex, ex.pointer);
+    const drag = ex.held || tool.start(ex, ex.pointer), begins = tool.holds && !ex.held;
     tool.move(ex, drag, ex.pointer);
-    if (tool.end) tool.end(ex);
-    else ex.held = drag;
+    if (tool.end && !begins) tool.end(ex, drag);
+    ex.held = begins ? drag : null;
   }
 }
 

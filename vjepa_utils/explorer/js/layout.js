@@ -140,7 +140,7 @@ function controlsOf(ex) {
 function hintOf(ex) {
   const { mode, step, mask } = ex.state, { hint } = MODES[mode];
   if (mode === "prediction") {
-    const there = ex.predictions[mask].stepOf(ex.page.steps[step].frames[0]) !== null;
+    const there = stepIn(ex, ex.predictions[mask])(step) !== null;
     if (!there) return "This step was not among the frames encoded jointly for this mask.";
   }
   if (TOOLS[ex.tool].hint) return TOOLS[ex.tool].hint;

@@ -47,6 +47,8 @@ function marksOf(ex, panel, step) {
     const radius = Math.max(1.1, 0.028 * Math.min(ex.rows, ex.columns) + 0.5);
     marks.push(...ringsOf(ex, panel.view, step, { radius, squares: true }));
   }
+  const drag = ex.tool === "move" && (ex.drag || ex.held);
+  if (drag) marks.push(...moveMarks(ex, drag));
   if (mode.marks) marks.push(...mode.marks(ex, state.step));
   if (brush && brush.rect && brush.step === state.step && panel.view !== undefined) {
     const [y, x, bottom, right] = brush.rect;

@@ -87,11 +87,19 @@ export const MODES = {
     panels: recoveredPanels,
     marks: (ex, step) => pinMarks(ex, step),
   },
+  edit: {
+    name: "Forecast",
+    hint: "How far the predictor's forecast moved, beside how far random changes of equal length "
+      + "move it.",
+    panels: (ex) => editPanels(ex, ex.edit),
+    marks: (ex) => moveMarks(ex, ex.edit),
+  },
 };
 
 /** Modes that not every page has. */
 const OFFERED = {
   prediction: (ex) => ex.predictions.length || ex.kernel,
+  edit: (ex) => ex.kernel,
   pixels: (ex) => ex.views.every((view) => view.pixels),
 };
 

@@ -74,7 +74,7 @@ async function render({ model, el }) {
     el.dataset.ready = "1";
   }
 
-  async function hear({ kind, page, predicts, prediction, pixels, text }) {
+  async function hear({ kind, page, predicts, prediction, pixels, edit, text }) {
     kernel.answered();
     if (gone) return;
     if (kind === "page") {
@@ -82,6 +82,7 @@ async function render({ model, el }) {
       await show(JSON.parse(page));
     }
     if (kind === "say") say(text, true);
+    if (kind === "edit") explorer.forecast(await decodeEdit(JSON.parse(edit)));
     if (kind === "pixels") explorer.recovered(await decodeRecovered(JSON.parse(pixels)));
     if (kind === "prediction") explorer.predicted(await decodePrediction(JSON.parse(prediction)));
   }

@@ -1,7 +1,7 @@
 // What the predictor recovers, as panels (see modes.js).
 
-/** The step of a prediction that a step of the page is. */
-const stepIn = (ex, prediction) => (step) => prediction.stepOf(ex.page.steps[step].frames[0]);
+/** The step of a prediction that a step of the page is, or null. */
+const stepIn = (ex, { frames }) => (step) => stepCovering(frames, ex.page.steps[step].frames[0]);
 
 /** The frame, grey where it was hidden. */
 const hiddenPanel = (ex, prediction) => ({

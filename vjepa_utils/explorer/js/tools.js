@@ -26,6 +26,7 @@ const TOOLS = {
     name: "Select",
     hint: "Drag over the picture to select patches; the scatter shows them, and a brush there "
       + "selects them here.",
+    holds: true,  // Enter begins, and another Enter ends
     start: (ex, at) => ({ from: patchAt(at, ex.clip, ex.rows, ex.columns) }),
     move(ex, { from: [r, c] }, at) {
       const [row, column] = patchAt(at, ex.clip, ex.rows, ex.columns);
@@ -33,6 +34,7 @@ const TOOLS = {
       ex.change({ brush: { step: ex.state.step, rect } });
     },
   },
+  move: EDIT,
   hide: {
     name: "Hide",
     hint: "Drag over the picture to hide patches; when you let go, the predictor recovers them.",
@@ -81,7 +83,7 @@ function pointing(ex) {
     return { x: x * ex.clip.width, y: y * ex.clip.height };
   };
   const end = () => {
-    if (ex.drag && TOOLS[ex.tool].end) TOOLS[ex.tool].end(ex);
+    if (ex.drag && TOOLS[ex.tool].end) TOOLS[ex.tool].end(ex, ex.drag);
     ex.drag = null;
   };
   return {
