@@ -179,6 +179,17 @@ def frames_numbered(video: Video, numbers: Iterable[int]) -> np.ndarray:
     return video[video.positions([int(n) for n in numbers])].frames
 
 
+def shown_of(video: Clip, features: Features, most: int | None) -> tuple:
+    """What a strip shows: the `Video`, the positions of steps, the first frame and title of each.
+
+    most: steps; None takes as many as can be read.
+    """
+    video = clip_of(video, features.source_size)
+    chosen = evenly(len(features.frames), columns(video, most))
+    titles = [covered_frames(features.frames[step]) for step in chosen]
+    return video, chosen, frames_numbered(video, features.frames[chosen, 0]), titles
+
+
 def veiled(frames: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Frames uint8 (n, H, W, 3), pale where bool (n, H, W) is True."""
     pale = (0.85 * GREY + 0.15 * frames.mean(-1, keepdims=True)).astype(np.uint8)

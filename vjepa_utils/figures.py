@@ -132,12 +132,9 @@ def compare_strips(
         most: steps; None takes as many as can be read.
         caption: ends the heading; None names the encoder.
     """
-    video = drawing.clip_of(video, features.source_size)
-    chosen = drawing.evenly(len(features.frames), drawing.columns(video, most))
-    frames = drawing.frames_numbered(video, features.frames[chosen, 0])
+    video, chosen, frames, titles = drawing.shown_of(video, features, most)
     strips = [(drawing.first_of(features), frames)]
     strips += [(label, each[chosen]) for label, each in rows.items()]
-    titles = [drawing.covered_frames(features.frames[s]) for s in chosen]
     heading = f"{drawing.features_caption(video, features)} · {caption or features.encoder}"
     return drawing.picture_rows(strips, titles, heading + drawing.shown_steps(chosen, features))
 

@@ -87,8 +87,9 @@ class Recovery:
         """{baseline: share of the tokens it covers where the prediction has the higher cosine};
         "all": than every one there.
         """
-        cosines = {name: both["cosine"] for name, both in self.baselines.items()}
-        shares = {name: _mean((x < self.cosine)[x == x]) for name, x in cosines.items()}
+        cosines = {name: scored["cosine"] for name, scored in self.baselines.items()}
+        shares = {name: _mean((x < self.cosine)[np.isfinite(x)]) for name, x in cosines.items()}
+        # where a baseline covers nothing it is beaten
         beats = [(x < self.cosine) | np.isnan(x) for x in cosines.values()]
         return shares | {"all": _mean(np.all(beats, 0))}
 
@@ -99,8 +100,7 @@ class Recovery:
         where: bool array that broadcasts to (steps, rows, columns): only hidden tokens there.
         """
         chosen = np.broadcast_to(True if where is None else where, self.hidden.shape)[self.hidden]
-        values = scores(self, error)
-        return {name: _mean(x[chosen & np.isfinite(x)]) for name, x in values.items()}
+        return {name: _mean(x[chosen & np.isfinite(x)]) for name, x in scores(self, error).items()}
 
     def table(self) -> str:
         """Means of prediction and baselines as text."""

@@ -118,9 +118,7 @@ def edit_strip(video: Clip, result: Edit, most: int | None = None) -> Figure:
         most: steps; None takes as many as can be read.
     """
     plain, whole = result.plain, result.plain.whole
-    video = drawing.clip_of(video, whole.source_size)
-    chosen = drawing.evenly(len(whole.frames), drawing.columns(video, most))
-    frames = drawing.frames_numbered(video, whole.frames[chosen, 0])
+    video, chosen, frames, titles = drawing.shown_of(video, whole, most)
     hidden, changed = (
         pixels(mask[chosen], video.height, video.width)[..., None]
         for mask in (plain.hidden, result.where)
@@ -140,7 +138,6 @@ def edit_strip(video: Clip, result: Edit, most: int | None = None) -> Figure:
     )
     if result.norms[1] > result.norms[0]:
         captions.append("changed tokens are longer than any of the clip")
-    titles = [drawing.covered_frames(whole.frames[step]) for step in chosen]
     return drawing.picture_rows(rows, titles, " · ".join(captions))
 
 

@@ -38,11 +38,8 @@ def recovery_strip(
     """
     recoveries = recovery if isinstance(recovery, dict) else {"hidden": recovery}
     whole = next(iter(recoveries.values())).whole
-    video = drawing.clip_of(video, whole.source_size)
-    chosen = drawing.evenly(len(whole.frames), drawing.columns(video, most))
-    colours = PCAColours().fit(whole)
-    frames = drawing.frames_numbered(video, whole.frames[chosen, 0])
-    rows = []
+    video, chosen, frames, titles = drawing.shown_of(video, whole, most)
+    colours, rows = PCAColours().fit(whole), []
     future = any(each.hidden[-1].all() for each in recoveries.values())
     captions = [drawing.features_caption(video, whole, future)]
     captions.append(drawing.basis_caption(whole, colours))
@@ -61,7 +58,6 @@ def recovery_strip(
             f"{source} {mean:.2f}" for source, mean in each.means().items() if mean == mean
         )
         captions.append(f"{share}: mean cosine of {predicted}, baselines {', '.join(baselines)}")
-    titles = [drawing.covered_frames(whole.frames[s]) for s in chosen]
     heading = " · ".join(captions) + drawing.shown_steps(chosen, whole)
     return drawing.picture_rows(rows, titles, heading, 2.2 if len(recoveries) == 1 else 1.6)
 
