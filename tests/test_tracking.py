@@ -279,9 +279,8 @@ def test_tracks_are_those_of_the_twin(monkeypatch):
     maps = random_maps(9)
     video, features = by_hand(maps)
     queries = np.array([(13, 30, 40), (10, 99.5, 5), (34, 158, 88), (13, 5, 60), (22, 80, 45)])
-    for window, sources, points in ((8, 16, 64), (2, 3, 1)):
+    for window, points in ((8, 64), (2, 1)):
         monkeypatch.setattr("vjepa_utils.tracking.points.WINDOW", window)
-        monkeypatch.setattr("vjepa_utils.tracking.points.SOURCES", sources)
         monkeypatch.setattr("vjepa_utils.tracking.points.POINTS", points)
         tracks = vj.track(video, queries, features)
         assert tracks.frames.tolist() == list(range(10, 37, 3)) and tracks.size == (90, 160)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,8 +33,7 @@ RASTER = 256  # pixels, side of the square that TAP-Vid measures on
 # gives 60 %.
 RETURN = 24
 ZERO_SHOT_SIZE = 512  # pixels, short side
-# At once, to bound memory: frames looked in, frames that points were picked in, points.
-WINDOW, SOURCES, POINTS = 8, 16, 64
+WINDOW, POINTS = 8, 64  # frames and points that are compared at once, to bound memory
 
 
 @dataclass(repr=False)
@@ -130,25 +130,26 @@ def _tracked(features, video, queries, head, device):
     offset = 0 if head else features.offset
     xy = torch.empty(len(queries), len(video), 2)
     visible = torch.empty(len(queries), len(video), dtype=torch.bool)
-    for some in frames.unique().split(SOURCES):
-        sources = _maps(features, video, some, head, device)
-        cells = torch.tensor([sources.shape[2], sources.shape[1]], device=device)
+    # a map for each frame that points were picked in
+    maps_of = partial(_maps, features, video, head, device)
+    sources = {int(n): maps_of(n[None])[0] for n in frames.unique()}
+    for part in torch.arange(len(video)).split(WINDOW):
+        maps = maps_of(part)
+        cells = torch.tensor([maps.shape[2], maps.shape[1]], device=device)
         scale = cells / cells.new_tensor([video.width, video.height])  # pixels to cells
-        for part in torch.arange(len(video)).split(WINDOW):
-            maps = _maps(features, video, part, head, device)
-            for frame, source in zip(some, sources, strict=True):
-                for group in torch.nonzero(frames == frame)[:, 0].split(POINTS):
-                    points = queries[group, 1:].to(device) * scale - offset
-                    places, evidence, _ = match(source, points, maps, RASTER / cells)
-                    seen = evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
-                    xy[group[:, None], part] = ((places + offset) / scale).cpu()
-                    visible[group[:, None], part] = seen.cpu()
+        for frame, source in sources.items():
+            for group in torch.nonzero(frames == frame)[:, 0].split(POINTS):
+                points = queries[group, 1:].to(device) * scale - offset
+                places, evidence, _ = match(source, points, maps, RASTER / cells)
+                seen = evidence[..., -1] < RETURN if head is None else ~head.occluded(evidence)
+                xy[group[:, None], part] = ((places + offset) / scale).cpu()
+                visible[group[:, None], part] = seen.cpu()
     points = torch.arange(len(queries))
     xy[points, frames], visible[points, frames] = queries[:, 1:], True
     return xy.numpy(), visible.numpy()
 
 
-def _maps(features, video, positions, head, device):
+def _maps(features, video, head, device, positions):
     """What is compared of some frames: (n, rows, columns, channels), L2-normalised."""
     values = features.values[positions].to(device)
     if head is None:
