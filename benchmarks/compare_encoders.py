@@ -45,7 +45,7 @@ from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from demo.render.scenes import unseen_scenes
 from vjepa_utils.files import replacing
-from vjepa_utils.segmentation import agreement, segment
+from vjepa_utils.segmentation import agreement, as_labels, segment
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
 THREE = ("blackswan", "breakdance", "dog")  # sequences
@@ -86,7 +86,7 @@ def sequences(folder, frames=None):
         if not files:
             raise ValueError(f"{masks} holds no masks (.png).")
         masks = np.stack([np.asarray(Image.open(file)) for file in files[:frames]])
-        found[clip.stem] = vj.read_video(clip, count=frames), masks
+        found[clip.stem] = vj.read_video(clip, count=frames), as_labels(masks)
     return found
 
 

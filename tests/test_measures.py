@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vjepa_utils as vj
+from benchmarks import compare_encoders
 from benchmarks.baselines import PatchColours, random_weights
 from demo.recipe.truth import matches
 from demo.render.scenes import Layer, composite, pose, unseen_scenes
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, write_video
 from vjepa_utils.segmentation.propagation import agreement, propagate
 
 
@@ -43,6 +45,22 @@ def test_labels_follow_the_features():
     # a truth that stays: in the two frames that count nothing overlaps
     still = truth[:1].expand(4, -1, -1)
     assert agreement(found, still.numpy())[1][0] == 0
+
+
+def test_white_is_object_one_in_a_benchmark_too(tmp_path):
+    """Masks of 0 and 255, the object in the same place throughout: all but its corners."""
+    white = np.zeros((4, 32, 48), np.uint8)
+    white[:, 16:, 16:32] = 255
+    frames = np.where(white[..., None] > 0, np.uint8([200, 30, 30]), np.uint8(90))
+    (tmp_path / "a" / "masks").mkdir(parents=True)
+    write_video(tmp_path / "a" / "a.mp4", frames)
+    for number, mask in enumerate(white):
+        Image.fromarray(mask).save(tmp_path / "a" / "masks" / f"{number}.png")
+    eye = torch.eye(6).view(2, 3, 6).expand(4, -1, -1, -1)
+    still = torch.arange(4).repeat(2, 1).T
+    encode = lambda *_: vj.Features(eye, still, 16, (32, 48), (32, 48), "by hand")
+    found = compare_encoders.propagation(encode, compare_encoders.sequences(tmp_path))
+    assert found["a"][0] > 0.8
 
 
 def test_labels_do_not_jump_farther_than_twelve_cells():

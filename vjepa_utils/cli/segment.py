@@ -57,4 +57,4 @@ def _truth(folder, video):
     truth = np.stack([np.asarray(Image.open(files[number])) for number in video.indices])
     if truth.shape[1:] != (video.height, video.width):
         raise vj.UserError(f"The masks in {folder} have another size than the clip.")
-    return np.where(truth == 255, 1, truth) if set(np.unique(truth)) <= {0, 255} else truth
+    return vj.segmentation.as_labels(truth)

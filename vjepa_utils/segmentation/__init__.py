@@ -6,4 +6,5 @@ from vjepa_utils.segmentation.figures import painted as painted
 from vjepa_utils.segmentation.propagation import agreement as agreement
 from vjepa_utils.segmentation.propagation import propagate as propagate
 from vjepa_utils.segmentation.segment import Masks as Masks
+from vjepa_utils.segmentation.segment import as_labels as as_labels
 from vjepa_utils.segmentation.segment import segment as segment

@@ -21,7 +21,7 @@ NEIGHBOURS, MEMORY, RADIUS, TEMPERATURE = 5, 7, 12, 0.2  # patches; frames; cell
 def propagate(
     features: Features, labels: dict[int, torch.Tensor], scenes: list[int] = ()
 ) -> torch.Tensor:
-    """Soft labels of every step, from the first labelled one on to both ends.
+    """Soft labels of every step, from the first as_labels one on to both ends.
 
     Args:
         features: with one step a frame.

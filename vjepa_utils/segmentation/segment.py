@@ -86,6 +86,13 @@ def palette() -> np.ndarray:
     return (bits.reshape(256, 8, 3) << np.arange(7, -1, -1)[:, None]).sum(1).astype(np.uint8)
 
 
+def as_labels(mask: np.ndarray | File) -> np.ndarray:
+    """Masks, or the file of one, as labels, uint8; if they are black and white, white is 1."""
+    mask = np.asarray(Image.open(mask) if isinstance(mask, (str, PathLike)) else mask)
+    white = set(np.unique(mask)) <= {0, 255}
+    return (mask > 0 if white else mask).astype(np.uint8)
+
+
 def segment(
     video: Clip,
     encoder: Encoder | Features,
@@ -152,14 +159,13 @@ def _marked(video, masks, points, box, at):
 
 def _mask(mask, video):
     """Labels of pixels, uint8 (H, W), and how many objects there are."""
-    mask = np.asarray(Image.open(mask) if isinstance(mask, (str, PathLike)) else mask)
-    mask = np.where(mask == 255, 1, mask) if set(np.unique(mask)) <= {0, 255} else mask
+    mask = as_labels(mask)
     if mask.shape != (video.height, video.width):
         raise UserError(
             f"The mask must have the clip's size, {video.width}×{video.height} pixels and one "
             f"channel, not the shape {mask.shape}."
         )
-    return mask.astype(np.uint8), int(mask.max())
+    return mask, int(mask.max())
 
 
 def _covered(features, step, mask, objects):
