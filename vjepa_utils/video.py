@@ -102,17 +102,11 @@ class Video:
             self._frames, self._source = frames, None  # which closes its file and its threads
         return self._frames
 
-    def pieces(self, count: int, start: int = 0) -> Iterator[Video]:
-        """The clip as consecutive clips of at most `count` frames, decoded, and held no longer.
-
-        Of a damaged file those before the damage, with a warning.
-
-        Args:
-            start: position of the first frame to give.
-        Raises:
-            UserError: the clip's first frame is damaged.
+    def pieces(self, count: int) -> Iterator[Video]:
+        """The clip as consecutive clips of at most `count` frames, decoded, and held no longer. Of
+        a damaged file those before the damage, with a warning; UserError if there are none.
         """
-        for first in range(start, len(self), count):
+        for first in range(0, len(self), count):
             piece = self[first : first + count]
             frames, wanted = piece._decoded(), len(piece)
             if first + len(frames) == 0:
@@ -228,6 +222,19 @@ def read_video(
     return video
 
 
+# Number of axes of an array x, and the length of one of them: what makes a clip of it.
+REMEDIES = [
+    (5, 0, None, "of a batch give one clip, x[0]"),
+    (4, 3, 1, "repeat the grey channel, x[..., [0, 0, 0]]"),
+    (4, 3, 4, "leave the opacity out, x[..., :3]"),
+    (4, 1, 1, "put the grey channel last and repeat it, x.move(0, 2, 3, 1)[..., [0, 0, 0]]"),
+    (4, 1, 3, "put the channels last, x.move(0, 2, 3, 1)"),
+    (4, 0, 3, "put the channels last, x.move(1, 2, 3, 0)"),
+    (3, 2, 3, "a picture is a clip of one frame, x[None]"),
+    (3, 0, None, "a grey clip needs three channels, x[..., None][..., [0, 0, 0]]"),
+]
+
+
 def as_video(video: Clip) -> Video:
     """A `Video` from a Video, path, array or tensor (T, H, W, 3), uint8 0–255 or float 0–1."""
     if isinstance(video, Video):
@@ -259,20 +266,7 @@ def as_video(video: Clip) -> Video:
 
 def _remedy(shape, move):
     """What makes a clip of an array x of this shape; move: its method that exchanges axes."""
-    if len(shape) == 5:
-        return "; of a batch give one clip, x[0]"
-    if len(shape) == 4 and shape[-1] == 1:
-        return "; repeat the grey channel, x[..., [0, 0, 0]]"
-    if len(shape) == 4 and shape[-1] == 4:
-        return "; leave the opacity out, x[..., :3]"
-    if len(shape) == 4 and shape[1] == 1:
-        return f"; move the grey channel last and repeat it, x.{move}(0, 2, 3, 1)[..., [0, 0, 0]]"
-    if len(shape) == 4 and shape[1] == 3:
-        return f"; move the channels last, x.{move}(0, 2, 3, 1)"
-    if len(shape) == 4 and shape[0] == 3:
-        return f"; move the channels last, x.{move}(1, 2, 3, 0)"
-    if len(shape) == 3 and shape[-1] == 3:
-        return "; a picture is a clip of one frame, x[None]"
-    if len(shape) == 3:
-        return "; a grey clip needs three channels, x[..., None][..., [0, 0, 0]]"
+    for axes, axis, length, remedy in REMEDIES:
+        if len(shape) == axes and length in (None, shape[axis]):
+            return "; " + remedy.replace("x.move", f"x.{move}")
     return ""

@@ -99,8 +99,8 @@ class Storage:
 
     def scratch(self):
         """A local folder for as long as the context lasts, on the disk of a local collection."""
-        place = self.root if self.local else None
-        return tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=place)
+        place = self.root if self.local else None  # Windows removes no file that is mapped
+        return tempfile.TemporaryDirectory(None, TEMPORARY, place, ignore_cleanup_errors=True)
 
     def write(self, name, pieces):
         """A file of these bytes and arrays, whole or not at all: its size."""

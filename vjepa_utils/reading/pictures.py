@@ -104,12 +104,8 @@ def _rgb(image, path, size=None):
         )
     if image.mode.startswith("I;16"):
         grey = np.asarray(image) / 65535
-    elif image.mode == "F":
+    elif image.mode in ("F", "I"):
         grey = np.asarray(image)
-    elif image.mode == "I":
-        raise UserError(
-            f"{path} holds whole numbers of 32 bits, of which none is white: save it with 8 or 16."
-        )
     else:
         return np.asarray(image.convert("RGB"))
     if not (grey.min() >= 0 and grey.max() <= 1):  # NaN fails both
