@@ -38,9 +38,22 @@ class Elsewhere(torch.Tensor):
         out = super().__torch_function__(function, types, args, kwargs)
         if function in FREE:  # a module has to replace its weights
             return args[0] if function is torch.Tensor.copy_ else False
+        if function is torch.Tensor.cpu:
+            return out.as_subclass(torch.Tensor)
         if function == torch.Tensor.grad.__get__ and out is not None:
-            return out.as_subclass(cls)
-        return out.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else out
+            return there(out)
+        for x in tree_leaves(out):
+            if isinstance(x, cls):
+                there(x)
+        return out
+
+
+def there(x):
+    """A tensor as one of the GPU; those of Apple take no float64."""
+    with torch._C.DisableTorchFunctionSubclass():
+        if x.dtype == torch.float64:
+            raise TypeError("float64 is not on every device: MPS has none")
+        return x.as_subclass(Elsewhere)
 
 
 class Placing(TorchFunctionMode):
@@ -63,7 +76,7 @@ class Placing(TorchFunctionMode):
             )
         out = function(*args, **kwargs)
         if place and place.type == "cuda":
-            out = tree_map_only(torch.Tensor, lambda x: x.as_subclass(Elsewhere), out)
+            out = tree_map_only(torch.Tensor, there, out)
         return out
 
 
