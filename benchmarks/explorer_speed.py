@@ -86,7 +86,7 @@ def clip(browser, path, encoders, every, size, folder):
         features = encoder.encode(video, "pair", side)
         encoding += time.perf_counter() - start
         start = time.perf_counter()
-        views.append(View(features, None, *pack(features, *views[:1])))
+        views.append(View(features, *pack(features, *views[:1])))
         export += time.perf_counter() - start
     start = time.perf_counter()
     file = folder / "page.html"

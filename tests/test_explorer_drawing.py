@@ -50,7 +50,7 @@ def exploration():
         features = vj.Features(values, torch.tensor(FRAMES), 16, size, (HEIGHT, WIDTH), name)
         components, colours = pack(features)
         pixels = packed_decoder(features, components, linear(features))
-        views.append(View(features, None, components, colours, pixels))
+        views.append(View(features, components, colours, pixels))
     return Exploration(video, views, [], "pair", [prediction()])
 
 
@@ -238,6 +238,25 @@ def test_similarity_is_drawn_and_its_bar_says_the_range(page, exploration, unit)
         check_maps(page, inferno(cosines(view, TOKENS[1]), low, 1), panel)
         bar = page.locator(".bar").nth(panel).inner_text()
         assert bar.split() == [f"{low:.2f}".replace("-", "−"), "1.00", "cosine"]
+
+
+def test_a_selected_region_is_compared_as_one(page, exploration):
+    show(page, mode="similarity", brush={"step": 1, "rect": [1, 2, 2, 3]})
+    page.evaluate("explorer.point({x: 30, y: 130})")  # it is not followed
+    tokens = [ROWS * COLUMNS + row * COLUMNS + column for row in (1, 2) for column in (2, 3)]
+    for panel, view in enumerate(exploration.views):
+        mean = np.mean([cosines(view, token) for token in tokens], 0)
+        check_maps(page, inferno(mean, view.components.black, 1), panel)
+        assert "mean cosine with the selected" in page.locator(".bar").nth(panel).inner_text()
+        assert not stage(page, panel, "veil").any()
+        ring = page.locator(".picture").nth(panel).locator("ellipse.ring")
+        row, column = np.unravel_index(mean[0].argmax(), (ROWS, COLUMNS))
+        assert [float(ring.get_attribute(name)) for name in ("cy", "cx")] == [
+            row + 0.5,
+            column + 0.5,
+        ]
+    said = page.locator(".readout").inner_text()
+    assert numbers_in(said)[-1] == pytest.approx(mean[0, 3, 0], abs=6e-4)
 
 
 def test_black_is_the_5th_percentile_of_the_cosine(exploration):
@@ -847,15 +866,14 @@ def test_python_is_told_the_point_and_the_patches_that_are_painted(notebook):
     page.mouse.move(*in_picture(page, 60, 100), steps=4)
     page.mouse.up()
     mask = page.evaluate("notebook.values.mask")
-    painted = np.zeros((STEPS, ROWS, COLUMNS), bool)
-    painted.ravel()[mask["hidden"]] = True
-    assert mask["grid"] == [STEPS, ROWS, COLUMNS] and painted[:, 0:3, 1].all()
+    painted = np.reshape(mask, (STEPS, ROWS, COLUMNS)) == 1
+    assert painted[:, 0:3, 1].all()
     assert painted.sum() == 3 * STEPS
     drawn(page)
     assert ((stage(page, 0, "veil")[..., 3] > 0) == painted[1]).all()
     page.get_by_text("through all steps").click()
     page.mouse.click(*in_picture(page, 60, 20))  # shows it again, in this step only
-    painted.ravel()[page.evaluate("notebook.values.mask")["hidden"]] ^= True
+    painted ^= np.reshape(page.evaluate("notebook.values.mask"), painted.shape) == 1
     assert np.argwhere(painted).tolist() == [[1, 0, 1]]
 
 
@@ -863,7 +881,7 @@ def test_what_python_sets_is_drawn(notebook):
     page = notebook
     page.evaluate("notebook.chosen('point', [30, 130])")
     page.evaluate("notebook.chosen('step', 2)")
-    page.evaluate("notebook.chosen('mask', {grid: [3, 4, 6], hidden: [50, 71]})")
+    page.evaluate("notebook.chosen('mask', [...Array(72).keys()].map((i) => i == 50 || i == 71))")
     page.evaluate("notebook.model.send({ask: 'nothing'})")
     page.get_by_role("button", name="Hide").click()
     drawn(page)
@@ -884,7 +902,7 @@ def test_what_was_painted_over_is_shown_in_pixels(notebook, exploration):
         for file, frame in zip(files, frames, strict=True):
             Image.fromarray(frame).save(file, "WEBP", lossless=True)
         pixels_of[name] = {"r2": r2, "pictures": [file.getvalue() for file in files]}
-    page.evaluate("notebook.chosen('mask', {grid: [3, 4, 6], hidden: [8]})")
+    page.evaluate("notebook.chosen('mask', [...Array(72).keys()].map((i) => i === 8))")
     painted = json.dumps(to_json(prediction() | {"name": "painted"}))
     page.evaluate(f"notebook.hear({{kind: 'prediction', prediction: {painted}}})")
     until(page, "document.querySelectorAll('.picture').length === 4")

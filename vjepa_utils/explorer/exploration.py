@@ -35,12 +35,11 @@ SMALL_SIDE, SMALL_STEPS = 256, (12, 8, 5, 3, 2, 1)  # its frames, and how many s
 
 @dataclass
 class View:
-    """An encoder, or a layer of it (None: the final norm), on the clip; `colours` is the basis of
+    """An encoder, or a layer of it, on the clip; `colours` is the basis of
     its components, `pixels` what `packed_decoder` gives.
     """
 
     features: Features
-    layer: int | None
     components: Components
     colours: PCAColours
     pixels: dict | None = None
@@ -95,7 +94,7 @@ class Exploration:
             "views": [
                 {
                     "encoder": view.features.encoder,
-                    "layer": view.layer,
+                    "layer": view.features.layer,
                     "picture": view.features.picture_size,
                     "channels": view.features.values.shape[-1],
                     "pixels": None if most else view.pixels,
@@ -194,10 +193,10 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
     views, predictions = [], []
     for encoder in encoders:
         size = sizes_of(place, encoder) if views else size  # as many rows and columns
-        for layer, features in encoder.encode(video, context, size, layers=layers).items():
+        for features in encoder.encode(video, context, size, layers=layers).values():
             components, colours = pack(features, *views[:1])
             pixels = packed_decoder(features, components, video)
-            views.append(View(features, layer, components, colours, pixels))
+            views.append(View(features, components, colours, pixels))
         if hidden and predicts(encoder):
             held, view = encoder.hold(video, sizes_of(usual[1:], encoder)), views[-len(layers)]
             predictions += [packed_prediction(n, held.recover(m), view) for n, m in hidden.items()]

@@ -32,7 +32,7 @@ def packed_prediction(name, recovery, view):
     The target is layer-normalised and its frames are encoded jointly, so it has a basis of its own,
     with colours reordered and flipped to correlate best with those of the encoder's View.
     """
-    whole, hidden = recovery.whole, recovery.hidden
+    whole = recovery.whole
     colours = PCAColours().fit(whole)
     steps = np.flatnonzero(np.isin(view.features.frames[:, 0], whole.frames[:, 0]))
     if len(steps) == len(whole.frames):
@@ -43,15 +43,11 @@ def packed_prediction(name, recovery, view):
     cosine = np.rint(127 * np.stack(errors))  # (prediction and baselines, hidden)
     means = recovery.means()
     return {
+        **_described(recovery),
         "name": name,
-        "encoder": whole.encoder,
-        "grid": hidden.shape,
-        "picture": whole.picture_size,
-        "frames": whole.frames.tolist(),
-        "hidden": deflated(hidden),
         "cosine": deflated(np.nan_to_num(cosine, nan=-128).astype(np.int8)),
         "means": [*zip(means, rounded(means.values()), strict=True)],
-        "share": float(hidden.mean()),
+        "share": float(recovery.hidden.mean()),
         "beaten": recovery.beaten["all"],
         **{
             part: deflated(np.rint(255 * colours.colours(features)).astype(np.uint8))
@@ -62,16 +58,22 @@ def packed_prediction(name, recovery, view):
 
 def packed_edit(edited, points):
     """How far a forecast moved after a change, and how far random changes move it."""
-    plain, random = edited.plain, edited.control_change
-    maps = {"moved": edited.change, "random": random.mean(0)}
+    maps = {"moved": edited.change, "random": edited.control_change.mean(0)}
     return {
-        "encoder": plain.whole.encoder,
-        "grid": plain.hidden.shape,
-        "frames": plain.whole.frames.tolist(),
+        **_described(edited.plain),
         "points": points,
-        "hidden": deflated(plain.hidden),
         "means": rounded(values.mean() for values in maps.values()),
-        **{name: deflated(plain.on_grid(values)) for name, values in maps.items()},
+        **{name: deflated(edited.plain.on_grid(values)) for name, values in maps.items()},
+    }
+
+
+def _described(recovery):
+    return {
+        "encoder": recovery.whole.encoder,
+        "grid": recovery.hidden.shape,
+        "picture": recovery.whole.picture_size,
+        "frames": recovery.whole.frames.tolist(),
+        "hidden": deflated(recovery.hidden),
     }
 
 

@@ -19,18 +19,6 @@ HERE = Path(__file__).parent
 AT_ONCE = 1400  # tokens encoded jointly around the step that is shown: an answer within a second
 
 
-def _sent(mask, widget):
-    return mask if mask is None else {"grid": mask.shape, "hidden": np.flatnonzero(mask).tolist()}
-
-
-def _received(message, widget):
-    if message is None:
-        return None
-    mask = np.zeros(message["grid"], bool)
-    mask.flat[message["hidden"]] = True
-    return mask
-
-
 class Explorer(anywidget.AnyWidget):
     """An Exploration in a notebook; `explore` makes it.
 
@@ -52,10 +40,15 @@ class Explorer(anywidget.AnyWidget):
     edit = traitlets.Tuple(*2 * [traitlets.Tuple()], default_value=None, allow_none=True)
     edit.tag(sync=True, from_json=lambda value, widget: value and tuple(map(tuple, value)))
     step = traitlets.Int(0).tag(sync=True)
-    mask = traitlets.Any(None).tag(sync=True, to_json=_sent, from_json=_received)
+    mask = traitlets.Any(None).tag(
+        sync=True,
+        to_json=lambda mask, widget: mask if mask is None else mask.ravel().tolist(),
+        from_json=lambda hidden, widget: hidden and np.array(hidden, bool).reshape(widget.grid),
+    )
 
     def __init__(self, exploration):
         self.exploration, self.recovery, self.edited = exploration, None, None
+        self.grid = exploration.grid
         self._encoder = next(filter(predicts, exploration.encoders), None)
         self._held = None, None  # the window that it holds, and what is held
         super().__init__()
@@ -75,7 +68,7 @@ class Explorer(anywidget.AnyWidget):
     @traitlets.validate("point", "edit", "step", "mask")
     def _check(self, proposal):
         name, value = proposal.trait.name, proposal.value
-        video, grid = self.exploration.video, self.exploration.grid
+        video, grid = self.exploration.video, self.grid
         if name == "step":
             fits, wanted = 0 <= value < grid[0], f"be from 0 to {grid[0] - 1}"
         elif value is None:
@@ -93,7 +86,9 @@ class Explorer(anywidget.AnyWidget):
 
     @traitlets.observe("mask", "edit")
     def _changed(self, change):
-        self._asked(self, {"ask": "recover" if change.name == "mask" else "edit"}, [])
+        setattr(self, {"mask": "recovery", "edit": "edited"}[change.name], None)
+        if change.new is not None:
+            self._asked(self, {"ask": "recover" if change.name == "mask" else "edit"}, [])
 
     def _asked(self, widget, message, buffers):
         """Answer the browser; what goes wrong is said there, and a fault of ours is also raised."""
@@ -101,13 +96,12 @@ class Explorer(anywidget.AnyWidget):
         answers |= {"decode": self._decode, "edit": self._edit}
         try:
             answers[message["ask"]]()
-        except (UserError, OSError, MemoryError, traitlets.TraitError) as error:
-            self.send({"kind": "say", "text": str(error)})
         except Exception as error:
-            self.send(
-                {"kind": "say", "text": f"The kernel failed, {type(error).__name__}: {error}"}
-            )
-            raise
+            expected = isinstance(error, (UserError, OSError, MemoryError))
+            text = f"{error}" if expected else f"The kernel failed, {error!r}"
+            self.send({"kind": "say", "text": text})
+            if not expected:
+                raise
 
     def _send_page(self):
         page, predicts = to_json(self.exploration.page()), self._encoder is not None
@@ -115,9 +109,6 @@ class Explorer(anywidget.AnyWidget):
 
     def _recover(self):
         """Recover the mask on the frames around the step, and send what was found."""
-        self.recovery = None
-        if self.mask is None:
-            return
         held, view, steps = self._around()
         covered, pairs = self.exploration.frames[steps], held.whole.frames.numpy()
         # a pair is hidden where a step that shares a frame with it is: (pairs, steps)
@@ -128,15 +119,11 @@ class Explorer(anywidget.AnyWidget):
 
     def _decode(self):
         """Send the pixels of what was recovered."""
-        if self.recovery is not None:
-            pixels = packed_pixels(self.recovery, self.exploration.video)
-            self.send({"kind": "pixels", "pixels": to_json(pixels)})
+        pixels = packed_pixels(self.recovery, self.exploration.video)
+        self.send({"kind": "pixels", "pixels": to_json(pixels)})
 
     def _edit(self):
         """Forecast the steps after the one that is shown from the moved patch."""
-        self.edited = None
-        if self.edit is None:
-            return
         held, view, _ = self._around(4)
         now = int((held.whole.frames[:, 0] <= self.exploration.frames[self.step, 1]).sum()) - 1
         if now == held.grid[0] - 1:

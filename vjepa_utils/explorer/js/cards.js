@@ -38,6 +38,7 @@ function readoutOf(ex) {
       return [pull && pull.at(token) ? `${fixed(value)} → ${fixed(value + pull.by * view.scale[c])}`
         : fixed(value)];
     }
+    if (regionOf(ex)) return [fixed(query(ex, index).map[token], 3)];
     if (ex.state.pins.length) {
       return pinned(ex, index).flatMap(({ map, colour, chosen }) =>
         [dotOf(colour, chosen), fixed(map[token], 3), " "]);
@@ -60,6 +61,7 @@ function readoutOf(ex) {
       lines.push(line(viewName(view), ...ofView(view, i, tokenOf(ex, at)))));
     if (ex.state.mode === "segment") lines.push(quiet("score for each thing; ringed if taken"));
     else if (ex.state.mode === "pixels") lines.push(quiet(`component ${ex.state.pull[0] + 1}`));
+    else if (regionOf(ex)) lines.push(quiet("mean cosine with the selected patches"));
     else if (ex.state.mode !== "change") {
       lines.push(quiet(ex.state.pins.length ? "cosine with each pin"
         : "components drawn red / green / blue"));

@@ -16,18 +16,20 @@ export function inverseNorms({ values, count, components, scale, mean, rest }) {
   return out;
 }
 
-/** Cosine of one token with every token of every step: Float32Array (count), -1 to 1. */
+/** Mean cosine of every token with one token, or with several: Float32Array (count), -1 to 1. */
 export function cosineMap(view, token, out = new Float32Array(view.count)) {
-  const { values, count, components, scale, mean, rest, inverse } = view;
-  const length = inverse[token];
+  const { values, count, components, scale, mean, rest, inverse } = view, tokens = [token].flat();
   const weights = new Float64Array(Math.ceil(components / 8) * 8);
-  let constant = rest * rest;
+  let constant = 0;
+  for (const t of tokens) constant += (rest * rest * inverse[t]) / tokens.length;
   for (let c = 0; c < components; c++) {
-    const x = scale[c] * values[c * count + token] + mean[c];
-    weights[c] = x * scale[c] * length;
+    let x = 0;
+    for (const t of tokens) x += (scale[c] * values[c * count + t] + mean[c]) * inverse[t];
+    x /= tokens.length;
+    weights[c] = x * scale[c];
     constant += x * mean[c];
   }
-  out.fill(constant * length);
+  out.fill(constant);
   for (let c = 0; c < components; c += 8) {
     const [a, b, d, e, f, g, h, k] = weights.subarray(c, c + 8);
     // Beyond the last component its own plane stands in, with a weight of 0.

@@ -181,8 +181,7 @@ class Explorer {
       if (!pin || Math.abs(pin.x - x) + Math.abs(pin.y - y) > 0.1) this.choose({ x, y });
     }
     if (name === "mask") {
-      this.painted = value ? new Uint8Array(this.steps * this.perStep) : null;
-      if (value) value.hidden.forEach((i) => { this.painted[i] = 1; });
+      this.painted = value && Uint8Array.from(value);
       this.draw();
     }
   }

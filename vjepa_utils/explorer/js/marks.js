@@ -65,7 +65,7 @@ const VEIL = { hidden: [...GREY, 235], painted: [...GREY, 215], unselected: [12,
 
 function veilOf(ex, panel, step) {
   const image = new ImageData(panel.columns, panel.rows), size = panel.rows * panel.columns;
-  const isView = panel.view !== undefined, selected = isView ? selection(ex) : null;
+  const isView = panel.view !== undefined, selected = isView ? unveiled(ex) : null;
   const here = ex.state.step * ex.perStep;
   const paints = ex.painted && size === ex.perStep && panel.columns === ex.columns
     && (panel.veiled || (isView && ex.tool === "hide"));

@@ -26,7 +26,7 @@ export const MODES = {
   similarity: {
     name: "Similarity",
     hint: "How similar every patch of every step is to the chosen one. Point to compare, click to "
-      + "choose, Shift+click to pin several.",
+      + "choose, Shift+click to pin several, or select a region.",
     paint(ex, view, from, to, out) {
       const asked = query(ex, view), low = lowOf(ex, view);
       if (!asked) return paintComponents(ex, view, from, to, out);
@@ -38,7 +38,7 @@ export const MODES = {
       if (!query(ex, view)) return componentsBar(ex, view);
       const scale = { low: lowOf(ex, view), high: 1 };
       return showsNearest(ex) ? { ...scale, label: "cosine with the nearest pin", plain: true }
-        : { ...scale, label: "cosine" };
+        : { ...scale, label: regionOf(ex) ? "mean cosine with the selected patches" : "cosine" };
     },
   },
   change: {

@@ -6,10 +6,10 @@ const tokenOf = (ex, point) => {
   return (point.step ?? ex.state.step) * ex.perStep + row * ex.columns + column;
 };
 
-/** Cosine of a token with all tokens of a view, and the best match of each step. */
+/** Cosine of a token, or of several, with all tokens of a view; the best match of each step. */
 const similarityTo = (ex, view, token) => ex.kept.maps(`${view}/${token}`, () => {
   const map = cosineMap(ex.views[view], token);
-  return { map, token, best: bestMatches(map, ex.perStep) };
+  return { map, token: Array.isArray(token) ? -1 : token, best: bestMatches(map, ex.perStep) };
 });
 
 const pinned = (ex, view) => ex.state.pins.map((pin, i) => ({
@@ -17,23 +17,37 @@ const pinned = (ex, view) => ex.state.pins.map((pin, i) => ({
   colour: PIN_COLOURS[i],
 }));
 
-const followsPointer = (ex) => ex.pointer && (ex.state.live || !ex.state.pins.length);
+/** In *Similarity* the tokens of a region that is selected in a picture; or null. */
+function regionOf(ex) {
+  const { mode, brush } = ex.state;
+  if (mode !== "similarity" || !brush || !brush.rect) return null;
+  const { step, rect: [top, left, bottom, right] } = brush, tokens = [];
+  for (let row = top; row <= bottom; row++) {
+    for (let c = left; c <= right; c++) tokens.push(step * ex.perStep + row * ex.columns + c);
+  }
+  return tokens;
+}
 
-/** What every token is compared with in *Similarity*: the pointer or the chosen pin; or null. */
+const followsPointer = (ex) =>
+  ex.pointer && !regionOf(ex) && (ex.state.live || !ex.state.pins.length);
+
+/** What tokens are compared with in *Similarity*: region, pointer or chosen pin; or null. */
 function query(ex, view) {
+  const region = regionOf(ex);
+  if (region) return similarityTo(ex, view, region);
   const point = followsPointer(ex) ? ex.pointer : ex.state.pins[ex.state.active];
   return point ? similarityTo(ex, view, tokenOf(ex, point)) : null;
 }
 
-/** Pins, and the pointer while similarity follows it, with what they find in a view. */
+/** Pins, a region, and the pointer while it is followed, with what they find in a view. */
 function findings(ex, view) {
   const follows = { colour: "#ffffff", chosen: true, follows: true };
-  return followsPointer(ex) ? [...pinned(ex, view), { ...query(ex, view), ...follows }]
-    : pinned(ex, view);
+  const more = regionOf(ex) || followsPointer(ex) ? [{ ...query(ex, view), ...follows }] : [];
+  return [...pinned(ex, view), ...more];
 }
 
 const showsNearest = (ex) =>
-  ex.state.nearest && ex.state.pins.length > 1 && !followsPointer(ex);
+  ex.state.nearest && ex.state.pins.length > 1 && !followsPointer(ex) && !regionOf(ex);
 
 const changeOf = (ex, view) => ex.kept.changes(view, () => {
   const map = changeMap(ex.views[view]);
@@ -46,6 +60,9 @@ function selection(ex) {
   if (!brush) return null;
   return ex.kept.selection(JSON.stringify([brush, view]), () => brushed(ex.views[view], brush));
 }
+
+/** The selected tokens where others are veiled: not where they are compared. */
+const unveiled = (ex) => (regionOf(ex) ? null : selection(ex));
 
 /** The value of a component at a token, in its own units. */
 const valueOf = (view, component, token) =>

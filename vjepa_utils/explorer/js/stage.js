@@ -155,7 +155,7 @@ function stripRowOf(ex, { rows, columns, title, ...picture }) {
   return {
     element,
     draw(panel) {
-      const isView = panel.view !== undefined, selected = isView ? selection(ex) : null;
+      const isView = panel.view !== undefined, selected = isView ? unveiled(ex) : null;
       const radius = Math.min(ex.rows, ex.columns) / 11, rings = [];
       for (let step = 0; step < steps; step++) {
         drawStep(panel, step, selected);

@@ -25,7 +25,7 @@ const TOOLS = {
   select: {
     name: "Select",
     hint: "Drag over the picture to select patches; the scatter shows them, and a brush there "
-      + "selects them here.",
+      + "selects them here. In Similarity they are what all others are compared with.",
     holds: true,  // Enter begins, and another Enter ends
     start: (ex, at) => ({ from: patchAt(at, ex.clip, ex.rows, ex.columns) }),
     move(ex, { from: [r, c] }, at) {
@@ -71,9 +71,7 @@ function paintPatch(ex, [row, column], value) {
 
 function sendMask(ex) {
   if (ex.painted && !ex.painted.some((hidden) => hidden)) ex.painted = null;
-  const { painted, steps, rows, columns } = ex;
-  ex.kernel.set("mask", painted && { grid: [steps, rows, columns],
-    hidden: [...painted.keys()].filter((i) => painted[i]) });
+  ex.kernel.set("mask", ex.painted && [...ex.painted]);
 }
 
 /** Listeners of a picture. */
