@@ -45,8 +45,6 @@ def stability(video: Clip, encoder: Encoder, context: int = 16, size: Size = Non
         encoder: of videos.
         context: frames of a window, an even number of at least 4.
         size: as for `Encoder.encode`.
-    Raises:
-        UserError: the clip is too short, or the encoder is one of images.
     """
     video = as_video(video)
     if not is_whole(context, 4) or context % 2:

@@ -115,8 +115,8 @@ def expected(
     frames = surprise.frames[surprise.at(ahead)][step + 1 - ahead - seen : step + 1]
     video = as_video(video)
     video = video[video.positions(frames.flatten())]
-    hidden = masks.future(encoder.grid(video, size, "clip"), seen - 1)
-    recovery = encoder.recover(video, hidden, surprise.mask_token, size)
+    held = encoder.hold(video, size)
+    recovery = held.recover(masks.future(held.grid, seen - 1), surprise.mask_token)
     return PixelDecoder().fit(recovery, video).decode(recovery)[-2]
 
 

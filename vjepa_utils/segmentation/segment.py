@@ -152,9 +152,7 @@ def _marked(video, masks, points, box, at):
     objects = max(count for _, count in marks.values())
     if objects < 1:
         raise UserError("Nothing is marked: label an object with 1 or more.")
-    return lambda features: {
-        step: labels(features, step, mark, objects) for step, (mark, _) in marks.items()
-    }
+    return lambda x: {step: labels(x, step, mark, objects) for step, (mark, _) in marks.items()}
 
 
 def _mask(mask, video):
