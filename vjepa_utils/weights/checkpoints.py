@@ -69,54 +69,38 @@ def find(name: str) -> Path:
             f"2.1 ({', '.join(RELEASED)}), a local folder or .pt file, or a Hugging Face id such "
             f"as {next(iter(CHECKPOINTS))}."
         )
-    revision = CHECKPOINTS.get(name)  # None, the newest, for an id that is not listed
-    cached = _cached(name, revision)
-    return cached if cached and not missing_files(cached) else _fetched(name, revision)
+    return _from_hub(name, CHECKPOINTS.get(name))  # None, the newest, if it is not listed
 
 
-def _cached(name, revision):
-    """The folder of a revision in the Hugging Face cache, whole or not, or None."""
-    options = dict(revision=revision, allow_patterns=PATTERNS, local_files_only=True)
-    try:
-        return Path(snapshot_download(name, **options))
-    except (OSError, ValueError):
-        return None
-
-
-def _fetched(name, revision):
-    """The folder of an id from the hub; if that is out of reach, of another revision in the cache,
-    with a warning.
+def _from_hub(name, revision):
+    """The folder of a revision, from the cache or else the hub; if that is out of reach, of another
+    revision in the cache, with a warning.
     """
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS))
-        reason = "the hub did not give all of it"
-    except (RepositoryNotFoundError, HFValidationError):  # the former also of gated ones
-        raise UserError(
-            f"Hugging Face has no checkpoint {name} that you may read: check the id; if it is "
-            f"gated, ask for access at https://huggingface.co/{name} (it is given to those who "
-            "agree to its licence), then run: hf auth login"
-        ) from None
-    except (OSError, ValueError) as error:
-        folder, reason = (
-            _cached(name, revision),
-            f"the hub is out of reach ({type(error).__name__})",
-        )
-    # where the hub is out of reach its client gives what it has
-    if folder and not missing_files(folder):
+    lacks, reason = "no folder here, and not in the Hugging Face cache", "the hub did not give it"
+    for wanted, offline in ((revision, True), (revision, False), (None, True)):
+        options = dict(revision=wanted, allow_patterns=PATTERNS, local_files_only=offline)
+        try:
+            folder = Path(snapshot_download(name, **options))
+        except (RepositoryNotFoundError, HFValidationError):  # the former also of gated ones
+            raise UserError(
+                f"Hugging Face has no checkpoint {name} that you may read: check the id; if it is "
+                f"gated, ask for access at https://huggingface.co/{name} (it is given to those who "
+                "agree to its licence), then run: hf auth login"
+            ) from None
+        except (OSError, ValueError) as error:
+            if not offline:
+                reason = f"the hub is out of reach ({type(error).__name__})"
+            continue
+        if missing := missing_files(folder):
+            lacks = f"in the Hugging Face cache without {missing[0]}"
+            continue
+        if wanted != revision:
+            warnings.warn(
+                f"{name} is loaded as cached, at revision {folder.name}: the pinned {revision} "
+                "cannot be fetched.",
+                stacklevel=4,
+            )
         return folder
-    newest = _cached(name, None)
-    if newest and not missing_files(newest):
-        warnings.warn(
-            f"{name} is loaded as cached, at revision {newest.name}: the pinned {revision} cannot "
-            "be fetched.",
-            stacklevel=4,
-        )
-        return newest
-    lacks = (
-        f"in the Hugging Face cache without {missing_files(folder)[0]}"
-        if folder
-        else ("no folder here, and not in the Hugging Face cache")
-    )
     pinned = f" --revision {revision}" if revision else ""
     raise ConnectionError(
         f"{name} is {lacks}, and {reason}; where there is internet run: hf download {name}{pinned} "
@@ -133,8 +117,8 @@ def pixel_statistics(place: Path) -> tuple[torch.Tensor, torch.Tensor]:
         if (place / file).exists():
             named |= {name: v for name, v in read_json(place / file).items() if v is not None}
     try:
-        values = [torch.tensor(named[name]).float() for name in ("image_mean", "image_std")]
-        return values[0].view(3, 1, 1), values[1].view(3, 1, 1)
+        mean, std = (torch.tensor(named[f"image_{word}"]).float() for word in ("mean", "std"))
+        return mean.view(3, 1, 1), std.view(3, 1, 1)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(
             f"image_mean and image_std of the preprocessor in {place} must be three numbers each, "

@@ -1,7 +1,5 @@
-"""A .pt file to a folder in Hugging Face format: encoder and predictor alone, a fifth of the size.
-
-V-JEPA 2 gets the layout of transformers, which loads the folder too; V-JEPA 2.1 is not in
-transformers, and keeps the names of `model.vjepa2_1`.
+"""A .pt file to a folder in Hugging Face format, encoder and predictor alone: of V-JEPA 2 in
+transformers' layout, of V-JEPA 2.1, which transformers has not, under the names of this package.
 """
 
 import json
@@ -35,14 +33,15 @@ def convert(path: File, folder: File, weights=None, config=None) -> VJEPA2:
 
 def write_folder(model: VJEPA2, folder: Path) -> None:
     """Write a model as config.json, which also names the encoder's key, and model.safetensors."""
-    transformers = {"architectures": ["VJEPA2Model"]}
-    is_2_1 = isinstance(model, VJEPA21)
-    config = asdict(model.config) if is_2_1 else model.config.to_dict() | transformers
+    if isinstance(model, VJEPA21):
+        config = asdict(model.config)
+    else:
+        config = model.config.to_dict() | {"architectures": ["VJEPA2Model"]}
     config |= {"dtype": str(model.dtype).split(".")[1], "encoder_key": model.config.encoder_key}
+    weights = {name: value.contiguous() for name, value in model.weights().items()}
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         temporary.mkdir()
-        weights = {name: value.contiguous() for name, value in model.weights().items()}
         save_file(weights, temporary / "model.safetensors", {"format": "pt"})
         (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         os.replace(temporary, folder)

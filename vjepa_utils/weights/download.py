@@ -1,9 +1,9 @@
 """The .pt files of V-JEPA 2.1: downloaded, verified, and kept as safetensors."""
 
-import contextlib
 import shlex
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,23 +59,18 @@ def released_folder(name: str) -> Path:
                 f"{file} is not the released file, or not all of it: {_command(name, file)} "
                 "completes it, or delete it."
             )
-        try:
-            model = load_model(file, None)
-            size = model.config.num_hidden_layers, model.config.hidden_size
-            if size != released[:2]:
-                raise UserError(
-                    f"{file} has {size[0]} blocks of {size[1]} channels, not the {released.depth} "
-                    f"of {released.width} of the released file."
-                )
-            write_folder(model, folder)
-            del model
-        except OSError:  # a full disk: what was fetched is still good
-            fetched = False
-            raise
-        finally:
-            with contextlib.suppress(PermissionError):  # Windows, while it is mapped
-                if fetched:  # what the user put there stays
-                    file.unlink()
+        model = load_model(file, None)
+        size = model.config.num_hidden_layers, model.config.hidden_size
+        if size != released[:2]:
+            raise UserError(
+                f"{file} has {size[0]} blocks of {size[1]} channels, not the {released.depth} of "
+                f"{released.width} of the released file: delete it."
+            )
+        write_folder(model, folder)
+        del model  # which maps the file
+        if fetched:  # what the user put there stays
+            with suppress(PermissionError):  # Windows, while it is mapped
+                file.unlink()
     return folder
 
 

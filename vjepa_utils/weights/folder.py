@@ -1,17 +1,21 @@
 """A checkpoint on disk: its configuration, and its weights in one safetensors file or several."""
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.weights.check import unreadable
 
 INDEXES = {"model.safetensors.index.json": "weight_map", "split_model.json": "components"}
 POINTER = b"version https://git-lfs"  # what git leaves of a large file until it is asked for it
+
+
+def unreadable(place: Path, error: Exception | str) -> UserError:
+    """The error to raise for a file or folder that cannot be loaded; its first line is kept."""
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return UserError(f"{place} cannot be loaded: {reason}")
 
 
 def read_json(file: Path) -> dict:
@@ -46,55 +50,45 @@ def weight_files(folder: Path) -> list[str]:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Names of the files that a checkpoint needs and its folder lacks, as after a partial download;
-    a dangling link, which an interrupted download leaves, counts as missing. V-JEPA 2.1 needs no
-    config.json: its sizes follow from the shapes.
+    """Names of the files that a checkpoint needs and its folder lacks, as after a partial download
+    (which may leave a dangling link). V-JEPA 2.1 needs no config.json: its shapes tell the sizes.
     """
     names = weight_files(folder)
     missing = [name for name in names if not (folder / name).exists()]
-    if not (folder / "config.json").exists() and (missing or not _of_2_1(folder / names[0])):
-        return ["config.json", *missing]
+    if not (folder / "config.json").exists():
+        first = {} if missing else read_weights(folder / names[0])
+        if not any("img_mod_embed" in name for name in first):
+            missing = ["config.json", *missing]
     return missing
 
 
-def _of_2_1(file):
-    with opened(file) as weights:
-        return any("img_mod_embed" in name for name in weights.keys())  # noqa: SIM118  no dict
-
-
-def read_weights(place: Path, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def read_weights(place: Path, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
     """{name: tensor} of a safetensors file, or of a folder's; the names in encoder.safetensors and
     predictor.safetensors get the part in front.
 
     Floating-point tensors get the dtype: memory-mapped if they have it, else converted one by one,
     so that memory holds no more than the result.
     """
-    weights, missing = {}, missing_files(place) if place.is_dir() else []
+    missing = missing_files(place) if place.is_dir() else []
     if missing:
         raise UserError(
             f"{place} lacks {' and '.join(missing)}: it was fetched in part, or is in another "
             "format, such as .bin files, which are not read because that could run code."
         )
+    weights = {}
     for file in [place / name for name in weight_files(place)] if place.is_dir() else [place]:
         part = f"{file.stem}." if file.stem in ("encoder", "predictor") else ""
-        with opened(file) as mapped, opened(file, backend="pread") as unmapped:
-            for name, value in mapped.get_tensors().items():
-                if value.is_floating_point() and value.dtype != dtype:
-                    value = unmapped.get_tensor(name).to(dtype)
-                weights[f"{part}{name}"] = value
+        try:
+            with safe_open(file, "pt") as mapped, safe_open(file, "pt", backend="pread") as read:
+                for name, value in mapped.get_tensors().items():
+                    if dtype and value.is_floating_point() and value.dtype != dtype:
+                        value = read.get_tensor(name).to(dtype)
+                    weights[f"{part}{name}"] = value
+        except SafetensorError as error:
+            with open(file, "rb") as raw:
+                if raw.read(len(POINTER)) == POINTER:
+                    raise UserError(
+                        f"{file} is a Git LFS pointer, not the weights: run git lfs pull there."
+                    ) from None
+            raise unreadable(file, error) from None
     return weights
-
-
-@contextmanager
-def opened(file, backend="mmap"):
-    """A safetensors file; what is wrong with it, in a sentence."""
-    try:
-        with safe_open(file, "pt", backend=backend) as weights:
-            yield weights
-    except SafetensorError as error:
-        with open(file, "rb") as raw:
-            if raw.read(len(POINTER)) == POINTER:
-                raise UserError(
-                    f"{file} is a Git LFS pointer, not the weights: run git lfs pull there."
-                ) from None
-        raise unreadable(file, error) from None

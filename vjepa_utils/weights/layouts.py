@@ -10,7 +10,7 @@ import re
 
 import torch
 
-from vjepa_utils.weights.check import unreadable
+from vjepa_utils.weights.folder import unreadable
 
 NAMES = [  # in a file, and here
     (r"^(encoder|predictor)\.(module\.)?(backbone\.)?", r"\1."),
@@ -40,35 +40,6 @@ MASK_TOKENS = "predictor.embeddings.mask_tokens"
 EMBEDDING = "predictor.embeddings.predictor_embeddings"
 
 
-def standard(weights, place):
-    """Weights of any layout, {name: tensor}, under the names and in the shapes used here; names of
-    an encoder alone may lack "encoder.". UserError, which names the place, if one is not of
-    floating point, or there twice.
-    """
-    found, bare = {}, not any(n.startswith(("encoder.", "predictor.")) for n in weights)
-    for given, value in weights.items():
-        name = renamed(f"encoder.{given}" if bare else given, NAMES)
-        if name in UNUSED:
-            continue
-        if not torch.is_tensor(value) or not value.is_floating_point():
-            raise unreadable(
-                place, f"{given} is no tensor of floating point, as of a quantised copy"
-            )
-        pieces = _pieces(name, value)
-        if pieces.keys() & found.keys():
-            raise unreadable(place, f"it holds {given} twice")
-        found |= pieces
-    _stack_mask_tokens(found)
-    # Transformers' pull request 45497 has the last norm alone. The others were never trained in the
-    # distilled models, which are all that it is known for.
-    if "encoder.norms.3.weight" in found and not any(".norms.0." in name for name in found):
-        last = found["encoder.norms.3.weight"]
-        for norm in ("encoder.norms.0", "encoder.norms.1", "encoder.norms.2"):
-            found |= {f"{norm}.weight": torch.ones_like(last)}
-            found |= {f"{norm}.bias": torch.zeros_like(last)}
-    return found
-
-
 def renamed(name, table):
     """A name after the replacements of a table, [(regular expression, replacement)]."""
     for theirs, ours in table:
@@ -79,6 +50,39 @@ def renamed(name, table):
 def is_2_1(weights):
     """Whether weights under the names used here are of V-JEPA 2.1."""
     return "encoder.embeddings.image_modality" in weights
+
+
+def standard(weights, place):
+    """Weights of any layout, {name: tensor}, under the names and in the shapes used here; names of
+    an encoder alone may lack "encoder.". UserError, which names the place, if one is not of
+    floating point, or there twice.
+    """
+    tensors, bare = {}, not any(n.startswith(("encoder.", "predictor.")) for n in weights)
+    for given, value in weights.items():
+        name = renamed(f"encoder.{given}" if bare else given, NAMES)
+        if name in UNUSED:
+            continue
+        if not torch.is_tensor(value) or not value.is_floating_point():
+            reason = f"{given} is no tensor of floating point, as of a quantised copy"
+            raise unreadable(place, reason)
+        pieces = _pieces(name, value)
+        if pieces.keys() & tensors.keys():
+            raise unreadable(place, f"it holds {given} twice")
+        tensors |= pieces
+    tokens = [tensors.get(f"{MASK_TOKENS}.{i}") for i in range(len(tensors) + 1)]
+    tokens = tokens[: tokens.index(None)]  # that stand apart, (1, 1, channels) each
+    if tokens and len({token.shape for token in tokens}) == 1:
+        tensors[MASK_TOKENS] = torch.stack(tokens)
+        for i in range(len(tokens)):
+            del tensors[f"{MASK_TOKENS}.{i}"]
+    # Transformers' pull request 45497 has the last norm alone. The others were never trained in the
+    # distilled models, which are all that it is known for.
+    if "encoder.norms.3.weight" in tensors and not any(".norms.0." in name for name in tensors):
+        last = tensors["encoder.norms.3.weight"]
+        for norm in ("encoder.norms.0", "encoder.norms.1", "encoder.norms.2"):
+            tensors[f"{norm}.weight"] = torch.ones_like(last)
+            tensors[f"{norm}.bias"] = torch.zeros_like(last)
+    return tensors
 
 
 def _pieces(name, value):
@@ -93,16 +97,6 @@ def _pieces(name, value):
     return {name: value}
 
 
-def _stack_mask_tokens(weights):
-    """Put mask tokens that stand apart, (1, 1, channels) each, into one tensor (n, 1, 1, channels);
-    leave them where they are not whole.
-    """
-    count = sum(name.startswith(f"{MASK_TOKENS}.") for name in weights)
-    names = [f"{MASK_TOKENS}.{i}" for i in range(count)]
-    if count and weights.keys() >= set(names) and len({weights[name].shape for name in names}) == 1:
-        weights[MASK_TOKENS] = torch.stack([weights.pop(name) for name in names])
-
-
 def sizes(weights, config):
     """Sizes of the model, read off the shapes of standard weights, under the names in transformers'
     configurations and `vjepa2_1.Config`; where one is missing the configuration's, or ViT-L's.
@@ -112,26 +106,19 @@ def sizes(weights, config):
         shape = weights[name].shape if name in weights else ()
         return shape[axis] if axis < len(shape) else default
 
-    found = {"patch_size": side("encoder.embeddings.patch_embeddings.proj.weight", 3, 16)}
+    known = {"patch_size": side("encoder.embeddings.patch_embeddings.proj.weight", 3, 16)}
     for part, prefix, width, depth in ("encoder", "", 1024, 24), ("predictor", "pred_", 384, 12):
         width = side(f"{part}.layer.0.norm1.weight", 0, config.get(f"{prefix}hidden_size", width))
         inner = int(width * config.get(f"{prefix}mlp_ratio", 4))
         inner = side(f"{part}.layer.0.mlp.fc1.weight", 0, inner)
         blocks = {name.split(".")[2] for name in weights if name.startswith(f"{part}.layer.")}
-        found |= {
-            f"{prefix}hidden_size": width,
-            f"{prefix}num_hidden_layers": len(blocks)
-            or config.get(f"{prefix}num_hidden_layers", depth),
-            f"{prefix}intermediate_size": inner,
-            f"{prefix}mlp_ratio": _ratio(inner, width),
-        }
-    found["pred_num_mask_tokens"] = side(MASK_TOKENS, 0, config.get("pred_num_mask_tokens", 10))
+        depth, ratio = config.get(f"{prefix}num_hidden_layers", depth), inner / width
+        if int(width * ratio) < inner:  # so does transformers find it, and cuts off the fraction
+            ratio = math.nextafter(ratio, math.inf)
+        sizes_of_part = dict(hidden_size=width, num_hidden_layers=len(blocks) or depth)
+        sizes_of_part |= dict(intermediate_size=inner, mlp_ratio=ratio)
+        known |= {f"{prefix}{name}": value for name, value in sizes_of_part.items()}
+    known["pred_num_mask_tokens"] = side(MASK_TOKENS, 0, config.get("pred_num_mask_tokens", 10))
     levels = 4 if f"{EMBEDDING}.0.weight" in weights else 1  # a small MLP, or linear
-    out = side("predictor.proj.weight", 0, levels * found["hidden_size"]) // levels
-    return found | {"pred_levels": levels, "pred_out_size": out}
-
-
-def _ratio(inner, width):
-    """The float by which transformers, which cuts off the fraction, finds the inner width."""
-    ratio = inner / width
-    return ratio if int(width * ratio) == inner else math.nextafter(ratio, math.inf)
+    out = side("predictor.proj.weight", 0, levels * known["hidden_size"]) // levels
+    return known | {"pred_levels": levels, "pred_out_size": out}

@@ -1,4 +1,4 @@
-"""The model in a folder or file, every weight accounted for."""
+"""The model in a folder or file, loaded whole or not at all: every weight is accounted for."""
 
 import math
 from contextlib import contextmanager
@@ -13,8 +13,7 @@ from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.model import attention
 from vjepa_utils.model.vjepa2 import VJEPA2
 from vjepa_utils.model.vjepa2_1 import VJEPA21, Config
-from vjepa_utils.weights.check import check_whole, unreadable, weight_problems
-from vjepa_utils.weights.folder import config_of, read_weights
+from vjepa_utils.weights.folder import config_of, read_weights, unreadable
 from vjepa_utils.weights.layouts import is_2_1, renamed, sizes, standard
 from vjepa_utils.weights.pt import read_pt
 
@@ -51,41 +50,40 @@ def load_model(place: Path, dtype, weights=None, config=None, head=False) -> nn.
     dtype: None for that of a .pt file.  weights, config: as for `load_encoder`.
     head: of a `VJEPA2ForVideoClassification` give all, the encoder with true positions.
     """
-    config = config_of(place) | (config or {})
+    config, architecture = config_of(place) | (config or {}), ""
     if place.is_file() and place.suffix != ".safetensors":
-        tensors, key = read_pt(place, weights)
-        return _vjepa(place, tensors, config | {"encoder_key": key}, dtype)
-    if weights is not None:
+        tensors, config["encoder_key"] = read_pt(place, weights)
+        build = _vjepa
+    elif weights is not None:
         raise UserError(
             f"weights={weights!r} chooses between the two encoders of a .pt file, and {place} "
             "holds only one."
         )
-    kind, (architecture, *_) = config.get("model_type"), config.get("architectures") or [""]
-    if kind not in (*IMAGES, *VIDEOS) or ("For" in architecture and architecture != HEAD):
-        raise UserError(
-            f"{place} holds a model of type {kind!r} {architecture}: what is read is V-JEPA 2, "
-            f"V-JEPA 2.1, DINOv2 and DINOv3, without a head, and {HEAD}."
-        )
-    tensors = read_weights(place, dtype)
-    if kind in IMAGES:
-        return _image_model(place, tensors, config, dtype)
-    if architecture != HEAD:
-        return _vjepa(place, tensors, config, dtype)
-    model = _classifier(place, tensors, config, dtype)
-    return model if head else model.vjepa2
+    else:
+        kind, (architecture, *_) = config.get("model_type"), config.get("architectures") or [""]
+        if kind not in (*IMAGES, *VIDEOS) or ("For" in architecture and architecture != HEAD):
+            raise UserError(
+                f"{place} holds a model of type {kind!r} {architecture}: what is read is V-JEPA 2, "
+                f"V-JEPA 2.1, DINOv2 and DINOv3, without a head, and {HEAD}."
+            )
+        build = _image_model if kind in IMAGES else _classifier if architecture == HEAD else _vjepa
+        tensors = read_weights(place, dtype)
+    model = build(place, tensors, config, dtype).eval().requires_grad_(False)
+    return model.vjepa2 if architecture == HEAD and not head else model
 
 
 def _vjepa(place, tensors, config, dtype):
     """A `VJEPA2` or `VJEPA21`, as the weights are; without predictor where they have none."""
     config = {renamed(name, FIELDS): value for name, value in config.items() if value is not None}
     tensors = standard(tensors, place)
-    kind, build = ("V-JEPA 2.1", _vjepa2_1) if is_2_1(tensors) else ("V-JEPA 2", _vjepa2)
-    known = sizes(tensors, config) | FIXED | dict.fromkeys(SWITCHES, is_2_1(tensors))
+    newer = is_2_1(tensors)
+    known = sizes(tensors, config) | FIXED | dict.fromkeys(SWITCHES, newer)
     with _reading_configuration(place):
-        model = build(place, config, known)
+        model = (_vjepa2_1 if newer else _vjepa2)(place, config, known)
     if not any(name.startswith("predictor.") for name in tensors):
         model.predictor = None
         known = {name: value for name, value in known.items() if not name.startswith("pred_")}
+    kind = "V-JEPA 2.1" if newer else "V-JEPA 2"
     for name, value in known.items():
         given = config.get(name, value)
         close = isinstance(given, float) and math.isclose(given, value, rel_tol=1e-6)  # of 48/11
@@ -94,10 +92,9 @@ def _vjepa(place, tensors, config, dtype):
                 f"{place} is not loaded: its configuration says that {name} is {given!r}, where "
                 f"only {value!r} fits its weights and a {kind}."
             )
-    check_whole(place, weight_problems(model, tensors), f"it is not a whole {kind}")
+    _check_whole(place, model, tensors, f"it is not a whole {kind}")
     model.config.encoder_key = config.get("encoder_key")
-    model.take_weights({name: value.to(dtype or value.dtype) for name, value in tensors.items()})
-    return model.eval().requires_grad_(False)
+    return model.take_weights({name: x.to(dtype or x.dtype) for name, x in tensors.items()})
 
 
 def _vjepa2(place, config, known):
@@ -128,25 +125,24 @@ def _vjepa2_1(_, config, known):
 
 
 def _classifier(place, tensors, config, dtype):
-    from transformers import AutoModelForVideoClassification, VJEPA2Config
+    """Transformers' classifier, with a `VJEPA2` as its encoder."""
+    from transformers import VJEPA2Config, VJEPA2ForVideoClassification
 
     with _reading_configuration(place):
         built = VJEPA2Config.from_dict(config)
+    built._attn_implementation = attention.register()
     with torch.device("meta"):
-        options = dict(attn_implementation=attention.register())
-        model = AutoModelForVideoClassification.from_config(built, **options)
-    encoder = {name: tensors.pop(name) for name in list(tensors) if name.startswith("vjepa2.")}
-    encoder = {name.removeprefix("vjepa2."): value for name, value in encoder.items()}
+        model = VJEPA2ForVideoClassification(built)
+    encoder = {name[7:]: tensors.pop(name) for name in list(tensors) if name[:7] == "vjepa2."}
     model.vjepa2 = _vjepa(place, encoder, config, dtype)
     head = nn.ModuleDict({"pooler": model.pooler, "classifier": model.classifier})
-    check_whole(
-        place,
-        weight_problems(head, tensors),
+    reason = (
         f"its head does not fit config.json, which has {built.num_labels} classes, "
-        f"{built.num_pooler_layers} blocks of self-attention and {built.hidden_size} channels",
+        f"{built.num_pooler_layers} blocks of self-attention and {built.hidden_size} channels"
     )
+    _check_whole(place, head, tensors, reason)
     head.load_state_dict(tensors, assign=True)
-    return model.eval().requires_grad_(False)
+    return model
 
 
 def _image_model(place, tensors, config, dtype):
@@ -158,23 +154,37 @@ def _image_model(place, tensors, config, dtype):
         built = kind.config_class.from_dict(config)
     if built.num_channels != 3:
         raise UserError(f"{place} takes pictures of {built.num_channels} channels, not of 3.")
+    options = dict(config=built, state_dict=tensors, dtype=dtype, output_loading_info=True)
+    options |= dict(attn_implementation=attention.register(), ignore_mismatched_sizes=True)
     with _without_bar():
-        model, report = kind.from_pretrained(
-            None,
-            config=built,
-            state_dict=tensors,
-            dtype=dtype,
-            attn_implementation=attention.register(),
-            ignore_mismatched_sizes=True,  # they are reported, and refused here
-            output_loading_info=True,
-        )
+        model, report = kind.from_pretrained(None, **options)
     problems = {
         # a name, or one with two shapes
         problem: {name if isinstance(name, str) else name[0] for name in report[f"{problem}_keys"]}
         for problem in ("missing", "unexpected", "mismatched")
     }
-    check_whole(place, problems, f"it is not a whole {kind.__name__}")
-    return model.eval().requires_grad_(False)
+    _refuse(place, problems, f"it is not a whole {kind.__name__}")
+    return model
+
+
+def _check_whole(place, model, weights, reason):
+    """UserError unless each weight of a module is there, in its shape, and no other."""
+    expected = model.state_dict()
+    shared = expected.keys() & weights.keys()
+    other = {name for name in shared if weights[name].shape != expected[name].shape}
+    missing, unexpected = expected.keys() - shared, weights.keys() - shared
+    _refuse(place, dict(missing=missing, unexpected=unexpected, mismatched=other), reason)
+
+
+def _refuse(place, problems, reason):
+    """UserError, which ends in the reason, if there are problems: {word: names of weights}."""
+    counts = [
+        f"{len(names)} {problem} weights, such as {', '.join(sorted(names)[:3])}"
+        for problem, names in problems.items()
+        if names
+    ]
+    if counts:
+        raise UserError(f"{place} has {' and '.join(counts)}: {reason}.")
 
 
 @contextmanager
@@ -194,8 +204,8 @@ def _reading_configuration(place):
     """What is wrong with a configuration, in a sentence."""
     try:
         yield
+    except UserError:
+        raise
     except (StrictDataclassError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         reason = str(error).replace("\n", " ")
         raise unreadable(place, f"its configuration is damaged ({reason})") from None

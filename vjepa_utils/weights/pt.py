@@ -1,8 +1,7 @@
 """The .pt files of V-JEPA 2 and 2.1, read without running code.
 
-A file holds the whole training state: the online encoder; its moving average, which is the one that
-upstream evaluates; the predictor, and the optimiser. Facts of the files: facebookresearch/vjepa2 at
-204698b, README, `app/vjepa/train.py`, `app/vjepa_2_1/train.py` and `src/hub/backbones.py`.
+A file holds a whole training state: the online encoder, its moving average, the predictor and the
+optimiser (facebookresearch/vjepa2 at 204698b, `app/vjepa*/train.py`, `src/hub/backbones.py`).
 """
 
 import pickle
@@ -13,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.weights.check import unreadable
+from vjepa_utils.weights.folder import unreadable
 
 # The moving average of V-JEPA 2 and of 2.1 trained from pixels, and that of the distilled 2.1.
 AVERAGES = "target_encoder", "ema_encoder"
