@@ -45,7 +45,7 @@ class StockPositions(Encoder):
         steps = pixels.shape[1] // self.tubelet_size
         tokens = steps * pixels.shape[3] * pixels.shape[4] // patches
         positions = grid_positions((tokens, side, side))[:tokens]
-        return encode_layers(self.model, pixels, layers, positions)
+        return encode_layers(self.model, pixels, layers, positions=positions)
 
 
 def random_weights(encoder, seed=0):

@@ -5,6 +5,7 @@ and the truth of the rendered motions.
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_levels_are_read_in_one_pass_through_the_final_norm(tiny):
     norm = tiny.model.encoder.layernorm
     with torch.no_grad():
         apart = [norm(encode_tokens(tiny.model, pixels, layer=k)) for k in (1, 3)]
-        joined = encode_tokens(tiny.model, pixels, levels=(1, 3))
+        joined = segment_tokens(SimpleNamespace(vjepa2=tiny.model, device="cpu"), pixels, (1, 3))
         last = encode_tokens(tiny.model, pixels)
     assert torch.equal(joined, torch.cat(apart, 1)) and torch.equal(apart[1], last)
 

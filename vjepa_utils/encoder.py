@@ -38,7 +38,7 @@ class Encoder:
     """
 
     contexts = {None: 2, "pair": 2, "frame": 1, "clip": None}  # frames that attend; None: all
-    named_layers = ()  # those that have names
+    named_layers = (None,)  # beside the numbers of blocks
     takes_single_frames = False  # a frame that is a context by itself is a pair with itself
     online = None  # the encoder that the predictor was trained on, if `load_encoder` has it
 
@@ -52,10 +52,8 @@ class Encoder:
         self.device, self.dtype = model.device, model.dtype
 
     def __repr__(self):
-        return (
-            f"Encoder({self.name!r}, {self.channels} channels, {self.depth} blocks, "
-            f"{self.dtype}, on {self.device})"
-        )
+        sizes = f"{self.channels} channels, {self.depth} blocks"
+        return f"Encoder({self.name!r}, {sizes}, {self.dtype}, on {self.device})"
 
     @torch.no_grad()
     def encode(
@@ -137,18 +135,13 @@ class Encoder:
                 cuts = []
 
     def plan(
-        self,
-        video: Video,
-        context: Context = None,
-        size: Size = None,
-        overlap: int = 0,
-        stride: int | None = None,
-        repeat: int = 2,
+        self, video, context: Context = None, size: Size = None, overlap=0, stride=None, repeat=2
     ) -> Plan:
         """The `Plan` that `encode` would follow; arguments as for it."""
-        patch, length = self.patch_size, context_length(context, len(video), self.contexts)
+        length = context_length(context, len(video), self.contexts)
+        patch, once = self.patch_size, self.takes_single_frames
         picture = picture_size(video.height, video.width, size, patch, self.training_size or 0)
-        stride, once = patch if stride is None else stride, self.takes_single_frames
+        stride = patch if stride is None else stride
         return Plan(len(video), length, picture, patch, stride, once, overlap, repeat)
 
     def grid(self, video: Clip, size: Size = None, context: Context = None) -> Grid:
@@ -205,16 +198,14 @@ class Encoder:
 
         Args:
             video: as for `encode`.
-            context: how many frames the encoder is given, an even number; this window slides over
-                the clip by one step, two frames.
+            context: frames that the encoder is given, an even number; the window slides by a step.
             horizon: how many steps after them are predicted, jointly.
             size: as for `encode`.
             target: the features to predict, computed from "window", the visible and the predicted
                 frames jointly, as in training, or "step", each predicted step alone.
             mask_token: as for `recover`.
         Raises:
-            UserError: an argument is out of range, the clip is shorter than a window, or there is
-                no predictor.
+            UserError: an argument is out of range, the clip too short, or there is no predictor.
             MemoryError: a window cannot fit.
         """
         from vjepa_utils.predict.surprise import surprise
@@ -247,9 +238,7 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the encoder's weights without the predictor's. The same in float32 and
-        bfloat16: they are rounded to the latter.
-        """
+        """SHA-256 of the encoder's weights, the predictor's aside, rounded to bfloat16."""
         digest = hashlib.sha256()
         for name, weight in self.model.named_parameters():
             if not name.startswith("predictor."):
@@ -257,9 +246,8 @@ class Encoder:
         return digest.hexdigest()
 
     def check_memory(self, plan: Plan, remedy: str) -> None:
-        """MemoryError, before any work, if the activations of a context exceed the free memory.
-
-        remedy: what to set instead, with {} for the number of frames that fits.
+        """MemoryError, before any work, if a context does not fit. remedy: what to set instead,
+        with {} for the number of frames that fits.
         """
         what = f"{plan.context} frames encoded jointly are {plan.tokens} tokens and"
 
@@ -270,14 +258,13 @@ class Encoder:
         check_fits(self.memory(plan), self.device, what, advice)
 
     def memory(self, plan: Plan) -> float:
-        """Bytes that the activations of a context take at their peak: in the MLP, the residual, its
-        norm, the hidden layer and its output; and the pixels in float32.
+        """Bytes that a context takes at its peak, in the MLP: the residual, its norm, the hidden
+        layer and its output; and the pixels in float32.
         """
-        config = self.model.config
+        config, number = self.model.config, self.dtype.itemsize
         wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
-        channels = (3 * self.channels + wide) * self.dtype.itemsize
-        pixels = 3 * self.tubelet_size * self.patch_size**2 * (8 + self.dtype.itemsize)
-        return plan.tokens * (channels + pixels)
+        pixels = 3 * self.tubelet_size * self.patch_size**2
+        return plan.tokens * ((3 * self.channels + wide) * number + pixels * (8 + number))
 
     def at_once(self, plan: Plan) -> int:
         """How many contexts are encoded at once."""
@@ -291,14 +278,13 @@ class Encoder:
         """The layers to read of one pass, checked."""
         if layers is not None and (layer is not None or out is not None):
             raise UserError("layers cannot be combined with layer or out: encode them one by one.")
-        wanted = range(1, self.depth + 1) if layers == "all" else layers
-        wanted = [layer] if layers is None else list(wanted)
+        wanted = [layer] if layers is None else layers
+        wanted = list(range(1, self.depth + 1) if layers == "all" else wanted)
         if not wanted or len(set(wanted)) < len(wanted):
             raise UserError(f'layers must be "all" or a list of different layers, not {layers!r}.')
         for k in wanted:
-            named = k is None or (isinstance(k, str) and k in self.named_layers)
-            if not named and not (is_whole(k, 1) and k <= self.depth):
-                names = ", ".join(f'"{name}"' for name in self.named_layers)
+            if k not in self.named_layers and not (is_whole(k, 1) and k <= self.depth):
+                names = ", ".join(f'"{name}"' for name in self.named_layers if name)
                 raise UserError(
                     f"layer must be None or a whole number from 1 to {self.depth} for {self.name}"
                     f"{names and f', or one of {names}'}, not {k!r}."
@@ -309,11 +295,7 @@ class Encoder:
         """(groups, frames, 3, height, width), shifted down and right by parts of a patch, to a
         tensor (groups, tokens, channels) for each layer.
         """
-        if shift == (0, 0):
-            return encode_layers(self.model, pixels, layers)
-        steps = -(-pixels.shape[1] // self.tubelet_size)
-        grid = steps, *(side // self.patch_size for side in pixels.shape[3:])
-        return encode_layers(self.model, pixels, layers, self.model.positions(grid, None, shift))
+        return encode_layers(self.model, pixels, layers, shift)
 
     def _on_grid(self, tokens, plan):
         """(groups, tokens, channels) to float32 (steps, rows, columns, channels) on the CPU."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -56,17 +55,14 @@ class Features:
     def __repr__(self):
         steps, rows, columns, channels = self.values.shape
         text = f"{steps} steps × {rows}×{columns} × {channels} channels, {self.encoder}"
-        if steps:
-            text += f", frames {self.frames.min()} to {self.frames.max()}"
-        if self.cuts:
-            pairs = ", ".join(f"{a}+{b}" for a, b in self.cuts)
-            text += f"; a cut lies between frames {pairs}"
-        return f"Features({text})"
+        text += f", frames {self.frames.min()} to {self.frames.max()}" if steps else ""
+        pairs = ", ".join(f"{a}+{b}" for a, b in self.cuts)
+        return f"Features({text}{pairs and f'; a cut lies between frames {pairs}'})"
 
     @property
     def offset(self) -> float:
-        """Where the first cell of the map begins, in cells from the picture's upper left corner: a
-        cell is as wide as the stride and has its token's patch around it.
+        """Where the first cell of the map begins, in cells from the picture's corner: a cell is as
+        wide as the stride and has its token's patch around it.
         """
         return (self.patch_size / self.stride - 1) / 2
 
@@ -87,10 +83,8 @@ class Features:
         return replace(self, values=self.values[steps], frames=frames, times=times, cuts=cuts)
 
     def cover(self, mask: torch.Tensor | np.ndarray) -> torch.Tensor:
-        """Share of each patch that a mask covers: float32 (rows, columns), 0 to 1.
-
-        Args:
-            mask: bool or 0/1, (height, width) of the clip.
+        """Share of each patch, 0 to 1, that a mask (height, width) of the clip covers: float32
+        (rows, columns).
         """
         mask = torch.as_tensor(mask).float()
         if tuple(mask.shape) != tuple(self.source_size):
@@ -118,13 +112,11 @@ class Features:
 
     def token_at(self, point: tuple[float, float]) -> tuple[int, int]:
         """(row, column) of the patch under a point (x, y) in pixels of the clip."""
-        (x, y), (height, width) = (float(v) for v in point), self.source_size
+        (x, y), (height, width) = map(float, point), self.source_size
         check_inside((x, y), height, width)
-        row, column = (
-            min(max(math.floor(share * count - self.offset), 0), count - 1)
-            for share, count in zip((y / height, x / width), self.grid[1:], strict=True)
-        )
-        return row, column
+        _, rows, columns = self.grid
+        row, column = y / height * rows - self.offset, x / width * columns - self.offset
+        return min(max(int(row), 0), rows - 1), min(max(int(column), 0), columns - 1)
 
     def centre_of(self, row: int, column: int) -> tuple[float, float]:
         """The point (x, y), in pixels of the clip, at the centre of a patch."""
@@ -140,21 +132,18 @@ class Features:
 
     def save(self, path: File) -> None:
         """Write a safetensors file; nothing is left behind when that fails."""
-        tensors = {name: getattr(self, name).contiguous() for name in TENSORS}
-        others = {field.name: getattr(self, field.name) for field in fields(self)}
-        metadata = {name: value for name, value in others.items() if name not in TENSORS}
+        metadata = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: metadata.pop(name).contiguous() for name in TENSORS}
         with replacing(path) as temporary:
             save_file(tensors, temporary, {"features": json.dumps(metadata)})
 
     @classmethod
     def load(cls, path: File) -> Features:
-        """Read what `save`, `encode(out=…)` or `extract` wrote; else ValueError. Memory-mapped,
-        but for files of float16.
-        """
+        """Read what `save`, `encode(out=…)` or `extract` wrote, memory-mapped but for float16."""
         tensors, metadata = read_safetensors(path, "features")
         for name in ("picture_size", "source_size"):
             metadata[name] = tuple(metadata[name])
         # older files have no cuts, and no times
         metadata["cuts"] = tuple(map(tuple, metadata.get("cuts", ())))
-        values, times = tensors["values"], tensors.get("times")
-        return cls(values.float(), tensors["frames"], times=times, **metadata)
+        values, times = tensors["values"].float(), tensors.get("times")
+        return cls(values, tensors["frames"], times=times, **metadata)

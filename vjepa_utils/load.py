@@ -34,19 +34,16 @@ class ImageEncoder(Encoder):
 class VJEPA21Encoder(Encoder):
     """A V-JEPA 2.1 encoder: as for V-JEPA 2, except for single frames and layers.
 
-    - `encode(context="frame")`, and "clip" for a clip of one frame, go through the image branch:
-      each frame once, as in training. An odd last frame of the other contexts is paired with
-      itself.
-    - `encode(layer=None)` is the norm of the last level, which is the feature. "level 1" to
-      "level 4" are the norms of the four levels, after the blocks that `levels` names; "levels" all
-      four, channels of level 1 first. layer=k is the output of block k before any norm. In the
-      distilled ViT-B and ViT-L the first three norms were never trained.
+    Frames of context "frame", and the only one of a clip, go through the image branch, once, as in
+    training. `layer` None is the norm of the last level; "level 1" to "level 4" are the norms of
+    the four levels; "levels" all four, channels of level 1 first. In the distilled ViT-B and ViT-L
+    the first three norms were never trained.
 
-    levels: {name: number of its block, from 1}.
+    levels: {name: number of the block before it, from 1}.
     """
 
     takes_single_frames = True
-    named_layers = (*LEVELS, "levels")
+    named_layers = (None, *LEVELS, "levels")
 
     @property
     def levels(self):
@@ -66,17 +63,16 @@ def load_encoder(
     """Load an encoder.
 
     Args:
-        name: "vjepa2-demo" or "dino-demo"; a Hugging Face id (see `checkpoints.CHECKPOINTS`) or a
-            local folder, with V-JEPA 2 (of a classification head the encoder), V-JEPA 2.1, DINOv2
-            or DINOv3; a V-JEPA 2.1 by name (see `download.RELEASED`); or a .pt file of V-JEPA 2 or
-            2.1, released or of a training run.
+        name: "vjepa2-demo" or "dino-demo"; a Hugging Face id (see `CHECKPOINTS`) or a folder, with
+            V-JEPA 2 (of a classification head the encoder), V-JEPA 2.1, DINOv2 or DINOv3; a V-JEPA
+            2.1 by name (see `download.RELEASED`); or a .pt file of V-JEPA 2 or 2.1.
         device: None takes CUDA, else MPS, else the CPU.
         dtype: None takes bfloat16 where the device is fast at it, else float32.
         weights: of a .pt file. None or "target_encoder": the moving average; "encoder": the online
             one; "both": the former, and the latter as `Encoder.online`, from whose visible tokens
             `recover` and `surprise` then predict, as in training.
-        config: fields of config.json, such as {"num_attention_heads": 12}, for a .pt file without
-            one beside it; heads and training size of the released models are known.
+        config: fields of config.json, such as {"num_attention_heads": 12}, for a .pt file of
+            training without one beside it.
     Raises:
         UserError: there is none of that name, it is not whole, or its configuration does not fit.
         ConnectionError: not in the cache and the hub out of reach; the message says what to run.

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.model.devices import best_device, check_fits, fast_dtype
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_layers, encode_tokens
 from vjepa_utils.video import Clip, File, as_video
 from vjepa_utils.weights.checkpoints import find, label, pixel_statistics
 from vjepa_utils.weights.models import load_model
@@ -175,7 +175,10 @@ def load_classifier(
 @torch.no_grad()
 def segment_tokens(model: nn.Module, pixels: torch.Tensor, levels: tuple = ()) -> torch.Tensor:
     """Tokens (batch, levels × tokens, channels) of normalised pixels (batch, frames, 3, H, W)."""
-    return encode_tokens(model.vjepa2, pixels.to(model.device), levels=levels)
+    encoder, pixels = model.vjepa2, pixels.to(model.device)
+    norm = encoder.encoder.layernorm
+    parts = [norm(x) for x in encode_layers(encoder, pixels, levels)] if levels else []
+    return torch.cat(parts, 1) if levels else encode_tokens(encoder, pixels)
 
 
 @torch.no_grad()

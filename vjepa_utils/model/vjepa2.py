@@ -82,20 +82,29 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """What encoder and predictor share: embeddings, blocks and a final norm."""
+    """What encoder and predictor share: embeddings, blocks and a final norm. Sizes are the fields
+    of a configuration that begin with the prefix.
+    """
 
-    def __init__(self, embeddings, depth, width, heads, mlp_ratio, config):
+    def __init__(self, config, prefix, embeddings):
         super().__init__()
+        size = lambda name: getattr(config, prefix + name)
+        width, depth = size("hidden_size"), size("num_hidden_layers")
+        block = width, size("num_attention_heads"), size("mlp_ratio"), config
         self.embeddings = nn.ModuleDict(embeddings)
-        self.layer = nn.ModuleList(Block(width, heads, mlp_ratio, config) for _ in range(depth))
+        self.layer = nn.ModuleList(Block(*block) for _ in range(depth))
         self.layernorm = nn.LayerNorm(width, config.layer_norm_eps)
+
+    def tables(self, positions, dtype, interleaved):
+        """Rotations for all blocks; positions (batch or none, tokens, 3)."""
+        return rotary_tables(positions, self.layer[0].attention.head_size, dtype, interleaved)
 
 
 class VJEPA2(nn.Module):
     """Encoder and predictor, without weights until `take_weights`; to be used by `encode_tokens`
     and `predict_tokens`. `vjepa2_1.VJEPA21` says in what V-JEPA 2.1 differs.
 
-    config: a transformers `VJEPA2Config`; ValueError for another activation than GELU.
+    config: a transformers `VJEPA2Config`; UserError for another activation than GELU.
     """
 
     interleaved = False  # frequencies of the rotation: see `rotary_tables`
@@ -110,20 +119,11 @@ class VJEPA2(nn.Module):
         tubelet = config.tubelet_size, config.patch_size, config.patch_size
         with torch.device("meta"):
             patches = nn.ModuleDict({"proj": nn.Conv3d(config.in_chans, width, tubelet, tubelet)})
-            blocks = config.num_hidden_layers, width, config.num_attention_heads, config.mlp_ratio
-            self.encoder = Transformer({"patch_embeddings": patches}, *blocks, config)
-            blocks = (
-                config.pred_num_hidden_layers,
-                narrow,
-                config.pred_num_attention_heads,
-                config.pred_mlp_ratio,
-            )
-            self.predictor = Transformer(
-                {"predictor_embeddings": nn.Linear(width, narrow)}, *blocks, config
-            )
-            self.predictor.embeddings.mask_tokens = nn.Parameter(
-                torch.zeros(config.pred_num_mask_tokens, 1, 1, narrow)
-            )
+            self.encoder = Transformer(config, "", {"patch_embeddings": patches})
+            narrower = {"predictor_embeddings": nn.Linear(width, narrow)}
+            self.predictor = Transformer(config, "pred_", narrower)
+            mask_tokens = torch.zeros(config.pred_num_mask_tokens, 1, 1, narrow)
+            self.predictor.embeddings.mask_tokens = nn.Parameter(mask_tokens)
             self.predictor.proj = nn.Linear(narrow, width)
 
     def patch_embedding(self, frames):
@@ -140,10 +140,10 @@ class VJEPA2(nn.Module):
         return grid_positions(grid, device, shift)
 
     def outputs(self, layer):
-        """What `encode_tokens` gives for a layer: [(block, the norm after it), …]."""
+        """What a layer is: [(number of a block, the norm after it or None), …], to be joined."""
         if layer is None:
             return [(len(self.encoder.layer), self.encoder.layernorm)]
-        return [(layer, lambda x: x)]
+        return [(layer, None)]
 
     def predictor_input(self, context, hidden, mask_token, image=False):
         """Embedded tokens: the visible ones, `context`, then mask tokens for `hidden` others:
@@ -166,31 +166,24 @@ class VJEPA2(nn.Module):
         """Take {name: tensor} as a transformers `VJEPA2Model` has them, most of them without a
         copy; returns the model.
         """
-        self.load_state_dict(
-            weights | self._queries_and_keys(weights, even_channels_first), assign=True
-        )
+        self.load_state_dict(self._reordered(weights, even_channels_first), assign=True)
         return self
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights as a transformers `VJEPA2Model` has them."""
-        weights = self.state_dict()
-        return weights | self._queries_and_keys(
-            weights, lambda *of: even_channels_first(*of).argsort()
-        )
+        return self._reordered(self.state_dict(), lambda *of: even_channels_first(*of).argsort())
 
-    def _queries_and_keys(self, weights, order):
-        """Those weights that have channels of queries or keys, in another order of these."""
-        reordered = {}
+    def _reordered(self, weights, order):
+        """Weights with the channels of queries and keys in another order."""
+        weights = dict(weights)
         for name, module in self.named_modules():
             if isinstance(module, RotaryAttention):
-                prefixes = f"{name}.query.", f"{name}.key."
                 channels = order(module.heads, module.head_size)
-                reordered |= {
-                    key: value[channels.to(value.device)]
-                    for key, value in weights.items()
-                    if key.startswith(prefixes)
-                }
-        return reordered
+                for part in module.state_dict():
+                    if part.startswith(("query.", "key.")):
+                        weight = weights[f"{name}.{part}"]
+                        weights[f"{name}.{part}"] = weight[channels.to(weight.device)]
+        return weights
 
 
 def _gather(tokens, index):
@@ -214,67 +207,51 @@ def encode_tokens(
     visible: torch.Tensor | None = None,
     layer: int | str | None = None,
     positions: torch.Tensor | None = None,
-    levels: tuple[int, ...] = (),
 ) -> torch.Tensor:
-    """The encoder, with the true grid; hidden tokens are dropped before its first layer.
-
-    Args:
-        model: a `VJEPA2`.
-        pixels: (batch, frames, 3, height, width), normalised; frames even, or in V-JEPA 2.1 one,
-            for the image branch; sides multiples of the patch.
-        visible: None for all tokens, or (batch or 1, n) token numbers in step, row, column order.
-        layer: None for the output of the final norm; k in 1…depth for that of block k, before the
-            norm; more in V-JEPA 2.1, see `VJEPA21`.
-        positions: None for those of `model.positions`, or others, (tokens of the grid, 3).
-        levels: numbers of blocks, from 1 on, that are read instead of the last, each through the
-            final norm, in one forward pass; their tokens are joined, level after level.
-    Returns:
-        (batch, tokens or n, channels); with levels (batch, levels × tokens, channels).
-    """
-    if levels:
-        outputs = [[(number, model.encoder.layernorm)] for number in levels]
-        return torch.cat(run_blocks(model, pixels, outputs, visible, positions), 1)
-    return run_blocks(model, pixels, [model.outputs(layer)], visible, positions)[0]
+    """`encode_layers` of one layer: (batch, tokens or n, channels)."""
+    return encode_layers(model, pixels, [layer], positions=positions, visible=visible)[0]
 
 
 def encode_layers(
     model: VJEPA2,
     pixels: torch.Tensor,
     layers: Sequence[int | str | None],
+    shift: tuple[float, float] = (0, 0),
     positions: torch.Tensor | None = None,
+    visible: torch.Tensor | None = None,
 ) -> list[torch.Tensor]:
-    """`encode_tokens` of several layers in one forward pass: a tensor (batch, tokens, channels) for
-    each.
-    """
-    return run_blocks(model, pixels, [model.outputs(layer) for layer in layers], None, positions)
+    """The encoder, with the true grid; hidden tokens are dropped before its first layer.
 
-
-def run_blocks(model, pixels, outputs, visible, positions):
-    """The forward pass: for each of `outputs`, a list of (block, the norm after it), what these
-    give, joined over channels.
+    Args:
+        model: a `VJEPA2`.
+        pixels: (batch, frames, 3, height, width), normalised; frames even, or in V-JEPA 2.1 one,
+            for the image branch; sides multiples of the patch.
+        layers: None for the output of the final norm; k in 1…depth for that of block k, before the
+            norm; more in V-JEPA 2.1, see `VJEPA21`.
+        shift: of the picture under the grid, down and right, in patches.
+        positions: None for those of `model.positions`, or others, (tokens of the grid, 3).
+        visible: None for all tokens, or (batch or 1, n) token numbers in step, row, column order.
+    Returns:
+        For each layer, from one forward pass, (batch, tokens or n, channels).
     """
-    encoder = model.encoder
+    blocks = model.encoder.layer
     # a 3D convolution whose stride is its kernel: a linear map
     weight, bias = model.patch_embedding(pixels.shape[1])
     x, grid = _tubelets(pixels.to(weight.dtype), *weight.shape[2:])
-    positions = model.positions(grid, x.device) if positions is None else positions.to(x.device)
+    positions = model.positions(grid, x.device, shift) if positions is None else positions
+    positions = positions.to(x.device)
     if visible is not None:
         x, positions = _gather(x, visible), positions[visible]
     x = F.linear(x, weight.flatten(1), bias)  # (batch, tokens, channels)
-    head_size = encoder.layer[0].attention.head_size
-    tables = rotary_tables(positions, head_size, x.dtype, model.interleaved)
-    last, read = max(after for output in outputs for after, _ in output), {}
-    for number, block in enumerate(encoder.layer[:last], 1):
+    tables = model.encoder.tables(positions, x.dtype, model.interleaved)
+    outputs, read = [model.outputs(layer) for layer in layers], {}
+    last = max(number for output in outputs for number, _ in output)
+    for number, block in enumerate(blocks[:last], 1):
         x = block(x, tables)
-        for i, output in enumerate(outputs):
-            for j, (after, norm) in enumerate(output):
-                if after == number:
-                    tokens = norm(x)  # the next block overwrites x
-                    read[i, j] = tokens.clone() if tokens is x and number < last else tokens
-    return [
-        torch.cat([read[i, j] for j in range(len(output))], -1) if len(output) > 1 else read[i, 0]
-        for i, output in enumerate(outputs)
-    ]
+        for norm in {norm for output in outputs for after, norm in output if after == number}:
+            read[number, norm] = norm(x) if norm else x.clone()  # the next block overwrites x
+    joined = [[read[point] for point in output] for output in outputs]
+    return [torch.cat(parts, -1) if len(parts) > 1 else parts[0] for parts in joined]
 
 
 def predict_tokens(
@@ -310,8 +287,7 @@ def predict_tokens(
     x = model.predictor_input(context, hidden.shape[1], mask_token, image)
     positions = model.positions(grid, x.device) if positions is None else positions.to(x.device)
     positions = positions[torch.cat([visible, hidden], 1)]  # (batch or 1, tokens, 3)
-    head_size = predictor.layer[0].attention.head_size
-    tables = rotary_tables(positions, head_size, x.dtype, model.interleaved)
+    tables = predictor.tables(positions, x.dtype, model.interleaved)
     for block in predictor.layer:
         x = block(x, tables)
     x = predictor.layernorm(x)

@@ -62,30 +62,15 @@ class Config:
         for size, of in ((self.hidden_size, 64), (self.pred_hidden_size, 32)):
             if size % of:
                 raise UserError(f"its {size} channels are no multiple of the head size, {of}")
-
-    @property
-    def num_attention_heads(self):
-        return self.hidden_size // 64
-
-    @property
-    def pred_num_attention_heads(self):
-        return self.pred_hidden_size // 32
-
-    @property
-    def mlp_ratio(self):
-        return Fraction(self.intermediate_size, self.hidden_size)  # 64/13 of 1664 is not a float
-
-    @property
-    def pred_mlp_ratio(self):
-        return Fraction(self.pred_intermediate_size, self.pred_hidden_size)
-
-    @property
-    def levels(self):
-        """Number of the block that each level comes after: quarters of the depth, but for ViT-G."""
+        self.num_attention_heads = self.hidden_size // 64
+        self.pred_num_attention_heads = self.pred_hidden_size // 32
+        # 64/13 of 1664 is not a float
+        self.mlp_ratio = Fraction(self.intermediate_size, self.hidden_size)
+        self.pred_mlp_ratio = Fraction(self.pred_intermediate_size, self.pred_hidden_size)
+        # the block that each level comes after: quarters of the depth, but for ViT-G
         depth = self.num_hidden_layers
-        if depth == 48:
-            return 12, 24, 38, 48
-        return tuple(-(-depth * quarter // 4) for quarter in (1, 2, 3, 4))
+        quarters = tuple(-(-depth * quarter // 4) for quarter in (1, 2, 3, 4))
+        self.levels = (12, 24, 38, 48) if depth == 48 else quarters
 
 
 class VJEPA21(VJEPA2):
