@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.features import Features
 from vjepa_utils.model.devices import batch_tokens, check_fits
-from vjepa_utils.model.vjepa2 import encode_layers
+from vjepa_utils.model.vjepa2 import VJEPA2, encode_layers
 from vjepa_utils.plan import Plan, context_length, open_sink, picture_size
 from vjepa_utils.reading.pixels import batches, read_ahead, resized
 from vjepa_utils.video import Clip, Context, File, Grid, Size, Video, as_video
@@ -38,9 +38,12 @@ class Encoder:
     """
 
     contexts = {None: 2, "pair": 2, "frame": 1, "clip": None}  # frames that attend; None: all
-    named_layers = (None,)  # beside the numbers of blocks
+    # layers beside the numbers of blocks: of how many levels each has the channels
+    named_layers: dict[int | str | None, int] = {None: 1}
     takes_single_frames = False  # a frame that is a context by itself is a pair with itself
-    online = None  # the encoder that the predictor was trained on, if `load_encoder` has it
+    online: VJEPA2 | None = (
+        None  # the encoder that the predictor was trained on, if `load_encoder` has it
+    )
 
     def __init__(self, model, name, mean, std):
         self.model, self.name = model, name
@@ -86,14 +89,12 @@ class Encoder:
                 picture is encoded at (patch / stride)² shifts, whose maps are interleaved.
             repeat: how often context "frame" feeds a frame; its features are the mean over the
                 steps. The reference's evaluation on images has 16 (ViT-L) and 18 (ViT-g 384).
-            out: a file that the features go to instead of memory, such as "film.safetensors";
-                `Features.load` reads it. An interrupted run leaves OUT.partial, which the same call
-                resumes; a complete file is only loaded.
+            out: a file for the features, such as "film.safetensors", that `Features.load` reads. An
+                interrupted run leaves OUT.partial, which the same call resumes.
         Returns:
             Features, memory-mapped with `out`; with `layers`, {layer: Features}.
         Raises:
-            UserError: an argument is out of range; OUT.partial is of another run; features that
-                are not finite.
+            UserError: an argument is out of range, OUT of another run, or a feature not finite.
             MemoryError: the frames of one context cannot fit.
             OSError: `out` cannot be written.
         """
@@ -246,9 +247,7 @@ class Encoder:
         return digest.hexdigest()
 
     def check_memory(self, plan: Plan, remedy: str) -> None:
-        """MemoryError, before any work, if a context does not fit. remedy: what to set instead,
-        with {} for the number of frames that fits.
-        """
+        """MemoryError if a context does not fit. remedy: what to set, {} for how many frames."""
         what = f"{plan.context} frames encoded jointly are {plan.tokens} tokens and"
 
         def advice(share):
@@ -258,9 +257,7 @@ class Encoder:
         check_fits(self.memory(plan), self.device, what, advice)
 
     def memory(self, plan: Plan) -> float:
-        """Bytes that a context takes at its peak, in the MLP: the residual, its norm, the hidden
-        layer and its output; and the pixels in float32.
-        """
+        """Bytes of a context at its peak, in the MLP, and of its pixels in float32."""
         config, number = self.model.config, self.dtype.itemsize
         wide = getattr(config, "intermediate_size", None) or self.channels * config.mlp_ratio
         pixels = 3 * self.tubelet_size * self.patch_size**2
@@ -269,10 +266,6 @@ class Encoder:
     def at_once(self, plan: Plan) -> int:
         """How many contexts are encoded at once."""
         return max(1, batch_tokens(self.device) // plan.tokens)
-
-    def width(self, layer: int | str | None) -> int:
-        """Channels of a layer's output."""
-        return self.channels
 
     def _layers(self, layer, layers, out):
         """The layers to read of one pass, checked."""

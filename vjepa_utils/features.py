@@ -42,8 +42,8 @@ class Features:
     source_size: tuple
     encoder: str
     cuts: tuple = ()
-    times: torch.Tensor | None = None
-    stride: int | None = None
+    times: torch.Tensor = None  # type: ignore[assignment]  # NaN, set below
+    stride: int = 0  # that of the patch
     layer: int | str | None = None
     context: int | None = None
 
@@ -69,7 +69,8 @@ class Features:
     @property
     def grid(self) -> tuple[int, int, int]:
         """(steps, rows, columns)."""
-        return tuple(self.values.shape[:3])
+        steps, rows, columns = self.values.shape[:3]
+        return steps, rows, columns
 
     def __getitem__(self, steps: slice) -> Features:
         """The features of some steps, a slice: features[2:3]."""
@@ -145,5 +146,6 @@ class Features:
             metadata[name] = tuple(metadata[name])
         # older files have no cuts, and no times
         metadata["cuts"] = tuple(map(tuple, metadata.get("cuts", ())))
-        values, times = tensors["values"].float(), tensors.get("times")
-        return cls(values, tensors["frames"], times=times, **metadata)
+        metadata |= {name: tensors[name] for name in TENSORS if name in tensors}
+        metadata["values"] = metadata["values"].float()
+        return cls(**metadata)

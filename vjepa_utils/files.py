@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import platformdirs
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
 from vjepa_utils.checks import UserError
@@ -78,27 +77,6 @@ def replacing(path: File) -> Iterator[Path]:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def locked(path: File) -> ExitStack:
-    """The sole right to write a file or folder, until the ExitStack is closed; UserError if another
-    run has it.
-    """
-    lock, held = FileLock(f"{path}.lock"), ExitStack()
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"Another run is writing {path}: wait until it ends, or give another name."
-        ) from None
-
-    def release():
-        with suppress(OSError):  # Windows removes no file that is open
-            os.unlink(lock.lock_file)
-        lock.release()
-
-    held.callback(release)
-    return held
 
 
 def read_safetensors(path: File, kind: str) -> tuple[dict[str, torch.Tensor], dict]:

@@ -13,10 +13,8 @@ RADIUS, EPSILON = 0.5, 1e-3  # of a window, in patches; variance of grey below w
 
 def guided(maps: torch.Tensor, frame: np.ndarray, features: Features) -> torch.Tensor:
     """Upsample maps of patches to a frame and let them follow its edges: within small windows the
-    result is linear in the frame's colours (guided filter, He et al. 2010, equations 14 to 19).
-
-    For display and masks alone: it shows nothing that the patches do not hold, only where in a
-    patch it may lie.
+    result is linear in the frame's colours (guided filter, He et al. 2010, equations 14 to 19). It
+    shows nothing that the patches do not hold, only where in a patch it may lie.
 
     Args:
         maps: float (classes, rows, columns).

@@ -17,10 +17,9 @@ def interleaved(
     patch: int,
     stride: int,
 ) -> list[torch.Tensor]:
-    """Tokens every `stride` pixels, without training: a picture is encoded at shifts of parts of a
-    patch. Tokens whose patch lies within the usual grid are the usual ones; each shift's common
-    offset, its mean over the picture less that of the usual tokens, is taken out of each step, or a
-    checkerboard stays.
+    """Tokens every `stride` pixels, of a picture encoded at shifts of parts of a patch. Of each
+    shift and step the common offset, its mean over the picture less that of the usual tokens, is
+    taken out, or a checkerboard stays.
 
     Args:
         encode: of pixels and their shift down and right in patches, a tensor (groups, tokens,
@@ -30,8 +29,7 @@ def interleaved(
         patch: side of a patch in pixels.
         stride: pixels between tokens, a divisor of the patch.
     Returns:
-        For each layer float32 (groups, tokens, channels) on the CPU, in step, row, column order of
-        a grid with patch / stride times the rows and columns.
+        For each layer float32 (groups, tokens, channels) on the CPU, of the finer grid.
     """
     height, width = pixels.shape[-2:]
     rows, columns, factor = height // patch, width // patch, patch // stride

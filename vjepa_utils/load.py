@@ -43,14 +43,11 @@ class VJEPA21Encoder(Encoder):
     """
 
     takes_single_frames = True
-    named_layers = (None, *LEVELS, "levels")
+    named_layers = {None: 1, **dict.fromkeys(LEVELS, 1), "levels": len(LEVELS)}
 
     @property
     def levels(self):
         return dict(zip(LEVELS, self.model.config.levels, strict=True))
-
-    def width(self, layer):
-        return self.channels * (len(LEVELS) if layer == "levels" else 1)
 
 
 def load_encoder(
@@ -90,6 +87,6 @@ def load_encoder(
     kind = kinds.get(model.config.model_type, ImageEncoder)
     encoder = kind(model, label(str(name)), *pixel_statistics(place))
     if weights == "both":
-        encoder.online = load_model(place, dtype, ONLINE, config).to(device)
-        encoder.online.predictor = None
+        online = load_model(place, dtype, ONLINE, config).to(device)
+        encoder.online, online.predictor = online, None
     return encoder

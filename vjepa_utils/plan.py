@@ -27,25 +27,17 @@ if TYPE_CHECKING:
 class Plan:
     """How the frames of a clip become tokens; all arithmetic of steps.
 
-    frames: how many the clip has.
-    context: how many are encoded jointly; the last ones may be fewer, and an odd last frame is
-        paired with itself.
-    size: (height, width) that is encoded, in pixels.
-    patch_size: side of a patch in pixels.
-    stride: pixels between tokens, a divisor of the patch.
-    once: a frame that is a context by itself is encoded once and not twice as a pair.
-    overlap: frames that a context shares with the next, an even number.
-    repeat: how often a frame that is a context by itself is fed, if not once.
+    An odd last frame of a context is paired with itself.
     """
 
-    frames: int
-    context: int
-    size: tuple
-    patch_size: int
-    stride: int
-    once: bool = False
-    overlap: int = 0
-    repeat: int = 2
+    frames: int  # of the clip
+    context: int  # frames that are encoded jointly; the last ones may be fewer
+    size: tuple  # (height, width) that is encoded, in pixels
+    patch_size: int  # side of a patch in pixels
+    stride: int  # pixels between tokens, a divisor of the patch
+    once: bool = False  # a frame that is a context by itself is fed once
+    overlap: int = 0  # frames that a context shares with the next, an even number
+    repeat: int = 2  # how often a frame that is a context by itself is fed, if not once
 
     def __post_init__(self):
         even = is_whole(self.overlap, 0) and self.overlap % 2 == 0
@@ -96,8 +88,8 @@ class Plan:
         return self.context - self.overlap
 
     def resume(self, step: int) -> tuple[int, int]:
-        """Position of the frame to start at so that this step is the next that is finished, and how
-        many steps before it are then encoded again because contexts overlap.
+        """Position of the frame to start at so that this step is the next that is finished; how
+        many steps before it are then encoded again, as contexts overlap.
         """
         if step == self.grid[0]:
             return self.frames, 0
@@ -148,8 +140,8 @@ def context_length(context: Context, frames: int, named: dict) -> int:
 
 
 def picture_size(height: int, width: int, size: Size, patch: int, least: int) -> tuple[int, int]:
-    """The size (height, width) that a picture is encoded at, in pixels; `size` as for
-    `Encoder.encode`. Where it is None the short side is 16 patches, or `least` if that is larger.
+    """(height, width) that a picture is encoded at, in pixels; `size` as for `Encoder.encode`: for
+    None the short side is 16 patches, or `least` if that is larger.
     """
     if isinstance(size, (tuple, list)):
         if len(size) != 2 or not all(is_whole(v, patch) and v % patch == 0 for v in size):
@@ -177,7 +169,7 @@ def open_sink(
         UserError: `out` names the clip, or belongs to another run.
         MemoryError: the features cannot be held, and there is no `out`.
     """
-    shape = *plan.grid, encoder.width(layer)
+    shape = *plan.grid, encoder.channels * encoder.named_layers.get(layer, 1)
     described = encoder.describe(video, plan, layer)
     if out is None:
         what = "Features of {} steps of {}×{} tokens".format(*shape)
@@ -199,7 +191,9 @@ class FeatureList:
     steps = 0  # that already exist
 
     def __init__(self, described: dict):
-        self.described, self.values, self.cuts = described, [], []
+        self.described = described
+        self.values: list[torch.Tensor] = []
+        self.cuts: list[tuple[int, int]] = []
 
     def append(self, values: torch.Tensor, cuts: list) -> None:
         """The next steps, (steps, rows, columns, channels), and the file numbers of pairs of frames

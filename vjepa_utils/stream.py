@@ -6,16 +6,17 @@ import json
 import math
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
-from vjepa_utils.files import File, check_writable, locked, replacing
+from vjepa_utils.files import File, check_writable, replacing
 
 DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -26,9 +27,9 @@ SECONDS = 2  # so much work is lost at most, when the process is killed or the p
 class FeatureFile:
     """A safetensors file, as `Features.save` writes, that grows with the encoding.
 
-    Until the end the values are in OUT.partial. OUT.partial.json, which is replaced and never
-    rewritten in place, says of which run they are and how many are safe on the disk. OUT.lock keeps
-    other runs away until `close`.
+    Until the end the values are in OUT.partial; OUT.partial.json says of which run they are and how
+    many are safe on the disk; OUT.lock keeps other runs away until `close`. `steps` is how many
+    already exist.
 
     Args:
         path: OUT, the whole file.
@@ -36,7 +37,6 @@ class FeatureFile:
         described: the fields of `Features` but values, frames, times and cuts.
         shape: of the values, (steps, rows, columns, channels).
         batch: how many steps are encoded at a time; an incomplete batch is encoded again.
-    Then `steps` is how many already exist, and `whole` whether nothing is left to do.
     Raises:
         UserError: another run is writing OUT; OUT or OUT.partial is of another run.
         OSError: the file cannot be written.
@@ -64,9 +64,7 @@ class FeatureFile:
             raise
 
     def append(self, values: torch.Tensor, cuts: list) -> None:
-        """The next steps, (steps, rows, columns, channels), and the file numbers of pairs of frames
-        with a cut between, in these or later ones.
-        """
+        """As `FeatureList.append`."""
         # a batch that was encoded in part comes again, and so do its cuts
         self.cuts = sorted(self.cuts + [list(p) for p in cuts if list(p) not in self.cuts])
         self._write("ab", values.contiguous().numpy())
@@ -75,7 +73,7 @@ class FeatureFile:
             self._save()
 
     def finish(self, frames: torch.Tensor, times: torch.Tensor) -> Features:
-        """Give the file its name; its `Features`, memory-mapped. frames and times as there."""
+        """Give the file its name; its `Features`, memory-mapped."""
         if not self.whole:
             self._write("ab", frames.contiguous().numpy())
             self._write("ab", times.contiguous().numpy())
@@ -101,7 +99,6 @@ class FeatureFile:
         return header(shapes, {"features": described, "run": self.run}, size)
 
     def _check(self, path, run):
-        """UserError unless a file is of this run."""
         if run != self.run:
             unlike = differences(run, self.run) if run else "it is damaged, or of another kind"
             raise UserError(
@@ -139,6 +136,27 @@ class FeatureFile:
             file.flush()
             os.fsync(file.fileno())
         self.saved = time.monotonic()
+
+
+def locked(path: File) -> ExitStack:
+    """The sole right to write a file or folder, until it is closed; UserError if another run has
+    it.
+    """
+    lock, held = FileLock(f"{path}.lock"), ExitStack()
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another run is writing {path}: wait until it ends, or give another name."
+        ) from None
+
+    def release():
+        with suppress(OSError):  # Windows removes no file that is open
+            os.unlink(lock.lock_file)
+        lock.release()
+
+    held.callback(release)
+    return held
 
 
 def differences(there: dict, here: dict) -> str:

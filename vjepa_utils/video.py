@@ -162,7 +162,7 @@ class Video:
         """
         digest = hashlib.sha256(repr(self.indices.tolist()).encode())
         if self.path is None:
-            digest.update(np.ascontiguousarray(self.frames))
+            digest.update(np.ascontiguousarray(self.frames).data)
         else:
             digest.update(repr(file_identity(self.path)).encode())
         return digest.hexdigest()
@@ -222,51 +222,14 @@ def read_video(
     return video
 
 
-# Number of axes of an array x, and the length of one of them: what makes a clip of it.
-REMEDIES = [
-    (5, 0, None, "of a batch give one clip, x[0]"),
-    (4, 3, 1, "repeat the grey channel, x[..., [0, 0, 0]]"),
-    (4, 3, 4, "leave the opacity out, x[..., :3]"),
-    (4, 1, 1, "put the grey channel last and repeat it, x.move(0, 2, 3, 1)[..., [0, 0, 0]]"),
-    (4, 1, 3, "put the channels last, x.move(0, 2, 3, 1)"),
-    (4, 0, 3, "put the channels last, x.move(1, 2, 3, 0)"),
-    (3, 2, 3, "a picture is a clip of one frame, x[None]"),
-    (3, 0, None, "a grey clip needs three channels, x[..., None][..., [0, 0, 0]]"),
-]
-
-
 def as_video(video: Clip) -> Video:
     """A `Video` from a Video, path, array or tensor (T, H, W, 3), uint8 0–255 or float 0–1."""
     if isinstance(video, Video):
         return video
     if isinstance(video, (str, PathLike)):
         return read_video(video)
-    move = "transpose"
-    if hasattr(video, "detach"):  # a tensor; numpy has no bfloat16
-        video, move = video.detach().cpu(), "permute"
-        video = video.float() if video.is_floating_point() else video
-    frames = np.ascontiguousarray(video)
-    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise UserError(
-            f"A clip must have the shape (frames, height, width, 3), not {frames.shape}"
-            f"{_remedy(frames.shape, move)}."
-        )
-    if frames.dtype.kind == "f":
-        if not (frames.min() >= 0 and frames.max() <= 1):  # NaN fails both
-            raise UserError(
-                "A float clip must lie between 0 and 1, without NaN; this one is "
-                f"{frames.min():.4g} to {frames.max():.4g}. Divide by 255 or pass uint8."
-            )
-        frames = (frames * 255).round().astype(np.uint8)
-    elif frames.dtype != np.uint8:
-        raise UserError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
+    from vjepa_utils.reading.arrays import frames_of
+
+    frames = frames_of(video)
     indices = np.arange(len(frames))
     return Video(indices, indices / RATE, None, frames.shape[1:3], frames=frames)
-
-
-def _remedy(shape, move):
-    """What makes a clip of an array x of this shape; move: its method that exchanges axes."""
-    for axes, axis, length, remedy in REMEDIES:
-        if len(shape) == axes and length in (None, shape[axis]):
-            return "; " + remedy.replace("x.move", f"x.{move}")
-    return ""

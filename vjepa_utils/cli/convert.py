@@ -36,8 +36,7 @@ def convert(arguments):
     """
     from vjepa_utils.weights.convert import convert as write
 
-    model = write(arguments.file, arguments.folder, **pt_options(arguments))
-    config = model.config
+    config = write(arguments.file, arguments.folder, **pt_options(arguments)).config
     print(
         f"{arguments.folder}: {config.num_hidden_layers} blocks of {config.hidden_size} channels, "
         f"{config.encoder_key}; load_encoder({arguments.folder!r}) loads it"

@@ -4,8 +4,7 @@ from vjepa_utils.cli.convert import PT, pt_options
 
 
 def register(commands):
-    parents = PT, cli.frames(), cli.size(), cli.context()
-    parser = cli.add(commands, info, *parents)
+    parser = cli.add(commands, info, PT, cli.frames(), cli.size(), cli.context())
     parser.add_argument("name", metavar="NAME", help=cli.NAMES)
     parser.add_argument("--video", help="a clip: what it costs in tokens and memory")
 
@@ -24,21 +23,21 @@ def info(arguments):
 
 
 def _model(encoder):
-    config, predictor = encoder.model.config, getattr(encoder.model, "predictor", None)
-    count = lambda part: sum(p.numel() for p in part.parameters()) / 1e6 if part else 0
+    model, config, patch = encoder.model, encoder.model.config, encoder.patch_size
+    millions = lambda part: sum(p.numel() for p in part.parameters()) / 1e6 if part else 0
+    predictor = getattr(model, "predictor", None)
     lines = {
-        "encoder": f"{count(encoder.model) - count(predictor):.1f} M parameters: {encoder.depth} "
+        "encoder": f"{millions(model) - millions(predictor):.1f} M parameters: {encoder.depth} "
         f"blocks, {encoder.channels} channels, {config.num_attention_heads} heads; a token is "
-        f"{encoder.patch_size}×{encoder.patch_size} pixels of {encoder.tubelet_size} frame(s)"
+        f"{patch}×{patch} pixels of {encoder.tubelet_size} frame(s)"
     }
     if predictor:
-        norms = predictor.embeddings.mask_tokens.float().flatten(1).norm(dim=1)
+        norms = predictor.embeddings.mask_tokens.float().flatten(1).norm(dim=1).tolist()
         lines["predictor"] = (
-            f"{count(predictor):.1f} M parameters: {config.pred_num_hidden_layers} blocks, "
+            f"{millions(predictor):.1f} M parameters: {config.pred_num_hidden_layers} blocks, "
             f"{config.pred_hidden_size} channels, {config.pred_num_attention_heads} heads"
         )
-        norms = " ".join(f"{norm:.3g}" for norm in norms.tolist())
-        lines["mask tokens"] = f"{config.pred_num_mask_tokens}, of norm {norms}"
+        lines["mask tokens"] = f"{len(norms)}, of norm {' '.join(f'{norm:.3g}' for norm in norms)}"
     if "VJEPA2ForVideoClassification" in (getattr(config, "architectures", None) or []):
         lines["head"] = f"{config.num_labels} classes, for classify"
     return lines
@@ -52,8 +51,10 @@ def _training(encoder):
     if encoder.training_size:
         lines["trained on"] = f"squares of {encoder.training_size} pixels"
     if regime and regime.frames:
-        frames = " and then ".join(map(str, regime.frames))
-        lines["trained on"] += f", {frames} frames, {regime.rate:g} a second; {MASKS}"
+        lines["trained on"] += (
+            f", {' and then '.join(map(str, regime.frames))} frames, {regime.rate:g} a second; "
+            f"{MASKS}"
+        )
     if key:
         kind = "online" if key == "encoder" else "moving average"
         lines["weights"] = f"{key} of the training checkpoint, {kind}"
@@ -63,12 +64,11 @@ def _training(encoder):
 def _costs(encoder, video, context, size):
     from vjepa_utils.model.devices import free_memory
 
-    free, plans = free_memory(encoder.device) / 2**30, [encoder.plan(video, context, size)]
-    steps, rows, columns = plans[0].grid
+    free, (steps, rows, columns) = free_memory(encoder.device), encoder.grid(video, size, context)
     lines = {"clip": f"{len(video)} frames: {steps} steps of {rows}×{columns} patches"}
-    if encoder.training_size:  # an image encoder encodes no frames jointly
-        plans.append(encoder.plan(video, "clip", size))
-    for plan in plans:
-        needed = f"{encoder.memory(plan) / 2**30:.2f} of {free:.1f} GiB"
+    # an image encoder encodes no frames jointly
+    for each in (context, "clip") if encoder.training_size else (context,):
+        plan = encoder.plan(video, each, size)
+        needed = f"{encoder.memory(plan) / 2**30:.2f} of {free / 2**30:.1f} GiB"
         lines[f"{plan.context} frame(s)"] = f"jointly: {plan.tokens:,} tokens, about {needed}"
     return lines

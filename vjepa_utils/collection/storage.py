@@ -18,8 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
-from vjepa_utils.files import locked
-from vjepa_utils.stream import read_header
+from vjepa_utils.stream import locked, read_header
 
 TEMPORARY, SUFFIX, INDEX = ".unfinished-", ".safetensors", "index.parquet"
 TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()

@@ -23,17 +23,17 @@ def best_device() -> str:
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 if the torch.device is fast at it, else float32."""
-    abilities = torch.cpu.get_capabilities()
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    if device.type == "cpu" and (abilities.get("amx_bf16") or abilities.get("avx512_bf16")):
-        return torch.bfloat16
-    return torch.float32
+    """bfloat16 if the device is fast at it, else float32."""
+    fast, abilities = False, torch.cpu.get_capabilities()
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        fast = abilities.get("amx_bf16") or abilities.get("avx512_bf16")
+    return torch.bfloat16 if fast else torch.float32
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a torch.device, including what torch's cache could release."""
+    """Free bytes, including what torch's cache could release."""
     if device.type != "cuda":
         return psutil.virtual_memory().available
     reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -43,14 +43,12 @@ def free_memory(device: torch.device) -> int:
 def check_fits(
     needed: float, device: torch.device, what: str, remedy: Callable[[float], str]
 ) -> None:
-    """MemoryError if a torch.device has fewer free bytes than needed.
-
-    what: who needs them, such as "16 frames are 4096 tokens and".
-    remedy: of the share of the needed bytes that is free, what to do instead.
+    """MemoryError if a device has fewer free bytes than needed. what: needs them; remedy: of the
+    share of them that is free, what to do instead.
     """
-    free = free_memory(device)
+    free, gib = free_memory(device), 2**30
     if needed > free:
         raise MemoryError(
-            f"{what} need about {needed / 2**30:.1f} GiB, where {free / 2**30:.1f} GiB are free: "
+            f"{what} need about {needed / gib:.1f} GiB, where {free / gib:.1f} GiB are free: "
             f"{remedy(free / needed)}."
         )

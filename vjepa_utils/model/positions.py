@@ -11,27 +11,12 @@ def grid_positions(
     device: torch.device | None = None,
     shift: tuple[float, float] = (0, 0),
 ) -> torch.Tensor:
-    """(step, row, column) of every token of a (steps, rows, columns) grid, in token order: (tokens,
-    3).
-
-    shift: of the picture under the grid, down and right, in patches.
+    """(step, row, column) of every token of a (steps, rows, columns) grid: (tokens, 3). shift: of
+    the picture under the grid, down and right, in patches.
     """
     axes = [torch.arange(n, device=device) for n in grid]
     positions = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     return positions + torch.tensor((0, *shift), device=device)
-
-
-def stretched_positions(
-    grid: tuple[int, int, int],
-    device: torch.device | None = None,
-    shift: tuple[float, float] = (0, 0),
-) -> torch.Tensor:
-    """`grid_positions` with rows and columns stretched to 0…15 whatever the grid, row · 15 / (rows
-    − 1); a single row or column stands at 0 (facebookresearch/vjepa2,
-    `app/vjepa_2_1/models/utils/modules.py`, `interpolate_rope`).
-    """
-    last = torch.tensor([1, *(max(side - 1, 1) for side in grid[1:])], device=device)
-    return grid_positions(grid, device, shift) * torch.tensor([1, 15, 15], device=device) / last
 
 
 def rotary_tables(
@@ -46,8 +31,7 @@ def rotary_tables(
     rotated. Channel c of a group of d rotates by position / 10000**((c mod d/2) / (d/2)), although
     it is paired with its neighbour c ^ 1: frequencies tiled, pairs interleaved, as the pretrained
     weights expect (facebookresearch/vjepa2, `rotate_queries_or_keys`). In V-JEPA 2.1 frequencies
-    are interleaved too: c // 2 in place of c mod d/2, the same for both of a pair. The tables are
-    in the channel order of `vjepa2.RotaryAttention`: even channels first.
+    are interleaved too: c // 2 in place of c mod d/2. Even channels come first in the tables.
 
     Args:
         positions: (..., tokens, 3), whole or not.

@@ -3,8 +3,7 @@ forward pass written anew.
 
 The transformers port derives positions from the training square whatever the input, so on any other
 grid each token gets a wrong one, without an error. Here positions are an argument, hidden tokens
-are dropped before the first layer, the rotation costs no shuffling, and blocks work in place: see
-`benchmarks/encoder_speed.py` for what that is worth.
+are dropped before the first layer, and blocks work in place (`benchmarks/encoder_speed.py`).
 """
 
 from __future__ import annotations
@@ -21,19 +20,17 @@ from vjepa_utils.model.positions import even_channels_first, grid_positions, rot
 
 
 class RotaryAttention(nn.Module):
-    """Self-attention whose queries and keys are rotated by the position of their token.
-
-    Query and key channels are stored even ones first within each head. Their products do not
-    change, and the rotation of neighbouring channels becomes a swap of two halves: no slicing, no
-    stacking.
+    """Self-attention whose queries and keys are rotated by the position of their token. Their
+    channels are stored even ones first within each head: products do not change, and the rotation
+    of neighbours becomes a swap of two halves.
     """
 
     def __init__(self, width, heads, qkv_bias):
         super().__init__()
         self.heads, self.head_size = heads, width // heads
-        self.query, self.key, self.value = (
-            nn.Linear(width, width, bias=qkv_bias) for _ in range(3)
-        )
+        self.query = nn.Linear(width, width, qkv_bias)
+        self.key = nn.Linear(width, width, qkv_bias)
+        self.value = nn.Linear(width, width, qkv_bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x, tables):
@@ -65,9 +62,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer of encoder or predictor. Without gradients it overwrites its input (batch, tokens,
-    channels).
-    """
+    """One layer. Without gradients it overwrites its input (batch, tokens, channels)."""
 
     def __init__(self, width, heads, mlp_ratio, config):
         super().__init__()
@@ -101,10 +96,8 @@ class Transformer(nn.Module):
 
 
 class VJEPA2(nn.Module):
-    """Encoder and predictor, without weights until `take_weights`; to be used by `encode_tokens`
-    and `predict_tokens`. `vjepa2_1.VJEPA21` says in what V-JEPA 2.1 differs.
-
-    config: a transformers `VJEPA2Config`; UserError for another activation than GELU.
+    """Encoder and predictor, without weights until `take_weights`: for `encode_layers` and
+    `predict_tokens`. config: a transformers `VJEPA2Config`.
     """
 
     interleaved = False  # frequencies of the rotation: see `rotary_tables`
@@ -127,16 +120,14 @@ class VJEPA2(nn.Module):
             self.predictor.proj = nn.Linear(narrow, width)
 
     def patch_embedding(self, frames):
-        """Weight (channels, 3, tubelet, patch, patch) and bias of the linear map from tubelets to
-        tokens, for contexts of so many frames.
+        """Weight (channels, 3, tubelet, patch, patch) and bias of the map from tubelets to tokens,
+        for contexts of so many frames.
         """
         proj = self.encoder.embeddings.patch_embeddings.proj
         return proj.weight, proj.bias
 
     def positions(self, grid, device=None, shift=(0, 0)):
-        """Position of each token of a (steps, rows, columns) grid: (tokens, 3). shift: of the
-        picture under the grid, down and right, in patches.
-        """
+        """(step, row, column) of each token: (tokens, 3); shift as in `grid_positions`."""
         return grid_positions(grid, device, shift)
 
     def outputs(self, layer):
@@ -144,15 +135,6 @@ class VJEPA2(nn.Module):
         if layer is None:
             return [(len(self.encoder.layer), self.encoder.layernorm)]
         return [(layer, None)]
-
-    def predictor_input(self, context, hidden, mask_token, image=False):
-        """Embedded tokens: the visible ones, `context`, then mask tokens for `hidden` others:
-        (batch, tokens, channels of the predictor).
-        """
-        embeddings = self.predictor.embeddings
-        x = embeddings.predictor_embeddings(context)
-        token = embeddings.mask_tokens[mask_token].to(x.dtype)  # (1, 1, channels)
-        return torch.cat([x, token.expand(len(x), hidden, -1)], 1)
 
     @property
     def device(self):
@@ -163,9 +145,7 @@ class VJEPA2(nn.Module):
         return next(self.parameters()).dtype
 
     def take_weights(self, weights):
-        """Take {name: tensor} as a transformers `VJEPA2Model` has them, most of them without a
-        copy; returns the model.
-        """
+        """Take {name: tensor} as transformers' `VJEPA2Model` has them; returns the model."""
         self.load_state_dict(self._reordered(weights, even_channels_first), assign=True)
         return self
 
@@ -193,9 +173,7 @@ def _gather(tokens, index):
 
 
 def _tubelets(pixels, depth, height, width):
-    """Cut (batch, frames, 3, H, W) into tubelets (batch, tokens, 3 * depth * height * width); also
-    the grid.
-    """
+    """(batch, frames, 3, H, W) to (batch, tokens, 3 * depth * height * width), and the grid."""
     x = pixels.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(1, (-1, depth))
     x = x.permute(0, 1, 4, 6, 3, 2, 5, 7)  # (batch, steps, rows, columns, 3, depth, height, width)
     return x.flatten(4).flatten(1, 3), x.shape[1:4]
@@ -252,45 +230,3 @@ def encode_layers(
             read[number, norm] = norm(x) if norm else x.clone()  # the next block overwrites x
     joined = [[read[point] for point in output] for output in outputs]
     return [torch.cat(parts, -1) if len(parts) > 1 else parts[0] for parts in joined]
-
-
-def predict_tokens(
-    model: VJEPA2,
-    context: torch.Tensor,
-    visible: torch.Tensor,
-    hidden: torch.Tensor,
-    grid: tuple[int, int, int],
-    mask_token: int = 0,
-    image: bool = False,
-    positions: torch.Tensor | None = None,
-    of: str = "hidden",
-) -> torch.Tensor:
-    """The predictor, with the true grid: features of the hidden tokens from those of the visible
-    ones.
-
-    Args:
-        model: a `VJEPA2`.
-        context: (batch, n visible, channels), `encode_tokens` of the visible tokens only, at
-            `model.predictor_layer`.
-        visible: (batch or 1, n visible) token numbers.
-        hidden: (batch or 1, n hidden) token numbers.
-        grid: (steps, rows, columns).
-        mask_token: which of the checkpoint's mask tokens stands for a hidden token.
-        image: V-JEPA 2.1 only: the tokens are of the image branch.
-        positions: None for those of `model.positions`, or others, (tokens of the grid, 3).
-        of: "hidden", or in V-JEPA 2.1 "visible", for the prediction of the visible tokens.
-    Returns:
-        (batch, n hidden, channels) in the order of `hidden`. It approximates the features of the
-        whole clip after a layer norm without scale or shift, not the encoder's output itself.
-    """
-    predictor = model.predictor
-    x = model.predictor_input(context, hidden.shape[1], mask_token, image)
-    positions = model.positions(grid, x.device) if positions is None else positions.to(x.device)
-    positions = positions[torch.cat([visible, hidden], 1)]  # (batch or 1, tokens, 3)
-    tables = predictor.tables(positions, x.dtype, model.interleaved)
-    for block in predictor.layer:
-        x = block(x, tables)
-    x = predictor.layernorm(x)
-    if of == "visible":
-        return predictor.visible_proj(x[:, : visible.shape[1]])
-    return predictor.proj(x[:, visible.shape[1] :])

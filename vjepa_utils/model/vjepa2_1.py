@@ -1,8 +1,7 @@
 """V-JEPA 2.1: what it shares with V-JEPA 2, and where it differs (Mur-Labadia et al. 2026,
 arXiv 2603.14482; facebookresearch/vjepa2 at 204698b, `app/vjepa_2_1`).
 
-Blocks, rotation, masking and the forward pass are V-JEPA 2's, in `vjepa2`. The encoder differs in
-five points, each a line or a method here:
+All else is V-JEPA 2's, in `vjepa2`. The encoder differs in five points, each a line or a method:
 
 1. the frequencies of the rotation are interleaved: `interleaved`;
 2. rows and columns are stretched to 0…15 on any grid: `positions`;
@@ -11,7 +10,7 @@ five points, each a line or a method here:
 4. four norms after four blocks, the levels, instead of one final norm: `outputs`;
 5. query, key and value come in one matrix: `weights.layouts` splits it.
 
-The predictor has modality embeddings of its own and a second output, for the visible tokens. In
+The predictor adds modality embeddings too, and has a second output, for the visible tokens. In
 ViT-g and ViT-G it reads and predicts all four levels; in the distilled ViT-B and ViT-L it predicts
 the features of their teacher, ViT-G.
 """
@@ -25,7 +24,7 @@ import torch
 from torch import nn
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.model.positions import stretched_positions
+from vjepa_utils.model.positions import grid_positions
 from vjepa_utils.model.vjepa2 import VJEPA2
 
 LEVELS = ("level 1", "level 2", "level 3", "level 4")  # from early to late blocks
@@ -33,11 +32,9 @@ LEVELS = ("level 1", "level 2", "level 3", "level 4")  # from early to late bloc
 
 @dataclass
 class Config:
-    """Sizes of a V-JEPA 2.1, under transformers' names where V-JEPA 2 has the same; kept as
-    config.json.
+    """Sizes of a V-JEPA 2.1, under transformers' names where it has them; kept as config.json.
 
-    intermediate_size, pred_intermediate_size: channels inside the MLPs.  crop_size: side of the
-    training squares in pixels.  pred_levels: levels that the predictor reads and predicts, 4 or 1.
+    pred_levels: levels that the predictor reads and predicts, 4 or 1.
     pred_out_size: channels that it predicts of a level.
     """
 
@@ -73,10 +70,21 @@ class Config:
         self.levels = (12, 24, 38, 48) if depth == 48 else quarters
 
 
-class VJEPA21(VJEPA2):
-    """Encoder and predictor of V-JEPA 2.1, without weights until `take_weights`; to be used by
-    `encode_tokens` and `predict_tokens`, whose `layer` is also one of `LEVELS`, or "levels".
+def stretched_positions(
+    grid: tuple[int, int, int],
+    device: torch.device | None = None,
+    shift: tuple[float, float] = (0, 0),
+) -> torch.Tensor:
+    """`grid_positions` with rows and columns stretched to 0…15 whatever the grid, row · 15 / (rows
+    − 1); a single row or column stands at 0 (facebookresearch/vjepa2,
+    `app/vjepa_2_1/models/utils/modules.py`, `interpolate_rope`).
     """
+    last = torch.tensor([1, *(max(side - 1, 1) for side in grid[1:])], device=device)
+    return grid_positions(grid, device, shift) * torch.tensor([1, 15, 15], device=device) / last
+
+
+class VJEPA21(VJEPA2):
+    """A `VJEPA2` whose layers also have names: each of `LEVELS`, and "levels" for all."""
 
     interleaved = True
 
@@ -93,9 +101,8 @@ class VJEPA21(VJEPA2):
                 part.embeddings.image_modality = nn.Parameter(torch.zeros(size))
                 part.embeddings.video_modality = nn.Parameter(torch.zeros(size))
             del encoder.layernorm
-            encoder.norms = nn.ModuleList(
-                nn.LayerNorm(width, config.layer_norm_eps) for _ in LEVELS
-            )
+            norms = (nn.LayerNorm(width, config.layer_norm_eps) for _ in LEVELS)
+            encoder.norms = nn.ModuleList(norms)
             if levels > 1:
                 predictor.embeddings["predictor_embeddings"] = nn.Sequential(
                     nn.Linear(levels * width, width), nn.GELU(), nn.Linear(width, narrow)
@@ -125,8 +132,3 @@ class VJEPA21(VJEPA2):
         if layer is None or layer in LEVELS:
             return [levels[-1 if layer is None else LEVELS.index(layer)]]
         return super().outputs(layer)
-
-    def predictor_input(self, context, hidden, mask_token, image=False):
-        embeddings = self.predictor.embeddings
-        modality = embeddings.image_modality if image else embeddings.video_modality
-        return super().predictor_input(context, hidden, mask_token) + modality

@@ -4,6 +4,7 @@ import math
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -44,7 +45,7 @@ HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
 PREDICTOR_HEADS = {384: 12}
 
 
-def load_model(place: Path, dtype, weights=None, config=None, head=False) -> nn.Module:
+def load_model(place: Path, dtype, weights=None, config=None, head=False) -> Any:
     """The encoder in a folder or file: a `VJEPA2`, a `VJEPA21`, or transformers' model of images.
 
     dtype: None for that of a .pt file.  weights, config: as for `load_encoder`.
