@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def require(package: str, extra: str) -> ModuleType:
         ) from None
 
 
-def is_whole(value: object, least: int | None = None) -> bool:
+def is_whole(value: object, least: int | None = None) -> TypeGuard[int]:
     """Whether a value is a whole number (no bool), Python's or numpy's, of at least `least`."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     return whole and (least is None or value >= least)

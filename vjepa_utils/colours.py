@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,9 @@ class PCAColours:
     place, the means that are subtracted, or None.
     """
 
+    matched: np.ndarray  # |correlation| of each colour with the other basis', after `match`
+    _front_axis: Any  # None, or of the foreground
+
     def __init__(self, components=3, foreground=False, remove=None):
         if components < 3:
             raise UserError(f"components must be at least 3, a colour each, not {components}.")
@@ -72,7 +76,7 @@ class PCAColours:
             weights: of the tokens of a single `Features`, float (steps, rows, columns), at least 0,
                 such as the share of each patch that a mask covers.
         """
-        sets = [features, *more] if more or isinstance(features, Features) else features
+        sets: Any = [features, *more] if more or isinstance(features, Features) else features
         weights = _weights(weights, sets)
         self.place = _place_means(sets) if isinstance(self.remove, str) else self.remove
         tokens, weights = self._sample(sets, weights)
@@ -89,7 +93,7 @@ class PCAColours:
         )
         x = (tokens - self._mean) @ self._axes[:3].T
         # between tokens, as is usual, where all count the same
-        kind = {} if np.ptp(weights) == 0 else {"weights": weights, "method": "inverted_cdf"}
+        kind: Any = {} if np.ptp(weights) == 0 else {"weights": weights, "method": "inverted_cdf"}
         self._low, self._high = np.percentile(x, PERCENTILES, axis=0, **kind)  # (3,) each
         # What float32 cannot distinguish from a constant is not shown as a colour.
         flat = self._high - self._low <= 1e-6 * np.abs(tokens).max()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -54,7 +54,10 @@ def new_figure(height: float) -> Figure:
 
 
 def picture_rows(
-    rows: list[tuple[str, np.ndarray | Heat]], titles: list[str], heading: str, height: float = 2.2
+    rows: Sequence[tuple[str, np.ndarray | Heat]],
+    titles: list[str],
+    heading: str,
+    height: float = 2.2,
 ) -> Figure:
     """Rows of pictures under the titles of their columns; all take the shape of the first row's.
 
@@ -81,7 +84,7 @@ def picture_rows(
 
 
 def gallery(
-    pictures: list[np.ndarray], titles: list[str], heading: str, height: float = 2.2
+    pictures: Sequence | np.ndarray, titles: list[str], heading: str, height: float = 2.2
 ) -> Figure:
     """Pictures in reading order, each under its title, all in the shape of the first, over as many
     rows as it takes to draw them about `height` inches high."""

@@ -6,6 +6,7 @@ A patch is drawn as a patch, frames carry their true numbers, and every figure n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -110,16 +111,17 @@ def pca_strip(
     edges: draw the colours upsampled, along the edges of the frame; they hold no more than patches.
     """
     patches, caption = painted(features, colours, where), drawing.basis_caption(features, colours)
-    if edges:
-        video, caption = as_video(video), f"{caption} · upsampled along the edges of the frame"
-        patches = Guided(patches, video, features)
-    return compare_strips(video, features, {"features": patches}, most, caption)
+    if not edges:
+        return compare_strips(video, features, {"features": patches}, most, caption)
+    rows = {"features": Guided(patches, as_video(video), features)}
+    caption += " · upsampled along the edges of the frame"
+    return compare_strips(video, features, rows, most, caption)
 
 
 def compare_strips(
     video: Clip,
     features: Features,
-    rows: dict[str, np.ndarray | Heat],
+    rows: Mapping[str, np.ndarray | Heat | Guided],
     most: int | None = None,
     caption: str | None = None,
 ) -> Figure:
@@ -132,10 +134,10 @@ def compare_strips(
         most: steps; None takes as many as can be read.
         caption: ends the heading; None names the encoder.
     """
-    video, chosen, frames, titles = drawing.shown_of(video, features, most)
+    clip, chosen, frames, titles = drawing.shown_of(video, features, most)
     strips = [(drawing.first_of(features), frames)]
     strips += [(label, each[chosen]) for label, each in rows.items()]
-    heading = f"{drawing.features_caption(video, features)} · {caption or features.encoder}"
+    heading = f"{drawing.features_caption(clip, features)} · {caption or features.encoder}"
     return drawing.picture_rows(strips, titles, heading + drawing.shown_steps(chosen, features))
 
 
@@ -157,9 +159,9 @@ def change_strip(video: Clip, features: Features, most: int | None = None) -> Fi
 
 def save(figure: Figure, path: File) -> None:
     """Write a figure, at most 1300 pixels wide; the same figure gives the same file."""
-    kind = {"metadata": {"Software": None}} if str(path).lower().endswith(".png") else {}
+    metadata = {"Software": None} if str(path).lower().endswith(".png") else None
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=drawing.FILE, bbox_inches="tight", **kind)
+        figure.savefig(temporary, dpi=drawing.FILE, bbox_inches="tight", metadata=metadata)
 
 
 def animate(
@@ -173,9 +175,8 @@ def animate(
     step, as fast as the clip; `where` as for `painted`.
     """
     video = drawing.clip_of(video, features.source_size)
-    patches, step_of = painted(features, colours, where), {}
-    for step, pair in enumerate(features.frames):
-        step_of |= {int(number): step for number in pair}
+    patches = painted(features, colours, where)
+    step_of = {int(n): step for step, pair in enumerate(features.frames) for n in pair}
     rows, columns = patches.shape[1:3]
     side = max(2, 2 * round(min(360 / rows, 1920 / columns) / 2))  # of a patch: whole and even
 
