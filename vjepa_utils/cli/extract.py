@@ -1,6 +1,9 @@
 import sys
+from functools import partial
 
 from vjepa_utils import cli
+
+OTHERS = "command", "run", "debug"  # of what the parser gives
 
 
 def register(commands):
@@ -9,16 +12,14 @@ def register(commands):
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=text)
     text = "a folder: a file for each clip, and the table index.parquet"
     parser.add_argument("-o", dest="out", required=True, metavar="FOLDER", help=text)
-    text = "the output of this block (default: the final norm's)"
-    parser.add_argument("--layer", type=cli.positive, metavar="N", help=text)
     text = "write the grid, the mean over all tokens, or both (default: %(default)s)"
     parser.add_argument("--pool", choices=["none", "mean", "both"], default="none", help=text)
     text = "of the values in the files (default: %(default)s)"
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16", help=text)
-    text = "make each stretch of so many frames a clip of its own (default: no)"
-    parser.add_argument("--split", type=cli.positive, metavar="N", help=text)
-    text = "encode in so many processes, by Ray"
-    parser.add_argument("--workers", type=cli.positive, metavar="N", help=text)
+    number = partial(parser.add_argument, type=cli.positive, metavar="N")
+    number("--layer", help="the output of this block (default: the final norm's)")
+    number("--split", help="make each stretch of so many frames a clip of its own (default: no)")
+    number("--workers", help="encode in so many processes, by Ray")
     parser.add_argument("--address", help="of a Ray cluster (default: one on this machine)")
 
 
@@ -30,13 +31,11 @@ def extract(arguments):
     """
     from vjepa_utils.collection.extraction import run
 
-    names = "encoder", "size", "context", "layer", "pool", "dtype", "split", "workers", "address"
-    options = dict(every=None, fps=None) | cli.rate_of(arguments)
-    options |= {name: getattr(arguments, name) for name in names}
-    _, rows, summary = run(arguments.sources, arguments.out, **options)
+    options = {name: value for name, value in vars(arguments).items() if name not in OTHERS}
+    _, rows, summary = run(**options | dict(every=None, fps=None) | cli.rate_of(arguments))
     for row in rows:
         if row["message"]:
-            kind = "failed" if row["status"] == "failed" else "warning"
+            kind = {"done": "warning", "failed": "failed"}[row["status"]]
             print(f"{kind}: {row['message']}", file=sys.stderr)
     print(f"{arguments.out}: {summary}")
     if any(row["status"] == "failed" for row in rows):
