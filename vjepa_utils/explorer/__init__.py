@@ -1,8 +1,8 @@
 """Explore the latent space of a clip interactively, in a notebook or in one HTML file.
 
-Start with `explore`. `components` packs features so that a browser can compare them, `prediction`
-a decoder and what the predictor recovered; `exploration` holds a clip with all of it, `page` writes
-it as one HTML file, `widget` connects it to a kernel, and the files in `js` draw it in both.
+`components` packs features so that a browser can compare them, `prediction` pixels and what the
+predictor recovered; `exploration` holds a clip with all of it, `page` writes it as one HTML file,
+`widget` connects it to a kernel, and the files in `js` draw it in both.
 """
 
 from vjepa_utils.explorer.exploration import Exploration as Exploration

@@ -35,9 +35,7 @@ SMALL_SIDE, SMALL_STEPS = 256, (12, 8, 5, 3, 2, 1)  # its frames, and how many s
 
 @dataclass
 class View:
-    """An encoder, or a layer of it, on the clip; `colours` is the basis of
-    its components, `pixels` what `packed_decoder` gives.
-    """
+    """A layer of an encoder on the clip; `colours` is the basis, `pixels` a `packed_decoder`."""
 
     features: Features
     components: Components
@@ -159,12 +157,9 @@ def explore(
             recovers, at the usual size at most, as all frames are encoded jointly.
         context: as for `Encoder.encode`; with an image encoder "pair" or "frame".
     Returns:
-        Explorer, a widget: `point`, (x, y) in pixels of the clip or None, `step` and `mask`, a bool
-        array (steps, rows, columns) or None, are what is chosen in it, and may be set.
-        `save("page.html")` writes one HTML file.
+        Explorer, a widget: what is chosen in it may be read and set, `save` writes it as a page.
     Raises:
-        UserError: an argument is out of range, the page would be larger than 50 MB, or anywidget is
-            not installed.
+        UserError: an argument is out of range, the page is too large, or anywidget is missing.
     """
     from vjepa_utils.explorer.widget import Explorer
 
