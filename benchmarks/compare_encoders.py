@@ -33,11 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score, roc_auc_score
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 import vjepa_utils as vj
@@ -45,6 +41,7 @@ from benchmarks import pages
 from benchmarks.baselines import PatchColours, random_weights
 from demo.render.scenes import unseen_scenes
 from vjepa_utils.files import replacing
+from vjepa_utils.probing.layers import ridge
 from vjepa_utils.segmentation import agreement, as_labels, segment
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "clips" / "davis"
@@ -168,11 +165,9 @@ def fitted(x, truth, scene, within):
     within: on deviations from the scene's mean, so that it learns what distinguishes the patches of
         a scene, not what distinguishes scenes.
     """
-    folds = list(GroupKFold(5).split(x, groups=scene))
-    ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 7, 8), cv=folds))
     if within:
         x, truth = deviations(x, scene), deviations(truth, scene)
-    return ridge.fit(x, truth)
+    return ridge(scene).fit(x, truth)
 
 
 def deviations(values, scene):

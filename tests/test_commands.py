@@ -242,6 +242,7 @@ TYPED = {
     "grid": "3",
     "head": "{head}",
     "horizon": "2",
+    "kind": "angle",
     "layer": "1",
     "layers": "1",
     "mask": "tokens",
@@ -277,12 +278,18 @@ TYPED_FOR = {
     ("compare", "context"): "frame",
     ("segment", "mask"): "{picture}",
     ("similarity", "context"): "frame",
+    ("probe", "target"): "{table}",
 }
 # what the library calls an option, where it is another name
 CALLED = {"video": "path", "encoder": "name", "encoders": "name", "output": "path", "save": "path"}
 CALLED |= {"mask": "name", "grid": "count", "probe": "path"}
 CALLED |= {("tapvid", "head"): "name", ("extract", "encoder"): "encoder", "file": "path"}
-CALLED |= {("segment", "mask"): "masks", "on": "masks", "name": "name"}
+CALLED |= {
+    ("probe", "target"): "table",
+    ("segment", "mask"): "masks",
+    "on": "masks",
+    "name": "name",
+}
 
 
 WHOLE = [
@@ -315,18 +322,20 @@ class Arrived(BaseException):
 def files(tmp_path_factory, tiny):
     """What options name: {word: path}."""
     folder = tmp_path_factory.mktemp("files")
-    noise = np.random.default_rng(0).integers(0, 256, (4, 24, 64, 96, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (6, 24, 64, 96, 3), np.uint8)
     for number, frames in enumerate(noise):
         place = folder / "classes" / "ab"[number % 2]
         place.mkdir(parents=True, exist_ok=True)
         write_video(place / f"{number}.mp4", frames)
     shape = {"points": np.full((2, 24, 2), 0.5, np.float32), "occluded": np.zeros((2, 24), bool)}
     (folder / "tapvid.pkl").write_bytes(pickle.dumps({"clip": {"video": noise[0], **shape}}))
+    rows = [f"classes/{'ab'[number % 2]}/{number}.mp4,{number}" for number in range(6)]
+    (folder / "table.csv").write_text("\n".join(["clip,value", *rows]))
     Image.fromarray(np.eye(64, 96, dtype=np.uint8)).save(folder / "picture.png")
     config = dict(encoder="model", channels=tiny.channels, layer=None, size=64)
     TrackHead(config).save(folder / "head")
     features = [tiny.encode(frames[:4], size=32) for frames in noise]
-    vj.train_probe(features, list("abab"), "linear", tiny, size=32).save(folder / "p.safetensors")
+    vj.train_probe(features, list("ababab"), "linear", tiny, size=32).save(folder / "p.safetensors")
     clip, probe = folder / "classes" / "a" / "0.mp4", folder / "p.safetensors"
     names = {path.name.split(".")[0]: path for path in folder.iterdir()}
     return {**names, "clip": clip, "probe": probe, "model": GOLDEN / "model"}
@@ -341,7 +350,10 @@ def variants(command):
         free = [each for each in free if each.dest not in ("weights", *convert.FIELDS)]
     for chosen in itertools.product(*grouped):
         # of truth, a command reads the pictures itself
-        yield [o for o in (*free, *chosen) if o.dest not in ("help", "debug", "truth")]
+        left_out = {"help", "debug", "truth"}
+        if command == "probe":  # of classes, or of quantities
+            left_out.add("kind" if chosen[-1].dest == "source" else "save")
+        yield [o for o in (*free, *chosen) if o.dest not in left_out]
 
 
 def typed(command, option, files, folder):

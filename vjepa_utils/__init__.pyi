@@ -36,6 +36,7 @@ from .predict.recovery import Recovery as Recovery
 from .predict.surprise import Surprise as Surprise
 from .probing.classes import Probe as Probe
 from .probing.classes import train_probe as train_probe
+from .probing.layers import probe as probe
 from .segmentation.segment import Masks as Masks
 from .segmentation.segment import segment as segment
 from .tracking.points import Tracks as Tracks

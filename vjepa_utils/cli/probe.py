@@ -2,59 +2,84 @@ import sys
 import warnings
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 import vjepa_utils as vj
 from vjepa_utils import cli
+from vjepa_utils.probing.classes import hold_out
+from vjepa_utils.probing.layers import showing_the_same
 
 
 def register(commands):
-    text = " for the attentive probe"
+    text = " for the attentive probe of classes"
     save = cli.output(".safetensors", flag="--save", required=False, text=text)
-    out = cli.output(".png", required=False, text=" for the confusion matrix")
+    out = cli.output(".png", required=False, text=" for the confusion matrix, or curves by layer")
     parents = cli.frames(), cli.ENCODER, cli.size(), cli.context(), save, out
     parser = cli.add(commands, probe, *parents)
+    what = parser.add_mutually_exclusive_group(required=True)
     text = "a folder with a sub-folder of clips for each class, or a .csv file with the columns "
     text += "path, label and, where it is known what the clips were cut from, recording"
-    parser.add_argument("source", help=text)
-    text = "of the clips held out and of the training (default: %(default)s)"
+    what.add_argument("source", nargs="?", help=text)
+    text = "probe each layer for the values of this .csv file with the columns clip, value and "
+    text += "perhaps recording, step or frame, x and y"
+    what.add_argument("--target", metavar="FILE", help=text)
+    text = "what --target holds; angles are in radians (default: %(default)s)"
+    parser.add_argument("--kind", choices=("number", "angle", "class"), default="number", help=text)
+    text = "of the clips held out, the training, and the controls (default: %(default)s)"
     parser.add_argument("--seed", type=cli.whole, default=0, help=text)
 
 
 def probe(arguments):
-    """Train a probe on your own classes, and measure it on recordings held out."""
-    options = dict(size=arguments.size, context=arguments.context)
-    encoder = vj.load_encoder(arguments.encoder)
-    features, labels, skipped = vj.probing.classes.folder_features(
-        arguments.source, encoder, **options, **cli.sampling(arguments)
-    )
-    for reason in skipped.values():
-        print(f"skipped: {reason}", file=sys.stderr)
-    clips, known_by = vj.probing.labelled_clips(arguments.source)
-    clips = [clip for clip in clips if str(clip.file) not in skipped]
-    recordings = [clip.recording for clip in clips]
-    seen, held = vj.probing.classes.hold_out(labels, arguments.seed, recordings)
-    again = vj.probing.classes.shown_in_training(features, seen, held)
-    if len(again):
+    """Probe features for your own classes, or each layer for a quantity, on clips held out."""
+    options = dict(size=arguments.size, context=arguments.context, seed=arguments.seed)
+    taken, encoder = cli.sampling(arguments), vj.load_encoder(arguments.encoder)
+    if arguments.target:
+        targets = vj.probing.read_targets(arguments.target, arguments.kind, **taken)
+        probes = vj.probe(targets, encoder, arguments.kind, **options)
+        print(probes.table())
+        figure = probes.figure()
+    else:
+        trained, figure = probe_classes(arguments.source, encoder, options, taken)
+        if arguments.save:
+            trained.save(arguments.save)
+    if arguments.output:
+        vj.figures.save(figure, arguments.output)
+
+
+def probe_classes(source, encoder, options, taken):
+    """Print what probes of classes get right; the attentive probe and its confusion matrix."""
+    files, known_by = vj.probing.labelled_clips(source)
+    clips, features = [], []
+    for clip in tqdm(files, desc=f"clips of {Path(source).name}", leave=False):
+        try:
+            video = vj.read_video(clip.clip, **taken)
+            places = options["size"], options["context"]
+            features.append(vj.probing.clip_features(video, encoder, *places))
+            clips.append(clip)
+        except (vj.UserError, OSError) as error:
+            print(f"skipped: {error}", file=sys.stderr)
+    labels, recordings = [clip.value for clip in clips], [clip.recording for clip in clips]
+    seen, held = hold_out(labels, recordings, options["seed"])
+    same = showing_the_same([each.values.mean((1, 2)) for each in features])[held][:, seen].any(1)
+    if same.any():
         warnings.warn(
-            f"{len(again)} of the {len(held)} clips held out, such as {clips[again[0]].file.name}, "
-            "show frames that clips of the training show: the result is too good.",
+            f"{same.sum()} of the {len(held)} clips held out, such as "
+            f"{clips[held[same.argmax()]].clip.name}, show frames that clips of the training show: "
+            "the result is too good.",
             stacklevel=2,
         )
-    training = [features[i] for i in seen], [labels[i] for i in seen]
     truth = [labels[i] for i in held]
     for kind in ("linear", "attentive"):
-        trained = vj.train_probe(*training, kind, encoder, **options, seed=arguments.seed)
+        training = [features[i] for i in seen], [labels[i] for i in seen]
+        trained = vj.train_probe(*training, kind, encoder, **options)
         predicted = trained.predict([features[i] for i in held])
-        right, low, high = vj.probing.classes.accuracy(truth, predicted)
+        right, low, high = vj.probing.accuracy(truth, predicted)
         interval = f"(95 %: {low:.0%} to {high:.0%})"
         result = f"{kind} probe: {right:.0%} of {len(truth)} held-out clips right {interval}"
         print(result)
-    lost = f", {len(skipped)} of the files skipped" if skipped else ""
-    classes = len(trained.classes)
+    lost, count = len(files) - len(clips), len(trained.classes)
     print(f"held out by {known_by}: {len({recordings[i] for i in held})} of {len({*recordings})}")
-    counts = f"{len(seen)} clips to train on, {classes} classes, chance {1 / classes:.0%}"
-    print(f"{counts}; {encoder.name}{lost}")
-    if arguments.output:
-        title = f"{Path(arguments.source).name} · {encoder.name} · {result} · rows in per cent"
-        vj.figures.save(vj.actions.confusion(truth, predicted, title), arguments.output)
-    if arguments.save:
-        trained.save(arguments.save)
+    counts = f"{len(seen)} clips to train on, {count} classes, chance {1 / count:.0%}"
+    print(f"{counts}; {encoder.name}" + (f", {lost} of the files skipped" if lost else ""))
+    heading = f"{Path(source).name} · {encoder.name} · {result} · rows in per cent"
+    return trained, vj.actions.confusion(truth, predicted, heading)

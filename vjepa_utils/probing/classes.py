@@ -1,47 +1,63 @@
 """Classifiers of your own classes on frozen features, which are computed once.
 
-The attentive probe is transformers' pooler, in which a learnt query attends to all tokens, and a
-linear layer. It is made for hundreds of clips, not hundreds of thousands, so it has none of the
-blocks of self-attention that the released heads have before it: the pooler of the first V-JEPA
-(Bardes et al. 2024).
+"attentive" is transformers' pooler, in which a learnt query attends to all tokens, and a linear
+layer: for hundreds of clips, as in the first V-JEPA (Bardes et al. 2024). "linear", the cheap first
+look, is scikit-learn's logistic regression on the means over each step, standardised.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from scipy.stats import binomtest
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from tqdm.auto import tqdm
+from transformers import VJEPA2Config
+from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from vjepa_utils.actions.heads import Classification
 from vjepa_utils.checks import UserError
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.files import read_safetensors, replacing
-from vjepa_utils.probing.labelled import labelled_clips
-from vjepa_utils.probing.networks import (
-    BATCH,
-    AttentivePooler,
-    MeanPooler,
-    fit_attentive,
-    fit_linear,
-)
-from vjepa_utils.video import Clip, Context, File, Size, as_video, read_video
+from vjepa_utils.video import Clip, Context, File, Size, as_video
 
-CLIP_FRAMES = 8  # of a clip, evenly spaced
-PLACES = 8  # rows and columns that features are averaged to, at most
-FOLDS = 3  # one of them is held out
-# Of the distance of steps from their mean: nearer ones show the same frames. Four clips compressed
-# again are 0.01 to 0.02 away, neighbouring steps of a clip 0.16 or more.
-SAME = 0.05
+CLIP_FRAMES, PLACES = 8, 8  # of a clip, evenly spaced; rows and columns it is averaged to, at most
+EPOCHS, BATCH, RATE, WEIGHT_DECAY = 30, 32, 1e-3, 3.0  # of the attentive probe
+SEEN = 0.25  # share of the places shown in each training step; with all of them it soon overfits
+
+
+class MeanPooler(nn.Module):
+    """Means of each step: (n, steps, places, channels) to (n, steps · channels)."""
+
+    def forward(self, x):
+        return x.mean(2).flatten(1)
+
+
+class AttentivePooler(VJEPA2AttentivePooler):
+    """transformers' pooler over all tokens, standardised: (n, steps, places, channels) to (n,
+    channels).
+    """
+
+    def __init__(self, channels):
+        heads = channels // 64 if channels % 64 == 0 else 1
+        sizes = dict(hidden_size=channels, num_attention_heads=heads, num_pooler_layers=0)
+        config = VJEPA2Config(**sizes, attn_implementation="sdpa")
+        super().__init__(config)
+        nn.init.trunc_normal_(self.query_tokens, std=config.initializer_range)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+
+    def forward(self, x):
+        return super().forward(((x - self.mean) / self.deviation).flatten(1, 2))
 
 
 @dataclass
@@ -65,17 +81,14 @@ class Probe:
 
     def __post_init__(self):
         steps, _, _, channels = self.shape
-        if self.kind == "linear":
-            pooler, width = MeanPooler(), steps * channels
-        else:
-            pooler, width = AttentivePooler(channels), channels
+        linear = self.kind == "linear"
+        pooler = MeanPooler() if linear else AttentivePooler(channels)
+        width = steps * channels if linear else channels
         self.module = nn.Sequential(pooler, nn.Linear(width, len(self.classes))).eval()
 
     @torch.no_grad()
     def logits(self, features: list[Features]) -> torch.Tensor:
-        """float32 (clips, classes); UserError if the features are another encoder's or of another
-        shape.
-        """
+        """float32 (clips, classes); UserError if the features are another encoder's or shape."""
         x = _stack(features, self.encoder, self.shape)
         return torch.cat([self.module(part) for part in x.split(BATCH)])
 
@@ -84,9 +97,7 @@ class Probe:
         return [self.classes[i] for i in self.logits(features).argmax(1)]
 
     def classify(self, video: Clip, encoder: Encoder, top: int = 5) -> Classification:
-        """The likeliest classes of a clip, a Classification; ValueError unless `encoder` is the one
-        that the probe was trained on.
-        """
+        """The likeliest classes of a clip; UserError unless `encoder` is that of the training."""
         if self.fingerprint not in ("", encoder.fingerprint):
             raise UserError(
                 f"The probe was trained on other weights than those of {encoder.name}: load that "
@@ -106,10 +117,8 @@ class Probe:
     def load(cls, path: File) -> Probe:
         """Read what `save` wrote; ValueError for any other file."""
         weights, described = read_safetensors(path, "probe")
-        for name in ("shape", "size"):
-            if isinstance(described[name], list):
-                described[name] = tuple(described[name])
-        probe = cls(**described)
+        tuples = {k: tuple(described[k]) for k in ("shape", "size") if type(described[k]) is list}
+        probe = cls(**described | tuples)
         probe.module.load_state_dict(weights)
         return probe
 
@@ -126,54 +135,73 @@ def train_probe(
     """Train a probe on the features of clips.
 
     Args:
-        features: a list of Features of one encoder and shape, one for each clip, such as
-            `clip_features` gives.
+        features: of one encoder and shape, one for each clip, such as `clip_features` gives.
         labels: the name of the class of each clip.
-        kind: "attentive" (transformers' attentive pooler and a linear layer, AdamW), or "linear",
-            the cheap first look: scikit-learn's logistic regression on the means over each step,
-            standardised.
-        encoder, size, context: what made the features, an `Encoder` and arguments of its `encode`.
-            The probe encodes other clips the same way, and refuses an encoder of other weights.
+        kind: "attentive" or "linear".
+        encoder, size, context: what made the features. The probe encodes other clips the same way,
+            and refuses an encoder of other weights.
         seed: of the attentive probe's weights and batches.
     Raises:
         UserError: features and labels do not fit together, or there is only one class.
     """
-    labels, features = list(labels), list(features)
     classes = sorted(set(labels))
-    if len(features) != len(labels):
+    if len(features) != len(labels) or len(classes) < 2:
         raise UserError(
-            f"labels must name the class of each clip: there are {len(labels)} for "
-            f"{len(features)} clips."
-        )
-    if len(classes) < 2:
-        raise UserError(
-            "A probe needs at least two classes to tell apart, not "
-            f"{len(classes)}{': ' + classes[0] if classes else ''}."
+            f"labels must name the class of each of the {len(features)} clips, at least two "
+            f"classes: there are {len(labels)}, of the classes {classes}."
         )
     if kind not in ("attentive", "linear"):
         raise UserError(f'kind must be "attentive" or "linear", not {kind!r}.')
     name, shape = features[0].encoder, tuple(features[0].values.shape)
-    # (clips, steps, places, channels)
     x = _stack(features, encoder.name if encoder else name, shape)
     y = torch.tensor([classes.index(each) for each in labels])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         fingerprint = encoder.fingerprint if encoder else ""
         probe = Probe(kind, classes, shape, name, fingerprint, size, context)
-        fit = fit_attentive if kind == "attentive" else fit_linear
+        fit = _fit_attentive if kind == "attentive" else _fit_linear
         fit(probe.module, x, y)
     return probe
 
 
+def _fit_linear(module, x, y):
+    means = module[0](x).numpy()
+    scaler = StandardScaler().fit(means)
+    regression = LogisticRegression(C=0.1, max_iter=2000).fit(scaler.transform(means), y.numpy())
+    weight = regression.coef_ / scaler.scale_
+    bias = regression.intercept_ - weight @ scaler.mean_
+    if len(weight) == 1:  # of two classes scikit-learn fits only the second
+        weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+    fitted = {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)}
+    module[1].load_state_dict(fitted)
+
+
+def _fit_attentive(module, x, y):
+    module[0].mean.copy_(x.mean((0, 1, 2)))
+    module[0].deviation.copy_(x.std((0, 1, 2)).clamp_min(1e-6))
+    optimizer = torch.optim.AdamW(module.parameters(), weight_decay=WEIGHT_DECAY)
+    steps, places = EPOCHS * -(-len(x) // BATCH), x.shape[2]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps, pct_start=0.1)
+    with tqdm(total=steps, desc="training the probe", delay=2, leave=False) as progress:
+        for _ in range(EPOCHS):
+            for chosen in torch.randperm(len(x)).split(BATCH):
+                seen = x[chosen][:, :, torch.randperm(places)[: max(1, int(SEEN * places))]]
+                loss = F.cross_entropy(module(seen), y[chosen])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                progress.update()
+
+
 def _stack(features, encoder, shape):
-    """float32 (clips, steps, places, channels) from a list of Features, checked."""
+    """float32 (clips, steps, places, channels), checked."""
     for each in features:
-        if each.encoder != encoder:
-            raise UserError(f"The features must be of {encoder}, not of {each.encoder}.")
-        if tuple(each.values.shape) != shape:
+        if (each.encoder, tuple(each.values.shape)) != (encoder, shape):
             raise UserError(
-                f"Features of all clips must have one shape, not {shape} and "
-                f"{tuple(each.values.shape)}: encode all with one size=(height, width)."
+                f"Features of all clips must be of {encoder} and of one shape, {shape}, not of "
+                f"{each.encoder} and {tuple(each.values.shape)}: encode all with one size=(h, w)."
             )
     return torch.stack([each.values.flatten(1, 2) for each in features])
 
@@ -181,14 +209,11 @@ def _stack(features, encoder, shape):
 def clip_features(
     video: Clip, encoder: Encoder, size: Size = None, context: Context = None
 ) -> Features:
-    """Features of a clip for a probe: of 8 frames evenly spaced over it, averaged in each step to
-    at most 8×8 places.
-
-    size, context: as for `Encoder.encode`. `frames` are those of the file.
+    """Features of a clip for a probe: of 8 of its frames, evenly spaced, averaged in each step to
+    at most 8×8 places. size, context: as for `Encoder.encode`.
     """
     video = as_video(video)
-    chosen = np.linspace(0, len(video) - 1, CLIP_FRAMES).round().astype(int)
-    clip = video[chosen]
+    clip = video[np.linspace(0, len(video) - 1, CLIP_FRAMES).round().astype(int)]
     _ = clip.frames  # all eight, or UserError where the file is damaged
     features = encoder.encode(clip, context, size)
     places = tuple(min(PLACES, side) for side in features.grid[1:])
@@ -197,90 +222,26 @@ def clip_features(
     return replace(features, values=pooled.contiguous(), cuts=())  # far apart looks like a cut
 
 
-def folder_features(
-    source: File, encoder: Encoder, size: Size = None, context: Context = None, **taken
-) -> tuple[list[Features], list[str], dict[str, str]]:
-    """Features of clips whose classes are known.
-
-    Args:
-        source: as for `labelled_clips`.
-        encoder, size, context: as for `clip_features`.
-        taken: start, every, fps, count, as for `read_video`.
-    Returns:
-        features, labels, and {file: why it was skipped} of those that cannot be read.
-    Raises:
-        UserError: fewer than two classes, or a class with fewer than two clips that can be read.
-    """
-    clips, _ = labelled_clips(source)
-    # wrong arguments fail here, not as unreadable clips
-    encoder.grid(np.zeros((CLIP_FRAMES, 64, 64, 3), np.uint8), size, context)
-    features, labels, skipped = [], [], {}
-    for clip in tqdm(clips, desc=f"clips of {Path(source).name}", leave=False):
-        try:
-            video = read_video(clip.file, **taken)
-            features.append(clip_features(video, encoder, size, context))
-            labels.append(clip.label)
-        except (UserError, OSError) as error:
-            skipped[str(clip.file)] = str(error)
-    for name in dict.fromkeys(clip.label for clip in clips):
-        if labels.count(name) < 2:
-            reason = f" ({len(skipped)} files were skipped; {min(skipped.values(), default='')})"
-            raise UserError(
-                f"The class {name!r} has {labels.count(name)} clips that can be read, and at least "
-                f"2 are needed{reason if skipped else ''}."
-            )
-    return features, labels, skipped
-
-
 def hold_out(
-    labels: list[str], seed: int = 0, recordings: list[str] | None = None
+    labels: list[str], recordings: list[str], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of clips to train on and to hold out, about a third, of every class: two int
-    arrays, seeded.
-
-    Args:
-        labels: the class of each clip.
-        recordings: what each was cut from: clips of one recording stay together. None: a third of
-            the list of each class is held out in one piece, as neighbours in a list of files are
-            often of one recording.
-    Raises:
-        UserError: there is a class of a single recording.
+    """Positions of clips to train on and to hold out, about a third, of every class, none of one
+    recording on both sides: two int arrays. UserError: there is a class of a single recording.
     """
     labels = np.asarray(labels)
-    if recordings is None:
-        ranks = {name: iter(range(len(labels))) for name in labels}
-        counts = {name: np.count_nonzero(labels == name) for name in ranks}
-        recordings = [f"{name} {FOLDS * next(ranks[name]) // counts[name]}" for name in labels]
-    pairs = np.unique([labels, recordings], axis=1)
-    names, counts = np.unique(pairs[0], return_counts=True)
+    names, counts = np.unique(np.unique([labels, recordings], axis=1)[0], return_counts=True)
     if counts.min() > 1:
-        folds = StratifiedGroupKFold(min(FOLDS, counts.min()), shuffle=True, random_state=seed)
-        splits = [
-            (seen, held)
-            for seen, held in folds.split(labels, labels, recordings)
-            if len({*labels[seen]}) == len({*labels[held]}) == len(names)
-        ]
-        if splits:
-            return splits[-1]
+        folds = StratifiedGroupKFold(min(3, counts.min()), shuffle=True, random_state=seed)
+        for seen, held in folds.split(labels, labels, recordings):
+            if len({*labels[seen]}) == len({*labels[held]}) == len(names):
+                return seen, held
     raise UserError(
         f"Clips of the class {str(names[counts.argmin()])!r} cannot be both trained on and held "
         f"out, as they are of {counts.min()} recordings: add clips of others."
     )
 
 
-def shown_in_training(features: list[Features], seen: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """Which of the clips held out show what a clip to train on shows, up to its compression:
-    positions, int (n,).
-    """
-    steps = [each.values.mean((1, 2)).double() for each in features]  # (steps, channels)
-    training = torch.cat([steps[i] for i in seen])
-    near = SAME * (training - training.mean(0)).square().sum(1).mean().sqrt()
-    return np.array([i for i in held if torch.cdist(steps[i], training).min() <= near], int)
-
-
 def accuracy(truth: list[str], predicted: list[str]) -> tuple[float, float, float]:
-    """Share of class names that are right, and the ends of its 95 % interval by Wilson's score
-    (1927), each from 0 to 1.
-    """
+    """Share of class names that are right, and its 95 % interval by Wilson (1927), from 0 to 1."""
     right = sum(a == b for a, b in zip(truth, predicted, strict=True))
     return right / len(truth), *binomtest(right, len(truth)).proportion_ci(method="wilson")
