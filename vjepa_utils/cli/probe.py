@@ -31,6 +31,8 @@ def register(commands):
 
 def probe(arguments):
     """Probe features for your own classes, or each layer for a quantity, on clips held out."""
+    if arguments.target and arguments.save:
+        raise vj.UserError("--save goes with classes in a folder or table, not with --target.")
     options = dict(size=arguments.size, context=arguments.context, seed=arguments.seed)
     taken, encoder = cli.sampling(arguments), vj.load_encoder(arguments.encoder)
     if arguments.target:

@@ -171,8 +171,11 @@ def ridge(groups: np.ndarray, kind: str = "number") -> BaseEstimator:
     held-out groups (n,): without a signal that generalises to them, it predicts the average.
     """
     folds = GroupKFold(min(FOLDS, len(set(groups)))).split(groups, groups=groups)
-    model = RidgeClassifierCV if kind == "class" else RidgeCV
-    return make_pipeline(StandardScaler(), model(STRENGTHS, cv=list(folds)))
+    if kind == "class":
+        model = RidgeClassifierCV(STRENGTHS, cv=list(folds))
+    else:  # not by R², which a fold of a single target has not
+        model = RidgeCV(STRENGTHS, cv=list(folds), scoring="neg_mean_squared_error")
+    return make_pipeline(StandardScaler(), model)
 
 
 def score(x: np.ndarray, y: np.ndarray, groups: np.ndarray, kind: str = "number") -> tuple:
