@@ -17,9 +17,16 @@ NOTEBOOK = ROOT / "Exploration.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def executed(timeout=None):
-    """The notebook after a run in the repository root. timeout: seconds for a cell, or None."""
+def executed(timeout=None, **choices):
+    """The notebook after a run in the repository root.
+
+    Args:
+        timeout: seconds for a cell, or None.
+        choices: other values for names of its cell of choices, such as CLIP="my.mp4".
+    """
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    chosen = next(cell for cell in notebook.cells if cell.id == "choices")
+    chosen.source += "".join(f"\n{name} = {value!r}" for name, value in choices.items())
     where = {"metadata": {"path": str(ROOT)}}
     how = dict(timeout=timeout, kernel_name="python3", resources=where, coalesce_streams=True)
     # outputs may be late on a busy machine: 60 s of patience, not 4

@@ -6,11 +6,13 @@ import io
 import re
 
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image
 
 from execute_notebook import executed
 from tests.conftest import ROOT
+from vjepa_utils.drawing import write_film
 
 NUMBER = r"-?\d+\.?\d*"
 
@@ -44,6 +46,18 @@ def test_the_stored_notebook_is_what_it_does_now():
         trained = "trained here" in cell.metadata.get("tags", [])
         for old, new in zip(*(re.findall(NUMBER, text) for text in (before, after)), strict=True):
             assert abs(float(old) - float(new)) <= tolerance(old, trained), (old, new, cell.source)
+
+
+@pytest.mark.slow
+def test_a_clip_of_your_own_goes_through_every_section(tmp_path):
+    """No ground truth, another shape, fewer frames; every picture is still drawn."""
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (3, 5, 3), np.uint8).repeat(48, 0).repeat(48, 1)
+    frames = [np.roll(picture, 8 * n, axis=1) for n in range(44)]
+    clip = str(tmp_path / "mine.mp4")
+    write_film(frames, clip, rate=25)
+    stored = nbformat.read(ROOT / "Exploration.ipynb", 4)
+    assert pictures(executed(600, CLIP=clip, SIZE=144)) == pictures(stored)
 
 
 def tolerance(printed, trained=False):
