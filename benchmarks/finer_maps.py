@@ -64,7 +64,7 @@ def measure(scene, thing, features, edges):
 def tracked(scene, features, starts):
     """δ_avg of points whose side of a picture is 256 pixels, as TAP-Vid has it."""
     tracks, visible, _ = scene.follow(starts)
-    ours = vj.tracking.points.track_in(features, scene.frames, starts)
+    ours = vj.track(scene.frames, starts, features)
     distance = np.linalg.norm(ours.xy - tracks, axis=-1)[:, 1:][visible[:, 1:]]
     return np.mean([(distance < limit).mean() for limit in THRESHOLDS])
 
