@@ -243,6 +243,7 @@ TYPED = {
     "head": "{head}",
     "horizon": "2",
     "kind": "angle",
+    "most": "2",
     "layer": "1",
     "layers": "1",
     "mask": "tokens",
@@ -290,6 +291,7 @@ CALLED |= {
     "on": "masks",
     "name": "name",
 }
+CALLED |= {"guided": "edges", "layers": "layers"}  # with other values in calls before the figure's
 
 
 WHOLE = [

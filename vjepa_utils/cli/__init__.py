@@ -99,6 +99,8 @@ def frames(every=1):
 CLIP = argparse.ArgumentParser(add_help=False, parents=[frames()])
 CLIP.add_argument("video", help="a video file, a GIF or a folder of images")
 ENCODER = argument("--encoder", default="vjepa2-demo", help=f"{NAMES} (default: %(default)s)")
+SHOWN = "of a .png: so many steps (default: as many as can be read)"
+MOST = argument("--most", type=positive, metavar="N", help=SHOWN)
 FRAME = argument("--frame", type=whole, metavar="N", help="of the points (default: the first)")
 
 

@@ -7,7 +7,7 @@ from vjepa_utils import cli
 def arguments_of_both():
     encoders = cli.encoders("vjepa2-demo", "dino-demo")
     context = cli.context("pair", '"pair" or "frame"')
-    return cli.CLIP, encoders, cli.size(512), context, cli.output(".png")
+    return cli.CLIP, encoders, cli.size(512), context, cli.MOST, cli.output(".png")
 
 
 def register(commands):
@@ -28,7 +28,8 @@ def compare(arguments):
     """Several encoders on the same pairs of frames and one grid, each in its own colours."""
     video = cli.read_clip(arguments)
     features = on_one_grid(arguments, video)
-    vj.figures.save(vj.comparison.encoders_strip(video, features), arguments.output)
+    figure = vj.comparison.encoders_strip(video, features, arguments.most)
+    vj.figures.save(figure, arguments.output)
     if arguments.numbers:
         print(vj.comparison.numbers_table(features))
     print(f"{arguments.output}: {', '.join(features)}")

@@ -5,7 +5,8 @@ from vjepa_utils.predict.masks import NAMES
 
 def register(commands):
     out = cli.output(".png", ".mp4", ".gif")
-    parser = cli.add(commands, decode, cli.CLIP, cli.ENCODER, cli.context(), cli.size(), out)
+    parents = cli.CLIP, cli.ENCODER, cli.context(), cli.size(), cli.MOST, out
+    parser = cli.add(commands, decode, *parents)
     text = "hide this, and decode the prediction too; with --layers, hold it out of the fit"
     parser.add_argument("--mask", choices=NAMES, help=text)
     text = "how much to hide (default: 0.25); not for multiblock and future"
@@ -29,6 +30,6 @@ def decode(arguments):
         held = encoder.hold(video, size)
         decoded = vj.decoding.recovered(video, held.recover(hide(held.grid)), arguments.mask)
     cli.warn_of_cuts(decoded.features)
-    cli.draw(arguments.output, decoded.strip, decoded.animate)
+    cli.draw(arguments.output, lambda: decoded.strip(arguments.most), decoded.animate)
     print(decoded.heading.replace(" · ", "\n"))
     print(f"{arguments.output}: {len(decoded.features.frames)} steps, {encoder.name}")

@@ -6,8 +6,8 @@ from vjepa_utils.checks import UserError
 
 
 def register(commands):
-    out = cli.output(".png", ".mp4", ".gif")
-    parser = cli.add(commands, pca, cli.CLIP, cli.ENCODER, cli.size(512), cli.context(), out)
+    parents = cli.CLIP, cli.ENCODER, cli.size(512), cli.context(), cli.MOST
+    parser = cli.add(commands, pca, *parents, cli.output(".png", ".mp4", ".gif"))
     alone = parser.add_mutually_exclusive_group()
     text = "colours of this thing alone, found from a point of the first frame; the rest is grey"
     alone.add_argument("--point", type=cli.point, metavar="X,Y", help=text)
@@ -30,8 +30,8 @@ def pca(arguments):
         masks = vj.segment(video, encoder, **hint, size=arguments.size, edges=False)
         where = masks.cover(features)
     colours = vj.PCAColours().fit(features, weights=where)
-    edges = dict(where=where, edges=arguments.guided)
-    strip = lambda: vj.figures.pca_strip(video, features, colours, **edges)
+    shown = dict(where=where, edges=arguments.guided, most=arguments.most)
+    strip = lambda: vj.figures.pca_strip(video, features, colours, **shown)
     film = lambda path: vj.figures.animate(video, features, colours, path, where=where)
     cli.draw(arguments.output, strip, film)
     steps, rows, columns = features.grid

@@ -5,7 +5,7 @@ from vjepa_utils.predict.masks import NAMES
 
 def register(commands):
     out = cli.output(".png")
-    parser = cli.add(commands, recover, cli.CLIP, cli.ENCODER, cli.size(), out)
+    parser = cli.add(commands, recover, cli.CLIP, cli.ENCODER, cli.size(), cli.MOST, out)
     masks = dict(nargs="+", action="extend", choices=NAMES, required=True)
     parser.add_argument("--mask", **masks, help="what to hide; one or several")
     text = "how much to hide (default: 0.6; 0.25 for window); not for multiblock and future"
@@ -25,9 +25,8 @@ def recover(arguments):
     """
     video = cli.read_clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
-    vj.predict.predictor.predictor_of(
-        encoder
-    )  # an encoder without one is told that, before its grid is asked for
+    # an encoder without one is told that, before its grid is asked for
+    vj.predict.predictor.predictor_of(encoder)
     grid = encoder.grid(video, arguments.size, "clip")
     options = grid, arguments.share, arguments.after, arguments.seed
     masks = {name: vj.masks.named(name, *options) for name in arguments.mask}
@@ -40,6 +39,6 @@ def recover(arguments):
             rows = vj.decoding.recovered(video, recovery, name).rows
             decoded[name] = dict([*rows.items()][2:4])  # from the features, and the prediction
         print(f"{name}\n{recovery.table()}\n")
-    figure = vj.recovery.recovery_strip(video, recoveries, decoded=decoded)
+    figure = vj.recovery.recovery_strip(video, recoveries, arguments.most, decoded)
     vj.figures.save(figure, arguments.output)
     print(f"{arguments.output}: {grid[0]} steps of {grid[1]}×{grid[2]} patches, {encoder.name}")

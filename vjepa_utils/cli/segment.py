@@ -9,7 +9,7 @@ from vjepa_utils import cli
 
 def register(commands):
     out = cli.output(".png", ".mp4", ".gif", text="; or a folder, for a PNG a frame", folder=True)
-    parser = cli.add(commands, segment, cli.CLIP, cli.ENCODER, cli.size(480), out)
+    parser = cli.add(commands, segment, cli.CLIP, cli.ENCODER, cli.size(480), cli.MOST, out)
     what = parser.add_mutually_exclusive_group(required=True)
     clicks = dict(type=cli.point, action="append", metavar="X,Y")
     what.add_argument("--point", **clicks, help="a point on the object; may be repeated")
@@ -35,7 +35,7 @@ def segment(arguments):
     hints = dict(masks=arguments.mask, points=points, box=arguments.box, at=arguments.at)
     encoder, edges = vj.load_encoder(arguments.encoder), not arguments.no_edges
     masks = vj.segment(video, encoder, **hints, size=arguments.size, edges=edges)
-    strip = lambda: vj.segmentation.mask_strip(video, masks)
+    strip = lambda: vj.segmentation.mask_strip(video, masks, arguments.most or 6)
     film = lambda path: vj.segmentation.animate_masks(video, masks, path)
     cli.draw(arguments.output, strip, film if arguments.output.suffix else masks.save)
     for n, share in enumerate(100 * masks.area / masks.labels[0].size, 1):

@@ -19,6 +19,6 @@ def similarity(arguments):
         raise vj.UserError(f"Frame {frame} is not among the frames taken from {first} to {last}.")
     check_inside((x, y), video.height, video.width)
     features = on_one_grid(arguments, video)
-    figure = vj.comparison.similarity_strip(video, features, (x, y), frame)
+    figure = vj.comparison.similarity_strip(video, features, (x, y), frame, arguments.most)
     vj.figures.save(figure, arguments.output)
     print(f"{arguments.output}: ({x:g}, {y:g}) of frame {frame}, {', '.join(features)}")
