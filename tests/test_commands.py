@@ -242,8 +242,8 @@ TYPED = {
     "grid": "3",
     "head": "{head}",
     "horizon": "2",
-    "kind": "angle",
     "most": "2",
+    "kind": "angle",
     "layer": "1",
     "layers": "1",
     "mask": "tokens",
@@ -290,8 +290,9 @@ CALLED |= {
     ("segment", "mask"): "masks",
     "on": "masks",
     "name": "name",
+    "guided": "edges",
+    "layers": "layers",  # with other values in calls before the figure's
 }
-CALLED |= {"guided": "edges", "layers": "layers"}  # with other values in calls before the figure's
 
 
 WHOLE = [
@@ -333,7 +334,7 @@ def files(tmp_path_factory, tiny):
     (folder / "tapvid.pkl").write_bytes(pickle.dumps({"clip": {"video": noise[0], **shape}}))
     rows = [f"classes/{'ab'[number % 2]}/{number}.mp4,{number}" for number in range(6)]
     (folder / "table.csv").write_text("\n".join(["clip,value", *rows]))
-    Image.fromarray(np.eye(64, 96, dtype=np.uint8)).save(folder / "picture.png")
+    Image.fromarray(np.tri(64, 96, dtype=np.uint8)).save(folder / "picture.png")
     config = dict(encoder="model", channels=tiny.channels, layer=None, size=64)
     TrackHead(config).save(folder / "head")
     features = [tiny.encode(frames[:4], size=32) for frames in noise]
