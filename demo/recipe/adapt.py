@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrize
 
 from demo.recipe.correspond import TEMPERATURE, Correspondence
 from demo.recipe.lessons import Lessons
+from demo.recipe.motion import motion_losses, split_kernels, split_units, without_splits
 from demo.recipe.targets import added, prepare
 from demo.recipe.teach import FOLDERS, picture_share
 from demo.recipe.training import PATCH, normalised, train
@@ -41,24 +41,10 @@ SIZES = {
     "frame": [(384, 512), (384, 640), (640, 384), (512, 512), (480, 832), (480, 832)],
     "clip": [(128, 128), (192, 192), (160, 256), (128, 224), (224, 128), (256, 256)],
 }
-STILL, TAUGHT, MOTION, SHIFT, MATCH, PLACE, PICTURE = 6.0, 2.0, 1.0, 3.0, 0.15, 3.0, 0.5  # weights
-FLOW = 2.0  # patches: faster motion counts as this
-KERNELS, READOUT = 1e-4, 1e-3  # rates
+STILL, TAUGHT, MOVING, FLOW, MATCH, PLACE, PICTURE = 6.0, 2.0, 0.7, 2.0, 0.3, 3.0, 0.5  # weights
+# Rates: what was fitted reads small differences between large values, and is soon ruined.
+FITTED, OUT, FREE, READOUT = 2e-6, 4e-5, 4e-4, 1e-3
 LARGEST = 0.04  # of the root mean squares that other rates are multiplied with
-UNEQUAL = 0.3  # half the difference of the two frames' kernels at the start, in mean kernels
-
-
-class MeanAndDifference(nn.Module):
-    """The kernels of a tubelet (channels, 3, 2, patch, patch) as their mean over the two frames and
-    half their difference.
-    """
-
-    def forward(self, mean, difference):
-        return torch.stack([mean + difference, mean - difference], 2)
-
-    def right_inverse(self, weight):
-        first, second = weight.unbind(2)
-        return (first + second) / 2, (first - second) / 2
 
 
 class Places(nn.Module):
@@ -131,36 +117,32 @@ class Adaptation(Correspondence):
 
     def build(self, start):
         self.model = load_model(Path(start), torch.float32).to(self.device)
-        self.model.encoder.requires_grad_(True)
-        patches = self.model.encoder.embeddings.patch_embeddings.proj
-        parametrize.register_parametrization(patches, "weight", MeanAndDifference())
-        mean, self.difference = patches.parametrizations.weight.parameters()
-        if not self.difference.any():  # both frames alike: nothing could tell their order
-            self.difference.data.copy_(UNEQUAL * mean)
-        mean.requires_grad_(False)
-        patches.bias.requires_grad_(False)
-        channels = self.model.config.hidden_size
+        encoder = self.model.encoder
+        encoder.requires_grad_(True)
+        self.fitted, *self.free = split_units(encoder)
+        mean, self.difference = split_kernels(encoder)
+        bias = encoder.embeddings.patch_embeddings.proj.bias
+        for p in (mean, bias, *encoder.layernorm.parameters()):
+            p.requires_grad_(False)
         # moves or not; flow in x, y
-        self.readout = nn.Linear(channels, 3).to(self.device)
+        self.readout = nn.Linear(self.model.config.hidden_size, 3).to(self.device)
         nn.init.normal_(self.readout.weight, std=0.01)
-        self.places = Places(channels).to(self.device)
+        self.places = Places(self.model.config.hidden_size).to(self.device)
 
     def scales(self):
         """Relative steps: what the layer scales were multiplied into is small, and at one rate for
-        all it is ruined before the rest has learnt.
+        all it is ruined before the rest has learnt. What is motion's alone has rates of its own.
         """
         encoder = [p for p in self.model.encoder.parameters() if p.requires_grad]
         scales = {p: min(float(p.detach().square().mean().sqrt()), LARGEST) for p in encoder}
-        scales |= dict.fromkeys(self.readout.parameters(), READOUT / self.rate)
-        return scales | {self.difference: KERNELS / self.rate}
+        rates = dict.fromkeys(self.readout.parameters(), READOUT)
+        rates |= dict.fromkeys([p for block in self.free for p in block], FREE)
+        rates |= {self.difference: FITTED, **dict.fromkeys(self.fitted, FITTED)}
+        rates |= {self.fitted[-1]: OUT}
+        return scales | {p: rate / self.rate for p, rate in rates.items()}
 
     def weights(self):
-        weights = self.model.weights()
-        name = "encoder.embeddings.patch_embeddings.proj"
-        for part in ("original0", "original1"):
-            del weights[f"{name}.parametrizations.weight.{part}"]
-        weights[f"{name}.weight"] = self.model.get_submodule(name).weight.detach()
-        return weights, self.model.config.to_diff_dict()
+        return without_splits(self.model), self.model.config.to_diff_dict()
 
     @torch.no_grad()
     def centre(self, supply, batches=24):
@@ -207,38 +189,32 @@ class Adaptation(Correspondence):
         """{name: (weight, loss)} of a batch."""
         pixels, mode = normalised(lesson.pictures), lesson.mode
         # (batch, steps, patches, channels)
-        x = still = self.encode(pixels, mode, lesson.places)
-        if mode != "frame":
-            with torch.set_grad_enabled(mode == "pair"):
-                still = lesson.visible(
-                    self.encode(pixels[:, :, :1].expand_as(pixels), "pair", None)
-                )
+        x = self.encode(pixels, mode, lesson.places)
         losses = {}
         if lesson.goals is not None:
             goals = lesson.visible(lesson.goals)
             if mode != "clip":
+                still = pixels[:, :, :1].expand_as(pixels)
+                still = x if mode == "frame" else self.encode(still, "pair", None)
                 losses["still"] = STILL, miss(still, goals[:, :, 0], basis)
             if mode != "frame":
                 losses["taught"] = TAUGHT, miss(x, F.normalize(goals, dim=-1).mean(2), basis)
         if lesson.kind != "film" and mode != "frame":
-            losses |= self.truth(lesson, x, still)
+            losses |= self.truth(lesson, x)
         if lesson.places is None:
             losses["place"] = PLACE, self.places(x, *lesson.grid).clamp_min(0)
             losses["picture"] = PICTURE, picture_share(x)
         return losses
 
-    def truth(self, lesson, x, still):
+    def truth(self, lesson, x):
         """Losses of motion, and of matching where there are two steps or more."""
         steps = x.shape[1]
         other = (torch.arange(steps) + 1 + self.below(max(1, steps - 1))) % steps
         truth = matches(lesson.owner, lesson.poses, other)
-        target, layer, flow = truth if lesson.places is None else kept(*truth, lesson.places, steps)
-        moves = (lesson.thing > 0).repeat_interleave(steps, 0).gather(1, layer)
-        read = self.readout((x - still).flatten(0, 1))
-        losses = {
-            "moving": (MOTION, F.binary_cross_entropy_with_logits(read[..., 0], moves.float())),
-            "shift": (MOTION * SHIFT, F.smooth_l1_loss(read[..., 1:], flow.clamp(-FLOW, FLOW))),
-        }
+        target, *_ = truth if lesson.places is None else kept(*truth, lesson.places, steps)
+        known = lesson.thing, lesson.owner, lesson.poses, lesson.visible
+        moving, flow, none = motion_losses(self.readout(x), *known)
+        losses = {"moving": (MOVING, moving), "flow": (FLOW, flow), "none": (0.0, none)}
         seen = target.sum(-1) > 0.3  # the wide part of the match is there, at least
         if steps > 1:
             losses["match"] = MATCH, matching(x, x[:, other], target, seen)

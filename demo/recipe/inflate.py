@@ -5,8 +5,9 @@
 The blocks of DINOv2 are nearly those of V-JEPA 2. Layer scales are multiplied into the projections
 after attention and MLP; patch kernels are resized by the pseudo-inverse of the bicubic resize of a
 patch (Beyer et al. 2023, FlexiViT), halved and repeated for the two frames of a tubelet; the mean
-of the position embeddings goes into the patch bias; the class token is left off. Positions are
-V-JEPA 2's rotary ones from then on.
+of the position embeddings goes into the patch bias; the class token is left off, and the weights of
+the final norm, which was trained for the last block. Positions are V-JEPA 2's rotary ones from then
+on.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def inflated_weights(teacher, blocks=BLOCKS):
                         -1, *[1] * (value.ndim - 1)
                     )  # of each output channel
                 weights[f"{block}{ours}.{kind}"] = value
-    weights |= {f"layernorm.{kind}": teacher[f"layernorm.{kind}"] for kind in ("weight", "bias")}
+    weights |= {"layernorm.weight": torch.ones_like(bias), "layernorm.bias": torch.zeros_like(bias)}
     return {f"encoder.{name}": value.clone() for name, value in weights.items()}
 
 

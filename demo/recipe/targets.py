@@ -1,7 +1,7 @@
 """Features of real pictures by a real image encoder: targets for a student, computed once and kept.
 
-A teacher sees each photograph whole, once. Its block at three quarters of the depth (through the
-final norm) and its last block become a map of targets: positional information removed (the mean at
+A teacher sees each photograph whole, once. Its block at three quarters of the depth and its last
+block, each token normalised, become a map of targets: positional information removed (the mean at
 each place over all pictures of a shape, which a student would learn before anything else), the
 picture's mean subtracted, each token of unit length, both side by side (`beside`) or `added`, and
 reduced by PCA. Any crop of the photograph, shifted, scaled, rotated or mirrored, reads its
@@ -45,21 +45,19 @@ def look(teacher, frame):
     """Features of one frame, uint8 (H, W, 3), by the teacher, an `ImageEncoder`.
 
     Returns:
-        (rows, columns, 2 × channels) float16: the block at 3/4 of its depth through the final
-        norm, and the last.
+        (rows, columns, 2 × channels) float16: the block at 3/4 of its depth, and the last, through
+        a norm without weights: those of the final one were trained for the last block, and some
+        channels have ten times the weight of others.
     """
     grid = cells(*frame.shape[:2])
     pixels = teacher.pixels(frame[None], tuple(n * teacher.patch_size for n in grid)).to(
         teacher.device
     )
     out = teacher.model(pixels, output_hidden_states=True)
-    norm = next(
-        module for name, module in teacher.model.named_children() if name in ("layernorm", "norm")
-    )
-    middle = norm(out.hidden_states[round(0.75 * teacher.depth)])
+    blocks = out.hidden_states[round(0.75 * teacher.depth)], out.hidden_states[-1]
+    both = torch.cat([F.layer_norm(x, x.shape[-1:]) for x in blocks], -1)
     # class and register tokens come first
-    both = torch.cat([middle, out.last_hidden_state], -1)[0, -grid[0] * grid[1] :]
-    return both.unflatten(0, grid).half().cpu()
+    return both[0, -grid[0] * grid[1] :].unflatten(0, grid).half().cpu()
 
 
 def place_means(maps):
