@@ -820,7 +820,7 @@ def test_a_frame_at_random_says_nothing(bank):
 
 def test_a_motion_as_a_file(tmp_path, bank):
     frames, _ = motion("left", torch.Generator().manual_seed(3), bank, side=64)
-    vj.figures.write_film(frames, tmp_path / "m.mp4", rate=24)
+    vj.drawing.write_film(frames, tmp_path / "m.mp4", rate=24)
     assert np.abs(vj.read_video(tmp_path / "m.mp4").frames.astype(int) - frames).mean() < 4
 
 

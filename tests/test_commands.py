@@ -288,6 +288,7 @@ CALLED |= {("tapvid", "head"): "name", ("extract", "encoder"): "encoder", "file"
 CALLED |= {
     ("probe", "target"): "table",
     ("segment", "mask"): "masks",
+    ("explore", "encoders"): "encoders",
     "on": "masks",
     "name": "name",
     "guided": "edges",
