@@ -442,6 +442,25 @@ def test_numbers_and_curve_stand_beside_two_landscape_pictures(page):
     drawn(page)
 
 
+def test_numbers_of_each_representation_stand_below(page, exploration):
+    rows = page.evaluate(
+        "[...document.querySelectorAll('.about tbody tr')].map("
+        "row => [...row.children].map(cell => cell.textContent))"
+    )
+    assert len(rows) == 2
+    for row, view in zip(rows, exploration.views, strict=True):
+        values = view.features.values.double().flatten(0, 2)
+        centred = values - values.mean(0)
+        share = torch.linalg.svdvals(centred) ** 2 / centred.square().sum()
+        rank = torch.exp(-(share * share.log()).sum())
+        unit = values / values.norm(dim=1, keepdim=True)
+        cosine = (unit @ unit.T)[~torch.eye(len(unit), dtype=bool)].mean()
+        places = view.features.values.double().mean(0).flatten(0, 1) - values.mean(0)
+        place = STEPS * places.square().sum() / centred.square().sum()
+        assert row[-4:-1] == [f"{rank:.1f}", f"{cosine:.2f}", f"{100 * place:.0f} %"]
+        assert row[0] == view.features.encoder and int(row[-1]) == 0
+
+
 def test_the_view_is_saved_as_png_with_marks_and_scale(page, exploration):
     show(page, mode="similarity", pins=PINS, active=1, step=1, overlay=0.7)
     with page.expect_download() as saved:

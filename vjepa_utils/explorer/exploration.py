@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vjepa_utils import figures
 from vjepa_utils.checks import UserError
 from vjepa_utils.colours import PCAColours
+from vjepa_utils.comparison.measures import measures
 from vjepa_utils.drawing import evenly, frames_numbered
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.explorer.components import Components, pack
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 LIMIT = 50e6  # bytes of a page; above, browsers open it slowly or not at all
 SMALL = 650_000  # bytes of the page that a notebook stores: its cell stays below 1 MB
 PICTURE_SIDE = 512  # short side of the stored frames in pixels at most
+MEASURED = 16  # steps of which a representation's numbers are taken, at most
 SMALL_SIDE, SMALL_STEPS = 256, (12, 8, 5, 3, 2, 1)  # its frames, and how many steps are tried
 
 
@@ -41,6 +43,12 @@ class View:
     components: Components
     colours: PCAColours
     pixels: dict | None = None
+
+    def numbers(self):
+        """Effective rank, anisotropy, share of place and outliers (`measures`) of some steps."""
+        of_some = measures(self.features[:: math.ceil(len(self.features.frames) / MEASURED)])
+        outliers = len(of_some["outliers"])
+        return [of_some[name] for name in ("effective rank", "anisotropy", "place")] + [outliers]
 
 
 @dataclass(repr=False)
@@ -95,6 +103,7 @@ class Exploration:
                     "layer": view.features.layer,
                     "picture": view.features.picture_size,
                     "channels": view.features.values.shape[-1],
+                    "numbers": view.numbers(),
                     "pixels": None if most else view.pixels,
                     **view.components.packed(steps),
                 }

@@ -197,10 +197,11 @@ function aboutNumbers(ex) {
     view.layer ? `block ${view.layer}` : "final norm", `${view.picture[1]}×${view.picture[0]}`,
     `${view.components} of ${view.channels}`,
     percent(view.explained.reduce((a, b) => a + b, 0), 1),
-    fixed(view.error.mean, 4), fixed(view.error.p99, 4),
+    fixed(view.error.mean, 4), fixed(view.error.p99, 4), fixed(view.numbers[0], 1),
+    fixed(view.numbers[1], 2), percent(view.numbers[2], 0), `${view.numbers[3]}`,
   ].map((text) => cell("td", text)));
   const head = ["encoder", "layer", "encoded at", "components", "of the variance", "mean error",
-    "99th percentile"].map((text) => cell("th", text));
+    "99th percentile", "effective rank", "mean cosine", "place explains", "outlying norms"].map((text) => cell("th", text));
   const pairs = ex.views[0].pairs.toLocaleString("en");
   return h("details", { class: "about" }, h("summary", {}, "How the numbers are made"),
     h("div", { class: "scroll" }, h("table", {}, cell("thead", cell("tr", ...head)),
@@ -211,5 +212,7 @@ function aboutNumbers(ex) {
       + `(absolute, over ${pairs} sampled pairs). The same components are the colours, between `
       + "their 1st and 99th percentile. Several encoders have their own components, put into the "
       + "order and sign that follow the first encoder's best. Black in a similarity is the 5th "
-      + "percentile of the cosine over the sampled pairs."));
+      + "percentile of the cosine over the sampled pairs. Effective rank: how many directions the "
+      + "features use; mean cosine: between different tokens; place explains: the share of the "
+      + "variance that lies between places, the same in every step."));
 }
