@@ -481,5 +481,22 @@ def test_python_reads_back_and_sets_what_is_chosen():
             setattr(explorer, name, value)
 
 
+def test_clicks_become_masks_of_full_size():
+    pytest.importorskip("traitlets")
+    explorer, truth = vj.explore(_kite(), size=256), np.load(ROOT / "videos" / "kitesurfing.npz")
+    assert explorer.masks is None
+    first = explorer.exploration.frames[1, 0]  # clicked in the second step, on the kite and off it
+    kite = truth["masks"] == 5
+    y, x = (places[places.size // 2] for places in np.nonzero(kite[first]))
+    away = dict(step=1, x=360.0, y=1000.0, thing=0)
+    explorer.clicks = [dict(step=1, x=float(x), y=float(y), thing=0) | {"is": True}]
+    explorer.clicks = [*explorer.clicks, away | {"is": False}]
+    masks = explorer.masks
+    assert masks.frames.tolist() == explorer.exploration.frames[:, 0].tolist()
+    assert masks.labels.shape == (2, 1280, 720) and set(np.unique(masks.labels)) == {0, 1}
+    for labels, number in zip(masks.labels, masks.frames, strict=True):
+        assert (labels[kite[number]] == 1).mean() > 0.6 and (labels == 1).mean() < 0.1
+
+
 def _kite():
     return vj.read_video(ROOT / "videos" / "kitesurfing.mp4", every=12)

@@ -896,6 +896,21 @@ def test_python_is_told_the_point_and_the_patches_that_are_painted(notebook):
     assert np.argwhere(painted).tolist() == [[1, 0, 1]]
 
 
+def test_python_is_told_the_clicks_of_segment(notebook):
+    page = notebook
+    page.get_by_role("button", name="Segment").click()
+    page.mouse.click(*in_picture(page, 220, 50))
+    page.keyboard.press(".")
+    page.keyboard.down("Shift")
+    page.mouse.click(*in_picture(page, 60, 100))
+    page.keyboard.up("Shift")
+    first, second = page.evaluate("notebook.values.clicks")
+    assert (first["step"], first["thing"], first["is"]) == (0, 0, True)
+    assert (second["step"], second["thing"], second["is"]) == (1, 0, False)
+    assert [first["x"], first["y"]] == pytest.approx([220, 50], abs=2)
+    assert [second["x"], second["y"]] == pytest.approx([60, 100], abs=2)
+
+
 def test_what_python_sets_is_drawn(notebook):
     page = notebook
     page.evaluate("notebook.chosen('point', [30, 130])")

@@ -13,6 +13,7 @@ from vjepa_utils.checks import UserError, require
 from vjepa_utils.explorer.page import script, to_json
 from vjepa_utils.explorer.prediction import packed_edit, packed_pixels, packed_prediction, predicts
 from vjepa_utils.predict.masks import future
+from vjepa_utils.segmentation import Masks, segment
 
 anywidget = require("anywidget", "notebook")
 HERE = Path(__file__).parent
@@ -27,6 +28,7 @@ class Explorer(anywidget.AnyWidget):
     mask: bool array (steps, rows, columns), True where hidden, or None; may be set.
     edit: two such points, or None: the features of the patch at the first are put at the second, in
         the step and those before, and the predictor forecasts the next ones; may be set.
+    clicks: [{"step", "x", "y", "thing", "is"}] of *Segment*: whether what is there is that thing.
     exploration: what is shown.
     recovery: the Recovery of the mask around the step, or None.
     edited: the `recovery.Edit`, or None.
@@ -40,6 +42,7 @@ class Explorer(anywidget.AnyWidget):
     edit = traitlets.Tuple(*2 * [traitlets.Tuple()], default_value=None, allow_none=True)
     edit.tag(sync=True, from_json=lambda value, widget: value and tuple(map(tuple, value)))
     step = traitlets.Int(0).tag(sync=True)
+    clicks = traitlets.List().tag(sync=True)
     mask = traitlets.Any(None).tag(
         sync=True,
         to_json=lambda mask, widget: mask if mask is None else mask.ravel().tolist(),
@@ -54,6 +57,21 @@ class Explorer(anywidget.AnyWidget):
         super().__init__()
         self._fallback = f"explorer-{self.model_id}"
         self.on_msg(self._asked)
+
+    @property
+    def masks(self) -> Masks | None:
+        """What was clicked in *Segment* as `Masks` of full size, in the first frame of each step,
+        by the features of the first view; None before a click.
+        """
+        if not any(click["is"] for click in self.clicks):
+            return None
+        clip, features = self.exploration.video, self.exploration.views[0].features
+        numbers, points = features.frames[:, 0].tolist(), {}
+        for click in self.clicks:  # label 0 is "not this", a thing's is its number from 1
+            label = (click["thing"] + 1) * click["is"]
+            marks = points.setdefault(numbers[click["step"]], [])
+            marks.append((click["x"], click["y"], label))
+        return segment(clip[clip.positions(numbers)], features, points=points)
 
     def save(self, path) -> None:
         """Write what is shown as one HTML file; see `Exploration.save`."""

@@ -17,7 +17,7 @@ class Explorer {
     // Patches that are hidden in a notebook, Uint8Array (count), in every step or in this one
     const brushSize = Math.min(this.rows, this.columns) > 20 ? 3 : 1;  // a finger's width
     Object.assign(this, { painted: null, through: true, brushSize });
-    this.sent = { step: this.state.step, point: null };  // what Python knows
+    this.sent = { step: this.state.step, point: null, clicks: [] };  // what Python knows
     this.kept = { maps: memo(9 * this.views.length + 8), changes: memo(this.views.length),
       selection: memo(), scrolled: memo(), things: memo(2 * this.views.length),
       pixels: memo(2 * this.views.length), held: memo(this.views.length),
@@ -156,14 +156,15 @@ class Explorer {
 
   // ---------------------------------------------------------------- to and from Python
 
-  /** Step and chosen point to Python, where they changed. */
+  /** Step, chosen point and the clicks of *Segment* to Python, where they changed. */
   tell() {
     if (!this.kernel) return;
     const pin = this.state.pins[this.state.active], point = pin ? [pin.x, pin.y] : null;
-    const { step } = this.state, before = this.sent;
-    this.sent = { step, point };
-    if (before.step !== step) this.kernel.set("step", step);
-    if (JSON.stringify(before.point) !== JSON.stringify(point)) this.kernel.set("point", point);
+    const { step, clicks } = this.state, before = this.sent;
+    this.sent = { step, point, clicks };
+    for (const [name, value] of Object.entries(this.sent)) {
+      if (JSON.stringify(before[name]) !== JSON.stringify(value)) this.kernel.set(name, value);
+    }
   }
 
   /** What Python chose. */
