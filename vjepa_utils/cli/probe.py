@@ -6,8 +6,6 @@ from tqdm.auto import tqdm
 
 import vjepa_utils as vj
 from vjepa_utils import cli
-from vjepa_utils.probing.classes import hold_out
-from vjepa_utils.probing.layers import showing_the_same
 
 
 def register(commands):
@@ -61,8 +59,9 @@ def probe_classes(source, encoder, options, taken):
         except (vj.UserError, OSError) as error:
             print(f"skipped: {error}", file=sys.stderr)
     labels, recordings = [clip.value for clip in clips], [clip.recording for clip in clips]
-    seen, held = hold_out(labels, recordings, options["seed"])
-    same = showing_the_same([each.values.mean((1, 2)) for each in features])[held][:, seen].any(1)
+    seen, held = vj.probing.hold_out(labels, recordings, options["seed"])
+    means = [each.values.mean((1, 2)) for each in features]
+    same = vj.probing.showing_the_same(means)[held][:, seen].any(1)
     if same.any():
         warnings.warn(
             f"{same.sum()} of the {len(held)} clips held out, such as "
