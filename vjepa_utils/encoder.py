@@ -1,7 +1,6 @@
 """The encoder: clips to features on their true grid.
 
-`Encoder.encode` is the way: plan which frames attend to each other, read a batch of frames while
-the last one is encoded, tokens of each group of frames, append.
+`Encoder.encode`: plan which frames attend to each other, read ahead, encode each group, append.
 """
 
 from __future__ import annotations
@@ -33,17 +32,13 @@ class Encoder:
     """A V-JEPA 2 encoder with true positions. Holds no state between calls.
 
     name, model, device, dtype; patch_size and tubelet_size in pixels and frames; channels; depth in
-    blocks; training_size, the side of the squares a video encoder was trained on (None for an image
-    encoder); mean and std of the pixel normalisation.
+    blocks; training_size, side of a video encoder's squares in training; mean and std of pixels.
     """
 
     contexts = {None: 2, "pair": 2, "frame": 1, "clip": None}  # frames that attend; None: all
-    # layers beside the numbers of blocks: of how many levels each has the channels
-    named_layers: dict[int | str | None, int] = {None: 1}
+    named_layers: dict[int | str | None, int] = {None: 1}  # {name: levels whose channels it has}
     takes_single_frames = False  # a frame that is a context by itself is a pair with itself
-    online: VJEPA2 | None = (
-        None  # the encoder that the predictor was trained on, if `load_encoder` has it
-    )
+    online: VJEPA2 | None = None  # what the predictor was trained on, if `load_encoder` has it
 
     def __init__(self, model, name, mean, std):
         self.model, self.name = model, name
@@ -248,12 +243,12 @@ class Encoder:
 
     def check_memory(self, plan: Plan, remedy: str) -> None:
         """MemoryError if a context does not fit. remedy: what to set, {} for how many frames."""
-        what = f"{plan.context} frames encoded jointly are {plan.tokens} tokens and"
 
         def advice(share):
             fits = int(share * plan.steps) * 2
             return remedy.format(fits) + " fits" if fits >= 2 else "take a smaller size"
 
+        what = f"{plan.context} frames encoded jointly are {plan.tokens} tokens and"
         check_fits(self.memory(plan), self.device, what, advice)
 
     def memory(self, plan: Plan) -> float:
@@ -285,9 +280,7 @@ class Encoder:
         return wanted
 
     def _tokens(self, pixels, shift=(0, 0), layers=(None,)):
-        """(groups, frames, 3, height, width), shifted down and right by parts of a patch, to a
-        tensor (groups, tokens, channels) for each layer.
-        """
+        """Pixels, shifted by parts of a patch, to (groups, tokens, channels) of each layer."""
         return encode_layers(self.model, pixels, layers, shift)
 
     def _on_grid(self, tokens, plan):
