@@ -201,7 +201,8 @@ function aboutNumbers(ex) {
     fixed(view.numbers[1], 2), percent(view.numbers[2], 0), `${view.numbers[3]}`,
   ].map((text) => cell("td", text)));
   const head = ["encoder", "layer", "encoded at", "components", "of the variance", "mean error",
-    "99th percentile", "effective rank", "mean cosine", "place explains", "outlying norms"].map((text) => cell("th", text));
+    "99th percentile", "effective rank", "mean cosine", "place explains", "outlying norms",
+  ].map((text) => cell("th", text));
   const pairs = ex.views[0].pairs.toLocaleString("en");
   return h("details", { class: "about" }, h("summary", {}, "How the numbers are made"),
     h("div", { class: "scroll" }, h("table", {}, cell("thead", cell("tr", ...head)),
