@@ -465,6 +465,14 @@ def test_every_option_arrives(name, options, files, tmp_path, command, monkeypat
     assert not [option for option in alone if passed[option] != wanted[option]]
 
 
+def test_recover_needs_nothing_that_another_command_loads(files, tmp_path):
+    words = ["recover", files["clip"], "--encoder", files["model"], "--size", 64]
+    words += ["--mask", "block", "-o", tmp_path / "out.png"]
+    run = [sys.executable, "-m", "vjepa_utils", *map(str, words)]
+    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "beats all three" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_says_what_is_used(name):
     """Every option is explained, with its default where it has one."""

@@ -23,10 +23,11 @@ def recover(arguments):
 
     All frames are encoded jointly.
     """
+    from vjepa_utils.predict.predictor import predictor_of
+
     video = cli.read_clip(arguments)
     encoder = vj.load_encoder(arguments.encoder)
-    # an encoder without one is told that, before its grid is asked for
-    vj.predict.predictor.predictor_of(encoder)
+    predictor_of(encoder)  # an encoder without one is told that, before its grid is asked for
     grid = encoder.grid(video, arguments.size, "clip")
     options = grid, arguments.share, arguments.after, arguments.seed
     masks = {name: vj.masks.named(name, *options) for name in arguments.mask}
