@@ -287,6 +287,13 @@ def test_a_film_shows_each_frame_beside_its_step(video, features, tmp_path, kind
             assert same(middles, expected, within)
 
 
+def test_four_a_second_of_thirty_are_four(tmp_path):
+    """Their distances are 7 and 8 frames, 7.5 on average."""
+    film = write_video(tmp_path / "film.mp4", np.zeros((60, HEIGHT, WIDTH, 3), np.uint8))
+    words = heading(vj.figures.frame_strip(vj.read_video(film, fps=4)))
+    assert float(re.search(r"frames at (\S+) a second", words)[1]) == pytest.approx(4, abs=0.1)
+
+
 def test_a_film_runs_at_the_clips_rate(video, features, tmp_path):
     vj.figures.animate(video, features, Identity(), tmp_path / "film.mp4")
     with av.open(str(tmp_path / "film.mp4")) as container:

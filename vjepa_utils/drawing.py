@@ -250,7 +250,7 @@ def basis_caption(features: Features, colours: PCAColours) -> str:
 
 def frame_rate(video: Video) -> float:
     """Frames a second by the clip's times."""
-    return 1 / np.median(np.diff(video.times)) if len(video) > 1 else 2
+    return (len(video) - 1) / (video.times[-1] - video.times[0]) if len(video) > 1 else 2
 
 
 def write_film(pictures: Iterable[np.ndarray], path: File, rate: float) -> None:
