@@ -214,6 +214,7 @@ SIX = [f"{seed}.mp4,{seed},,,," for seed in range(6)]
         ([*SIX, "7.mp4,1,,,,"], [], "t.csv, line 8: There is no file or folder"),
         ([*SIX, "1.mp4,fast,,,,"], [], "t.csv, line 8: could not convert string to float: 'fast'"),
         ([*SIX, "1.mp4,1,,0,70,9"], [], "t.csv, line 8: The point (70, 9) lies outside"),
+        ([*SIX, "1.mp4,1,,0,70,"], [], "t.csv, line 8 has only one of x and y"),
         ([*SIX, "1.mp4,1,3,,,"], [], "t.csv, line 8: The clip has 3 steps, of frames 0 to 5"),
         ([*SIX, "1.mp4,1,,9,,"], [], "no step None or frame 9"),
         ([*SIX, "1.mp4,nan,,,,"], [], "The targets must be finite"),

@@ -52,7 +52,9 @@ def read_targets(table: File, kind: str = "number", **taken) -> list[Target]:
             value = row["value"] if kind == "class" else float(row["value"])
         except (ValueError, OSError) as error:
             raise UserError(f"{origin}: {str(error).rstrip('.')}.") from None
-        point = (at["x"], at["y"]) if {"x", "y"} <= at.keys() else None
+        if ("x" in at) != ("y" in at):
+            raise UserError(f"{origin} has only one of x and y: a point needs both.")
+        point = (at["x"], at["y"]) if "x" in at else None
         place = at.get("step"), at.get("frame"), point
         targets.append(Target(clips[file], value, row.get("recording"), *place, origin))
     return targets
