@@ -23,6 +23,7 @@ import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
 from vjepa_utils.explorer import components, exploration, look
 from vjepa_utils.explorer.page import document, script, to_json
+from vjepa_utils.guided import guided
 
 needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed here")
 
@@ -170,6 +171,7 @@ OTHER = {
     "live": True,
     "nearest": True,
     "unit": True,
+    "guided": True,
     "allSteps": True,
 }
 
@@ -187,6 +189,32 @@ def test_each_part_of_the_state_survives_the_address_alone_and_with_all_others(r
     assert set(answer["names"]) == set(OTHER)
     for state, back in zip(answer["states"], answer["back"], strict=True):
         assert state == back
+
+
+@needs_node
+@pytest.mark.parametrize("stride", [16, 8])
+def test_guided_maps_are_those_of_python(run_node, stride):
+    size, random = (80, 128), np.random.default_rng(0)  # 16 pixels are 4 of the clip
+    grey = ndimage.gaussian_filter(random.random((20, 32)), 2)
+    grey = np.rint(255 * (grey - grey.min()) / np.ptp(grey)).astype(np.uint8)
+    rows, columns = (side // stride for side in size)
+    maps = random.normal(size=(1, rows, columns)).astype(np.float32)
+    features = vj.Features(
+        torch.zeros(1, rows, columns, 3),
+        torch.zeros(1, 2),
+        16,
+        size,
+        grey.shape,
+        "e",
+        stride=stride,
+    )
+    true = guided(torch.from_numpy(maps), np.stack(3 * [grey], -1), features)[0]
+    code = f"""const grey = Float32Array.from({(grey / 255).ravel().tolist()});
+    const guide = {{width: 32, height: 20, grey}}, map = {maps.ravel().tolist()};
+    const radius = Math.max(1, Math.round((0.5 * 20) / {rows}));
+    console.log(JSON.stringify([...E.guidedMap(map, {rows}, {columns}, guide, radius,
+      {features.offset})]));"""
+    assert np.abs(np.reshape(run_node(code), grey.shape) - true.numpy()).max() < 1e-3
 
 
 @needs_node
@@ -372,6 +400,7 @@ def test_what_a_notebook_stores_is_small(looked):
             dict(encoders=["dino-demo", "dino-demo"]),
             "each shown once, not ['dino-demo', 'dino-demo']",
         ),
+        (dict(stride=5), "stride must be a divisor of the patch"),
         (dict(layers=(3, 3)), "list of different layers"),
         (dict(layers=(99,)), "layer must be None or a whole number from 1 to 7"),
         (dict(masks=["hole"]), "There is no mask 'hole'"),
@@ -412,6 +441,8 @@ def test_the_command_writes_a_page(command, tmp_path):
     clip = write_video(tmp_path / "a <b>.mp4", frames.astype(np.uint8))
     words = ["explore", clip, "--encoders", GOLDEN / "model", "--size", "64"]
     more = ["--layers", "1", "last", "--masks", "future"]
+    done = command(*words, *more, "--stride", "8", "-o", tmp_path / "page.html")
+    assert done.returncode == 0 and "3 steps of 8×10 patches" in done.stdout, done.stderr
     done = command(*words, *more, "-o", tmp_path / "page.html")
     assert done.returncode == 0, done.stderr
     assert "3 steps of 4×5 patches, model" in done.stdout

@@ -30,7 +30,8 @@ COLOURS = ["#35d0e6", "#ff6fae"]  # of the first two pins
 START = {"step": 0, "mode": "colours", "rgb": [0, 1, 2], "overlay": 0.8, "pins": [], "active": 0}
 START |= {"view": 0, "axes": [0, 1], "mask": 0, "brush": None, "clicks": [], "thing": 0, "cut": 0}
 START |= {"shown": 64, "pull": [0, 0]}
-START |= {flag: False for flag in ("above", "live", "nearest", "unit", "alone", "allSteps")}
+FLAGS = "above", "live", "nearest", "unit", "alone", "guided", "allSteps"
+START |= dict.fromkeys(FLAGS, False)
 GREY = 205, 205, 205
 
 
@@ -650,6 +651,97 @@ def test_a_click_chooses_the_patch_that_it_is_on(page):
     assert state(page)["mode"] == "similarity"
 
 
+def test_a_drag_in_choose_is_no_click(page):
+    box = page.locator(".picture").first.bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 60, box["y"] + 20, steps=3)
+    page.mouse.up()
+    assert not state(page)["pins"]
+    page.mouse.down()
+    page.mouse.move(box["x"] + 62, box["y"] + 21)
+    page.mouse.up()
+    assert len(state(page)["pins"]) == 1
+
+
+def test_the_square_of_the_pointer_stays_in_its_step(page):
+    squares = page.locator(".picture").first.locator("rect.pointer")
+    page.evaluate("explorer.point({x: 60, y: 100})")
+    for step, count in ((0, 1), (1, 0), (0, 1)):
+        page.evaluate(f"explorer.setStep({step})")
+        drawn(page)
+        assert squares.count() == count
+    page.keyboard.press(".")
+    page.keyboard.press("ArrowRight")  # from where it was
+    drawn(page)
+    assert squares.get_attribute("x") == "2"
+
+
+# ------------------------------------------------------------------ finer maps
+
+
+def saved(features, frames, path):
+    """A page of some features of a clip."""
+    components, colours = pack(features)
+    view = View(features, components, colours)
+    Exploration(vj.video.as_video(frames), [view], [], "pair", []).save(path)
+    return components
+
+
+def test_guided_colours_change_where_the_frame_does(chromium, tmp_path):
+    edge, frames = 110, np.full((2, HEIGHT, WIDTH, 3), 60, np.uint8)
+    frames[:, :, edge:] = 200  # within the patch that begins at 80
+    share = np.clip((np.arange(COLUMNS) + 1) - edge / 40, 0, 1)  # of each patch that is light
+    two = torch.randn(2, 12, generator=torch.manual_seed(0))
+    row = torch.from_numpy(np.stack([1 - share, share], -1)).float() @ two
+    features = vj.Features(
+        row.expand(1, ROWS, COLUMNS, 12), torch.tensor([[0, 1]]), 16, (64, 96), (HEIGHT, WIDTH), "e"
+    )
+    saved(features, frames, tmp_path / "page.html")
+
+    def steepest(picture):
+        change = np.abs(np.diff(picture[..., :3].sum(-1), axis=1)).mean(0)[8:-8]  # no corners
+        return (change.argmax() + 9) / picture.shape[1] * WIDTH
+
+    with pages(chromium) as open_page:
+        page = open_page(tmp_path / "page.html", "#overlay=100")
+        before = seen(page)
+        assert steepest(before) == pytest.approx(120, abs=2)  # the end of the patch
+        for mode in ({}, {"mode": "similarity", "pins": [{"step": 0, "x": 20, "y": 20}]}):
+            show(page, overlay=1, guided=True, **mode)
+            assert stage(page, 0).shape == (HEIGHT, WIDTH, 4)
+            assert steepest(stage(page, 0)) == pytest.approx(edge, abs=2)
+            assert "guided by the frame" in page.locator("figcaption").inner_text()
+        page.evaluate("explorer.point(null)")
+        page.mouse.move(2, 2)
+        show(page, overlay=1)
+        assert (seen(page) == before).all()
+        assert page.locator("figcaption").inner_text() == "e"
+
+
+def test_tokens_of_a_finer_stride_stand_at_the_centres_of_their_patches(chromium, tmp_path):
+    values = torch.randn(1, 8, 12, 12, generator=torch.manual_seed(0))
+    pair, size = torch.tensor([[0, 1]]), (HEIGHT, WIDTH)
+    features = vj.Features(values, pair, 16, (64, 96), size, "e", stride=8)
+    packed = saved(features, np.zeros((2, *size, 3), np.uint8), tmp_path / "page.html")
+    colours = 255 * shares(
+        packed.values[0, ..., :3] * packed.scale[:3], packed.low[:3], packed.high[:3]
+    )
+    with pages(chromium) as open_page:
+        page = open_page(tmp_path / "page.html", "#overlay=100")
+        picture = seen(page)
+        for x, y in ((3, 5), (31, 100), (118, 33), (200, 12), (237, 157)):
+            page.evaluate(f"explorer.point({{x: {x}, y: {y}}})")
+            drawn(page)
+            row, column = features.token_at((x, y))
+            assert f"row {row}, column {column}" in page.locator(".readout").inner_text()
+            if min(x, y) > 10:  # left of the first token there is none
+                scale = np.array(picture.shape[:2]) / size
+                at = picture[int(y * scale[0]), int(x * scale[1])]
+                assert np.abs(at - colours[row, column]).max() < 5
+        assert page.get_by_role("button", name="Pixels").count() == 0
+
+
 TWO_PINS = {"mode": "similarity", "pins": PINS}
 HERE = {"step": 0, "x": 60, "y": 100}
 CLICKS = [
@@ -730,6 +822,9 @@ PRESSED = {
     ],
     "similarity from 0 to 1; otherwise black is the clip's 5th percentile": [
         ({}, "u", {"unit": True})
+    ],
+    "for display: upsample the map and let it follow the outlines of the frame": [
+        ({}, "e", {"guided": True})
     ],
     "scatter: tokens of all steps, or of this one": [({}, "t", {"allSteps": True})],
     "next encoder or layer in the scatter": [

@@ -8,6 +8,8 @@ def register(commands):
     parser = cli.add(commands, explore, cli.CLIP, encoders, cli.size(512), context, out)
     text = "blocks of every encoder, from 1, or last for the final norm (default: last)"
     parser.add_argument("--layers", nargs="+", type=_layer, default=[None], help=text)
+    text = "pixels between tokens, a divisor of the patch (default: the patch)"
+    parser.add_argument("--stride", type=cli.positive, metavar="PIXELS", help=text)
     text = "what to hide, to show what the predictor makes of it"
     parser.add_argument("--masks", nargs="+", choices=NAMES, help=text)
 
@@ -18,7 +20,7 @@ def explore(arguments):
     Click a patch to see where it is found again, in every step and by every encoder.
     """
     video = cli.read_clip(arguments)
-    names = "encoders", "size", "layers", "masks", "context"
+    names = "encoders", "size", "layers", "masks", "context", "stride"
     exploration = vj.explorer.look(video, **{name: vars(arguments)[name] for name in names})
     exploration.save(arguments.output)
     print(f"{arguments.output}: {exploration}")

@@ -102,6 +102,7 @@ class Exploration:
                     "encoder": view.features.encoder,
                     "layer": view.features.layer,
                     "picture": view.features.picture_size,
+                    "offset": view.features.offset,
                     "channels": view.features.values.shape[-1],
                     "numbers": view.numbers(),
                     "pixels": None if most else view.pixels,
@@ -154,6 +155,7 @@ def explore(
     layers: tuple[int | None, ...] = (None,),
     masks: str | list[str] | None = None,
     context: Context = "pair",
+    stride: int | None = None,
 ) -> Explorer:
     """Explore the latent space of a clip; shown if it is the last value of a notebook cell.
 
@@ -165,6 +167,8 @@ def explore(
         masks: names (`masks.NAMES`) of regions to hide, for which to show what the predictor
             recovers, at the usual size at most, as all frames are encoded jointly.
         context: as for `Encoder.encode`; with an image encoder "pair" or "frame".
+        stride: as for `Encoder.encode`, of the first encoder; a finer one shows no decoded pixels,
+            and hides and moves no patches.
     Returns:
         Explorer, a widget: what is chosen in it may be read and set, `save` writes it as a page.
     Raises:
@@ -172,10 +176,12 @@ def explore(
     """
     from vjepa_utils.explorer.widget import Explorer
 
-    return Explorer(look(video, encoders, size, layers, masks, context))
+    return Explorer(look(video, encoders, size, layers, masks, context, stride))
 
 
-def look(video, encoders, size=None, layers=(None,), masks=None, context="pair") -> Exploration:
+def look(
+    video, encoders, size=None, layers=(None,), masks=None, context="pair", stride=None
+) -> Exploration:
     """What `explore` shows."""
     names = encoders if isinstance(encoders, (list, tuple)) else [encoders]
     encoders = [load_encoder(name) if isinstance(name, (str, Path)) else name for name in names]
@@ -188,18 +194,21 @@ def look(video, encoders, size=None, layers=(None,), masks=None, context="pair")
             f"{' and '.join(names)} has no predictor, so masks show nothing: add a V-JEPA 2 "
             "checkpoint, or leave masks out."
         )
-    steps, *place = encoders[0].grid(video, size, context)
+    plan = encoders[0].plan(video, context, size, stride=stride)
+    place = [side // plan.patch_size for side in plan.size]
+    finer, steps = plan.patch_size // plan.stride, plan.grid[0]
     numbers = 0.33 * len(layers) * sum(min(encoder.channels, 192) for encoder in encoders)
-    _check_bytes(4 / 3 * steps * (math.prod(place) * numbers + 45e3), steps)
+    _check_bytes(4 / 3 * steps * (math.prod(plan.picture_grid) * numbers + 45e3), steps)
     usual = min((encoders[0].grid(video, each, "pair") for each in (size, None)), key=math.prod)
     hidden = {name: named(name, usual) for name in masks}
     sizes_of = lambda place, encoder: tuple(count * encoder.patch_size for count in place)
     views, predictions = [], []
     for encoder in encoders:
         size = sizes_of(place, encoder) if views else size  # as many rows and columns
-        for features in encoder.encode(video, context, size, layers=layers).values():
+        stride = encoder.patch_size // finer
+        for features in encoder.encode(video, context, size, stride=stride, layers=layers).values():
             components, colours = pack(features, *views[:1])
-            pixels = packed_decoder(features, components, video)
+            pixels = None if finer > 1 else packed_decoder(features, components, video)
             views.append(View(features, components, colours, pixels))
         if hidden and predicts(encoder):
             held, view = encoder.hold(video, sizes_of(usual[1:], encoder)), views[-len(layers)]

@@ -52,7 +52,8 @@ class Explorer(anywidget.AnyWidget):
     def __init__(self, exploration):
         self.exploration, self.recovery, self.edited = exploration, None, None
         self.grid = exploration.grid
-        self._encoder = next(filter(predicts, exploration.encoders), None)
+        whole = exploration.views[0].features.offset == 0  # a predictor takes whole patches
+        self._encoder = next(filter(predicts, exploration.encoders), None) if whole else None
         self._held = None, None  # the window that it holds, and what is held
         super().__init__()
         self._fallback = f"explorer-{self.model_id}"

@@ -13,6 +13,8 @@ export const FLAGS = {
     help: "similarity from 0 to 1; otherwise black is the clip's 5th percentile" },
   alone: { key: "o", label: "its colours alone",
     help: "segment: colour a thing by the three components of its own tokens" },
+  guided: { key: "e", label: "guided by the frame",
+    help: "for display: upsample the map and let it follow the outlines of the frame" },
   allSteps: { key: "t", label: "all steps", help: "scatter: tokens of all steps, or of this one" },
 };
 

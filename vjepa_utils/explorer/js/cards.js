@@ -50,7 +50,7 @@ function readoutOf(ex) {
     const at = ex.pointer || ex.state.pins[ex.state.active];
     if (!at) return element.replaceChildren(quiet("Point at a patch to read its numbers."));
     const step = at.step ?? ex.state.step, { frames, time } = page.steps[step];
-    const [row, column] = patchAt(at, ex.clip, ex.rows, ex.columns);
+    const [row, column] = cellAt(ex, at);
     const name = ex.pointer ? "pointer" : "chosen patch";
     const pixel = `pixel ${Math.floor(at.x)}, ${Math.floor(at.y)}`;
     const lines = [line(name, `step ${step}, row ${row}, column ${column}`),
@@ -75,7 +75,7 @@ function readoutOf(ex) {
 function pinsOf(ex) {
   const element = h("div", { class: "pins" }), kept = memo();
   const chip = (pin, i) => {
-    const [row, column] = patchAt(pin, ex.clip, ex.rows, ex.columns);
+    const [row, column] = cellAt(ex, pin);
     const mode = ex.state.mode === "prediction" ? "prediction" : "similarity";
     const name = `step ${pin.step}, row ${row}, column ${column}`;
     const chosen = i === ex.state.active ? " on" : "";

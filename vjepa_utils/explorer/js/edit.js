@@ -30,7 +30,7 @@ const EDIT = {
 
 /** A line from the patch that is taken to the square where it is put. */
 function moveMarks(ex, { from, to }) {
-  const [a, b] = [from, to].map((at) => patchAt(at, ex.clip, ex.rows, ex.columns));
+  const [a, b] = [from, to].map((at) => cellAt(ex, at));
   const d = `M${a[1] + 0.5} ${a[0] + 0.5}L${b[1] + 0.5} ${b[0] + 0.5}`;
   return [...twice("path", { d }, "ring thin", PIN_COLOURS[0]),
     ...square(b[1], b[0], PIN_COLOURS[0])];

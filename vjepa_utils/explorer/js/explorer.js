@@ -10,10 +10,12 @@ class Explorer {
   constructor(root, data, { kernel, address, state }) {
     Object.assign(this, data, { kernel, address, state, clip: data.page.clip });
     [this.steps, this.rows, this.columns] = this.page.views[0].grid;
+    this.offset = this.page.views[0].offset || 0;  // of a finer stride, in tokens
     this.perStep = this.rows * this.columns;
     this.pickable = Math.min(...this.views.map((view) => view.components), 24);
     this.state.step = Math.min(this.state.step, this.steps - 1);
-    Object.assign(this, { tool: "point", pointer: null, drag: null, held: null, playing: null });
+    Object.assign(this, { tool: "point", pointer: null, pressed: null, drag: null, held: null });
+    this.playing = null;
     // Patches that are hidden in a notebook, Uint8Array (count), in every step or in this one
     const brushSize = Math.min(this.rows, this.columns) > 20 ? 3 : 1;  // a finger's width
     Object.assign(this, { painted: null, through: true, brushSize });
@@ -21,7 +23,8 @@ class Explorer {
     this.kept = { maps: memo(9 * this.views.length + 8), changes: memo(this.views.length),
       selection: memo(), scrolled: memo(), things: memo(2 * this.views.length),
       pixels: memo(2 * this.views.length), held: memo(this.views.length),
-      thumbs: memo(this.views.length * this.steps) };
+      thumbs: memo(this.views.length * this.steps), guides: memo(),
+      guided: memo(2 * this.views.length) };
     layOut(this, root);
     this.setTool("point");
     this.drawNow();
@@ -52,7 +55,8 @@ class Explorer {
   setTool(tool) {
     const predicts = tool === "hide" || tool === "move";
     if (predicts && !this.kernel.predicts) {
-      this.say("These encoders have no predictor: take a V-JEPA 2 checkpoint.");
+      this.say(this.offset ? "The predictor takes whole patches: explore without a stride."
+        : "These encoders have no predictor: take a V-JEPA 2 checkpoint.");
       return;
     }
     if (tool === "hide" && this.tool !== tool) this.kernel.ask({ ask: "prepare" });
@@ -87,6 +91,7 @@ class Explorer {
   /** Move the pointer to a point, or take it away. */
   point(at) {
     this.pointer = at;
+    this.pointedIn = this.state.step;
     this.draw();
   }
 

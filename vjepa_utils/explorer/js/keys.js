@@ -97,10 +97,10 @@ const inPicture = (ex) => ex.pointer && ex.pointer.step === undefined;
 function movePointer(ex, down, across) {
   const { clip, rows, columns } = ex, middle = { x: clip.width / 2, y: clip.height / 2 };
   const from = inPicture(ex) ? ex.pointer : ex.state.pins[ex.state.active] || middle;
-  const [row, column] = patchAt(from, clip, rows, columns);
+  const [row, column] = cellAt(ex, from);
   const to = [Math.min(rows - 1, Math.max(0, row + down)),
     Math.min(columns - 1, Math.max(0, column + across))];
-  ex.point(centreOf(...to, clip, rows, columns));
+  ex.point(centreOf(...to, clip, rows, columns, ex.offset));
   if (ex.held) TOOLS[ex.tool].move(ex, ex.held, ex.pointer);
 }
 

@@ -44,10 +44,11 @@ function listenAround(ex, root, stages) {
 
 function headerOf(ex) {
   const { clip, page, views, steps } = ex, [height, width] = views[0].picture;
+  const tokens = ex.offset ? "tokens" : "patches";
   const some = steps < page.whole ? `${steps} of ${page.whole}` : steps;
   const encoders = [...new Set(views.map((view) => view.encoder))].join(", ");
   const about = `${clip.width}×${clip.height}, ${clip.frames} frames · ${encoders} · encoded at `
-    + `${width}×${height} · ${some} steps of ${ex.columns}×${ex.rows} patches`;
+    + `${width}×${height} · ${some} steps of ${ex.columns}×${ex.rows} ${tokens}`;
   const copy = ex.address && ex.address.shared
     ? button("Copy link", "copy the address of this view (C)", () => ex.copyLink()) : null;
   const round = (sign, title, name, act) =>
@@ -84,8 +85,9 @@ function controlsOf(ex) {
   const pickers = ["red", "green", "blue"].map((name, i) => componentPicker(ex,
     `component drawn ${name}`, () => ex.state.rgb[i],
     (c) => ex.change({ rgb: replaced(ex.state.rgb, i, c) }), { class: name }));
-  const [live, nearest, unit, above, alone] = ["live", "nearest", "unit", "above", "alone"]
+  const flags = ["live", "nearest", "unit", "above", "alone", "guided"]
     .map((name) => flagCheck(ex, name));
+  const [live, nearest, unit, above, alone, guided] = flags;
   const masks = picker("mask", () => ex.predictions.map(({ name, encoder }) =>
     `${name} · ${shortName(encoder)}`), () => ex.state.mask, (mask) => ex.change({ mask }));
   const through = check("through all steps",
@@ -111,9 +113,8 @@ function controlsOf(ex) {
   const segmentBox = group(label("more"), cut, label("less"), alone);
   const rgbBox = group(label("components"), ...pickers);
   const similarityBox = group(live, nearest, unit), maskBox = group(label("mask"), masks);
-  const overlayBox = group(label("frame"), overlay, label("overlay"), above);
+  const overlayBox = group(label("frame"), overlay, label("overlay"), above, guided);
   const hideBox = group(label("brush"), brush, through, clear);
-  const flags = [live, nearest, unit, above, alone];
   const updated = [modes, tools, ...pickers, ...flags, masks, brush, through];
 
   function draw() {
@@ -121,6 +122,7 @@ function controlsOf(ex) {
     updated.forEach((control) => control.update());
     rgbBox.hidden = mode !== "colours";
     similarityBox.hidden = mode !== "similarity";
+    guided.hidden = !MODES[mode].guides;
     nearest.hidden = pins.length < 2;
     maskBox.hidden = mode !== "prediction";
     pixelsBox.hidden = mode !== "pixels";

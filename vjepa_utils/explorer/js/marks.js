@@ -36,7 +36,7 @@ function ringsOf(ex, view, step, { left = 0, radius, squares = false }) {
 
 /** Squares on the pins of a step. */
 const pinMarks = (ex, step) => ex.state.pins.flatMap((pin, i) => {
-  const [row, column] = patchAt(pin, ex.clip, ex.rows, ex.columns);
+  const [row, column] = cellAt(ex, pin);
   return pin.step === step ? square(column, row, PIN_COLOURS[i]) : [];
 });
 
@@ -54,8 +54,9 @@ function marksOf(ex, panel, step) {
     const [y, x, bottom, right] = brush.rect;
     marks.push(h("rect", { x, y, width: right - x + 1, height: bottom - y + 1, class: "brush" }));
   }
-  if (pointer && (pointer.step ?? state.step) === state.step) {
-    const [row, column] = patchAt(pointer, ex.clip, panel.rows, panel.columns);
+  if (pointer && (pointer.step ?? ex.pointedIn) === state.step) {
+    const [row, column] = panel.view === undefined
+      ? patchAt(pointer, ex.clip, panel.rows, panel.columns) : cellAt(ex, pointer);
     marks.push(...square(column, row, "#fff", "pointer"));
   }
   return marks;

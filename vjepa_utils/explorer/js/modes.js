@@ -1,7 +1,7 @@
 // What is drawn: a table of modes, and the pictures of each. A picture is a panel:
 // {key, title, full, rows, columns, stepOf(step), paint(step, out), bar}, and of a view its number
-// and its detail, the pixels that are painted along a patch; `thumbs` are other {detail, paint} for
-// the strip.
+// and its detail, the pixels that are painted along a patch, and whether it is `guided`; `thumbs`
+// are other {detail, paint} for the strip.
 
 /** The value that is drawn black in *Similarity*. */
 const lowOf = (ex, view) => (ex.state.unit ? 0 : ex.views[view].black);
@@ -20,6 +20,7 @@ export const MODES = {
     name: "Colours",
     hint: "Each patch in the colour of its features: what is similar has a similar colour. "
       + "Click a patch to see where it is found again.",
+    guides: true,
     paint: paintComponents,
     bar: componentsBar,
   },
@@ -27,6 +28,11 @@ export const MODES = {
     name: "Similarity",
     hint: "How similar every patch of every step is to the chosen one. Point to compare, click to "
       + "choose, Shift+click to pin several, or select a region.",
+    guides: true,
+    heat(ex, view) {
+      const asked = showsNearest(ex) ? null : query(ex, view);
+      return asked && { map: asked.map, low: lowOf(ex, view) };
+    },
     paint(ex, view, from, to, out) {
       const asked = query(ex, view), low = lowOf(ex, view);
       if (!asked) return paintComponents(ex, view, from, to, out);
@@ -63,6 +69,7 @@ export const MODES = {
     hint: "Click a thing, and it is found in all steps. Shift+click, or Not this: what is wrongly "
       + "taken for it. Clicks in any step count.",
     click: (ex, at, shift) => addClick(ex, at, !shift),
+    guides: true,
     paint: paintThings,
     rings: false,
     marks: clickMarks,
@@ -110,9 +117,13 @@ const modesOf = (ex) =>
 /** The pictures of the present mode, below each other in the strip and side by side above it. */
 function panelsOf(ex) {
   const mode = MODES[ex.state.mode], others = mode.panels && mode.panels(ex);
+  const guided = Boolean(mode.guides) && ex.state.guided;
   return others || ex.views.map((view, index) => ({
     key: `view${index}`,
-    title: viewName(view),
+    title: viewName(view) + (guided ? " · guided by the frame" : ""),
+    row: viewName(view),
+    guided,
+    heat: mode.heat && mode.heat(ex, index),
     full: `${view.encoder}${view.layer ? `, block ${view.layer}` : ""}`,
     view: index,
     rows: ex.rows, columns: ex.columns,

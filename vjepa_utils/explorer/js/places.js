@@ -1,15 +1,16 @@
 // Points in pixels of the clip, (x, y), patches, (row, column), and regions of them.
 
-/** (row, column) of the patch under a point in pixels of the clip. */
-export function patchAt({ x, y }, clip, rows, columns) {
+/** (row, column) of the patch under a point of the clip; the first begins at `offset` patches. */
+export function patchAt({ x, y }, clip, rows, columns, offset = 0) {
   const at = (value, length, count) =>
-    Math.min(count - 1, Math.max(0, Math.floor((value / length) * count)));
+    Math.min(count - 1, Math.max(0, Math.floor((value / length) * count - offset)));
   return [at(y, clip.height, rows), at(x, clip.width, columns)];
 }
 
 /** The point in pixels of the clip at the centre of a patch. */
-export function centreOf(row, column, clip, rows, columns) {
-  return { x: ((column + 0.5) * clip.width) / columns, y: ((row + 0.5) * clip.height) / rows };
+export function centreOf(row, column, clip, rows, columns, offset = 0) {
+  const [x, y] = [column, row].map((at) => at + 0.5 + offset);
+  return { x: (x * clip.width) / columns, y: (y * clip.height) / rows };
 }
 
 /**

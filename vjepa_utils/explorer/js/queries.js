@@ -1,8 +1,11 @@
 // What an explorer (`ex`, see explorer.js) is asked about its tokens. A point is {x, y}, in pixels
 // of the clip, with the step where it is if that is not the one that is shown.
 
+/** (row, column) of the token at a point. */
+const cellAt = (ex, point) => patchAt(point, ex.clip, ex.rows, ex.columns, ex.offset);
+
 const tokenOf = (ex, point) => {
-  const [row, column] = patchAt(point, ex.clip, ex.rows, ex.columns);
+  const [row, column] = cellAt(ex, point);
   return (point.step ?? ex.state.step) * ex.perStep + row * ex.columns + column;
 };
 

@@ -21,24 +21,26 @@ function drawMarks(context, svg, scale, thickness) {
 function drawPicture(context, element, width, height) {
   const [frame, map, veil] = ["frame", "map", "veil"].map((name) =>
     element.querySelector(`canvas.${name}`));
-  const layer = (canvas, { alpha = 1, blend = "source-over", smooth = false }) => {
+  const scale = [width / veil.width, height / veil.height];
+  const shift = scale.map((size) => size * (element.dataset.offset || 0));
+  const layer = (canvas, { alpha = 1, blend = "source-over", smooth = false, at = [0, 0] }) => {
     Object.assign(context, { globalAlpha: alpha, globalCompositeOperation: blend,
       imageSmoothingEnabled: smooth, imageSmoothingQuality: "high" });
-    context.drawImage(canvas, 0, 0, width, height);
+    context.drawImage(canvas, ...at, width, height);
   };
   const above = frame.classList.contains("above"), alpha = Number(map.style.opacity);
-  context.fillStyle = "#0c0e13";
-  context.fillRect(0, 0, width, height);
-  if (!above) layer(frame, { smooth: true });
-  layer(map, { alpha });
-  if (above) layer(frame, { blend: "luminosity", smooth: true });
-  layer(veil, {});
-  context.globalCompositeOperation = "source-over";
-  const scale = [width / veil.width, height / veil.height];
   context.save();
   context.beginPath();
   context.rect(0, 0, width, height);
   context.clip();
+  context.fillStyle = "#0c0e13";
+  context.fillRect(0, 0, width, height);
+  if (!above) layer(frame, { smooth: true });
+  layer(map, { alpha, at: map.classList.contains("guided") ? [0, 0] : shift });
+  if (above) layer(frame, { blend: "luminosity", smooth: true });
+  layer(veil, { at: shift });
+  context.globalCompositeOperation = "source-over";
+  context.translate(...shift);
   drawMarks(context, element.querySelector("svg"), scale, width / element.clientWidth);
   context.restore();
 }

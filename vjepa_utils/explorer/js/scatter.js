@@ -137,7 +137,7 @@ function scatterOf(ex) {
     if (best < 0) return ex.point(null);
     const step = Math.floor(best / ex.perStep), place = best % ex.perStep;
     const row = Math.floor(place / ex.columns), column = place % ex.columns;
-    return ex.point({ step, ...centreOf(row, column, ex.clip, ex.rows, ex.columns) });
+    return ex.point({ step, ...centreOf(row, column, ex.clip, ex.rows, ex.columns, ex.offset) });
   }
 
   const moved = (event) =>

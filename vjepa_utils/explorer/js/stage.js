@@ -64,24 +64,34 @@ function stagesOf(ex) {
 const hereMark = (x, width, height) => h("rect", { x, y: 0, width, height, class: "here" });
 
 /** One picture: the frame, the map over it, the veil, the marks, and the colour bar below. */
-function stageOf(ex, { rows, columns, title, full, detail = 1 }) {
+function stageOf(ex, { rows, columns, title, full, detail = 1, guided, view }) {
   const { width, height } = ex.pictures[0];
   const frame = h("canvas", { class: "frame", width, height });
-  const image = new ImageData(columns * detail, rows * detail);
-  const map = h("canvas", { class: "map", width: image.width, height: image.height });
+  const image = guided ? new ImageData(width, height)
+    : new ImageData(columns * detail, rows * detail);
+  const map = h("canvas", { class: guided ? "map guided" : "map",
+    width: image.width, height: image.height });
   const veil = h("canvas", { class: "veil", width: columns, height: rows });
   const viewBox = `0 0 ${columns} ${rows}`;
   const marks = h("svg", { class: "marks", viewBox, preserveAspectRatio: "none" });
   const picture = h("div", { class: "picture", tabindex: 0, role: "img",
     "aria-label": `${title}: click a patch to compare it with all others`,
     ...pointing(ex) }, frame, map, veil, marks);
+  if (ex.offset && view !== undefined) {  // a token stands at the centre of its patch
+    picture.dataset.offset = ex.offset;
+    for (const part of guided ? [veil, marks] : [map, veil, marks]) {
+      const [across, down] = [columns, rows].map((count) => `${(100 * ex.offset) / count}%`);
+      part.style.transform = `translate(${across}, ${down})`;
+    }
+  }
   const bar = h("div", { class: "bar" }), barKey = memo();
   return {
     element: h("figure", { class: "panel" }, h("figcaption", { title: full }, title), picture, bar),
     draw(panel) {
       const step = panel.stepOf(ex.state.step), { overlay } = ex.state;
       frame.getContext("2d").drawImage(ex.pictures[ex.state.step], 0, 0, width, height);
-      panel.paint(step, image.data);
+      if (guided) paintGuided(ex, panel, step, image.data);
+      else panel.paint(step, image.data);
       map.getContext("2d").putImageData(image, 0, 0);
       map.style.opacity = opacityOf(panel, overlay);
       frame.classList.toggle("above", ex.state.above && !panel.veiled);
@@ -122,7 +132,7 @@ function rowOf(title, listeners) {
 }
 
 /** All steps of one panel, with a gap as wide as a patch between them. */
-function stripRowOf(ex, { rows, columns, title, ...picture }) {
+function stripRowOf(ex, { rows, columns, title, row: name = title, ...picture }) {
   const { detail = 1 } = picture.thumbs || picture;
   const { steps, clip } = ex, unit = columns + 1, width = steps * unit - 1, size = rows * columns;
   const image = new ImageData(width * detail, rows * detail), line = 4 * columns * detail;
@@ -132,7 +142,7 @@ function stripRowOf(ex, { rows, columns, title, ...picture }) {
     const across = Math.min(1, (at - step * unit) / columns);
     return { step, x: across * clip.width, y: y * clip.height };
   };
-  const { element, canvas, marks } = rowOf(title, {
+  const { element, canvas, marks } = rowOf(name, {
     onclick: (event) => ex.setStep(place(event).step),
     onpointermove: (event) => { if (event.pointerType !== "touch") ex.point(place(event)); },
     onpointerleave: () => ex.point(null),

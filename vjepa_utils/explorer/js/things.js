@@ -85,7 +85,7 @@ function areaSeries(ex) {
 /** A plus or a minus at each click of a step. */
 function clickMarks(ex, step) {
   return ex.state.clicks.filter((click) => click.step === step).flatMap((click) => {
-    const [row, column] = patchAt(click, ex.clip, ex.rows, ex.columns);
+    const [row, column] = cellAt(ex, click);
     const d = `M${column - 0.3} ${row + 0.5}h1.6${click.is ? "m-0.8 -0.8v1.6" : ""}`;
     return twice("path", { d }, "ring", click.is ? PIN_COLOURS[click.thing] : "#ff3b30");
   });

@@ -27,9 +27,9 @@ const TOOLS = {
     hint: "Drag over the picture to select patches; the scatter shows them, and a brush there "
       + "selects them here. In Similarity they are what all others are compared with.",
     holds: true,  // Enter begins, and another Enter ends
-    start: (ex, at) => ({ from: patchAt(at, ex.clip, ex.rows, ex.columns) }),
+    start: (ex, at) => ({ from: cellAt(ex, at) }),
     move(ex, { from: [r, c] }, at) {
-      const [row, column] = patchAt(at, ex.clip, ex.rows, ex.columns);
+      const [row, column] = cellAt(ex, at);
       const rect = [Math.min(r, row), Math.min(c, column), Math.max(r, row), Math.max(c, column)];
       ex.change({ brush: { step: ex.state.step, rect } });
     },
@@ -44,7 +44,7 @@ const TOOLS = {
       return { value: ex.painted[tokenOf(ex, { x: at.x, y: at.y })] ? 0 : 1, last: at };
     },
     move(ex, drag, at) {
-      const patches = [drag.last, at].map((p) => patchAt(p, ex.clip, ex.rows, ex.columns));
+      const patches = [drag.last, at].map((p) => cellAt(ex, p));
       patchesBetween(...patches).forEach((patch) => paintPatch(ex, patch, drag.value));
       drag.last = at;
       ex.draw();
@@ -52,6 +52,8 @@ const TOOLS = {
     end: (ex) => sendMask(ex),
   },
 };
+
+const CLICK = 5;  // pixels of the screen that a click may move
 
 const offersTool = (ex, tool) => !TOOLS[tool].offered || TOOLS[tool].offered(ex);
 
@@ -94,6 +96,7 @@ function pointing(ex) {
       if (event.button) return;
       const at = place(event), tool = TOOLS[ex.tool], picture = event.currentTarget;
       ex.point(at);
+      ex.pressed = [event.clientX, event.clientY];
       picture.focus({ preventScroll: true });
       if (!tool.start) return;
       event.preventDefault();
@@ -103,6 +106,11 @@ function pointing(ex) {
     },
     onpointerup: end,
     onpointercancel: end,
-    onclick(event) { if (TOOLS[ex.tool].click) TOOLS[ex.tool].click(ex, place(event), event); },
+    onclick(event) {
+      const { click } = TOOLS[ex.tool], [x, y] = ex.pressed || [event.clientX, event.clientY];
+      ex.pressed = null;
+      const dragged = Math.hypot(event.clientX - x, event.clientY - y) > CLICK;
+      if (click && !dragged) click(ex, place(event), event);
+    },
   };
 }
