@@ -1,9 +1,8 @@
 """Features packed for a browser: int8 principal components that keep the cosine of any two tokens.
 
 The basis is that of `PCAColours`, so the components that colour a picture are the ones the cosine
-is computed from. It is centred; the cosine is of the uncentred features, so the mean is kept beside
-the components, and the part of it outside their span is one more coordinate, equal for all tokens.
-Nothing is whitened.
+is computed from. It is centred, not whitened; the cosine is of the uncentred features, so the mean
+is kept, and the part of it outside the components' span is one more coordinate of all tokens.
 """
 
 from dataclasses import dataclass, replace

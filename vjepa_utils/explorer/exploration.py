@@ -167,8 +167,7 @@ def explore(
         masks: names (`masks.NAMES`) of regions to hide, for which to show what the predictor
             recovers, at the usual size at most, as all frames are encoded jointly.
         context: as for `Encoder.encode`; with an image encoder "pair" or "frame".
-        stride: as for `Encoder.encode`, of the first encoder; a finer one shows no decoded pixels,
-            and hides and moves no patches.
+        stride: of the first encoder, as for `Encoder.encode`; a finer one leaves pixels out.
     Returns:
         Explorer, a widget: what is chosen in it may be read and set, `save` writes it as a page.
     Raises:
@@ -179,10 +178,8 @@ def explore(
     return Explorer(look(video, encoders, size, layers, masks, context, stride))
 
 
-def look(
-    video, encoders, size=None, layers=(None,), masks=None, context="pair", stride=None
-) -> Exploration:
-    """What `explore` shows."""
+def look(video, encoders, size=None, layers=(None,), masks=None, context="pair", stride=None):
+    """What `explore` shows, an Exploration."""
     names = encoders if isinstance(encoders, (list, tuple)) else [encoders]
     encoders = [load_encoder(name) if isinstance(name, (str, Path)) else name for name in names]
     video, names = as_video(video), [encoder.name for encoder in encoders]

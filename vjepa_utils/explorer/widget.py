@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import traitlets
 from IPython.display import display
 
 from vjepa_utils import recovery
 from vjepa_utils.checks import UserError, require
-from vjepa_utils.explorer.page import script, to_json
+from vjepa_utils.explorer.page import HERE, script, to_json
 from vjepa_utils.explorer.prediction import packed_edit, packed_pixels, packed_prediction, predicts
 from vjepa_utils.predict.masks import future
 from vjepa_utils.segmentation import Masks, segment
 
 anywidget = require("anywidget", "notebook")
-HERE = Path(__file__).parent
 AT_ONCE = 1400  # tokens encoded jointly around the step that is shown: an answer within a second
 
 

@@ -49,9 +49,15 @@ export function guidedMap(map, rows, columns, guide, radius, offset = 0) {
   return grey.map((g, i) => slopes[i] * g + offsets[i]);
 }
 
+/** {width, height} of what is guided: a frame's, its short side 256 pixels at most. */
+function guidedSize({ pictures: [{ width, height }] }) {
+  const factor = Math.min(1, 256 / Math.min(width, height));
+  return { width: Math.round(width * factor), height: Math.round(height * factor) };
+}
+
 /** The guide of a step: its frame in grey, 0 to 1. */
 const guideOf = (ex, step) => ex.kept.guides(step, () => {
-  const { width, height } = ex.pictures[step], rgba = rgbaOf(ex.pictures[step], width, height);
+  const { width, height } = guidedSize(ex), rgba = rgbaOf(ex.pictures[step], width, height);
   const grey = Float32Array.from({ length: width * height }, (_, i) =>
     (rgba[4 * i] + rgba[4 * i + 1] + rgba[4 * i + 2]) / 765);
   return { width, height, grey };

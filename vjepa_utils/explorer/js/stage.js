@@ -67,10 +67,9 @@ const hereMark = (x, width, height) => h("rect", { x, y: 0, width, height, class
 function stageOf(ex, { rows, columns, title, full, detail = 1, guided, view }) {
   const { width, height } = ex.pictures[0];
   const frame = h("canvas", { class: "frame", width, height });
-  const image = guided ? new ImageData(width, height)
-    : new ImageData(columns * detail, rows * detail);
-  const map = h("canvas", { class: guided ? "map guided" : "map",
-    width: image.width, height: image.height });
+  const size = guided ? guidedSize(ex) : { width: columns * detail, height: rows * detail };
+  const image = new ImageData(size.width, size.height);
+  const map = h("canvas", { class: guided ? "map guided" : "map", ...size });
   const veil = h("canvas", { class: "veil", width: columns, height: rows });
   const viewBox = `0 0 ${columns} ${rows}`;
   const marks = h("svg", { class: "marks", viewBox, preserveAspectRatio: "none" });
