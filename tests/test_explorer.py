@@ -502,6 +502,10 @@ def test_python_reads_back_and_sets_what_is_chosen():
     explorer.send = lambda message, buffers=None: sent.append(message)
     explorer._asked(explorer, {"ask": "prepare"}, [])
     assert "have no predictor" in sent[-1]["text"]
+    finer = vj.explore(_kite(), size=128, stride=8)
+    finer.send = explorer.send
+    finer.mask = np.ones(finer.grid, bool)
+    assert finer.recovery is None and "no stride smaller than its patch" in sent[-1]["text"]
     for name, value in (
         ("step", 9),
         ("point", (-1, 2)),

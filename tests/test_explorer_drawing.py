@@ -707,7 +707,9 @@ def test_guided_colours_change_where_the_frame_does(chromium, tmp_path):
         page = open_page(tmp_path / "page.html", "#overlay=100")
         before = seen(page)
         assert steepest(before) == pytest.approx(120, abs=2)  # the end of the patch
-        for mode in ({}, {"mode": "similarity", "pins": [{"step": 0, "x": 20, "y": 20}]}):
+        at = {"step": 0, "x": 20, "y": 20}
+        similarity, segment = {"mode": "similarity", "pins": [at]}, {"mode": "segment"}
+        for mode in ({}, similarity, segment | {"clicks": [{**at, "thing": 0, "is": True}]}):
             show(page, overlay=1, guided=True, **mode)
             assert stage(page, 0).shape == (HEIGHT, WIDTH, 4)
             assert steepest(stage(page, 0)) == pytest.approx(edge, abs=2)

@@ -156,7 +156,10 @@ class Explorer(anywidget.AnyWidget):
         """
         clip, encoder = self.exploration, self._encoder
         if encoder is None:
-            raise UserError("These encoders have no predictor: take a V-JEPA 2 checkpoint.")
+            raise UserError(
+                "These encoders have no predictor of these tokens: take a V-JEPA 2 checkpoint, and "
+                "no stride smaller than its patch."
+            )
         view = next(v for v in clip.views if v.features.encoder == encoder.name)
         steps, rows, columns = clip.grid
         count = min(steps, max(least, AT_ONCE // (rows * columns)))
