@@ -249,6 +249,7 @@ TYPED = {
     "mask": "tokens",
     "masks": "tubes",
     "mode": "strided",
+    "stride": "4",
     "name": "{model}",
     "num_attention_heads": "4",
     "on": "{picture}",
