@@ -106,7 +106,7 @@ def test_place_is_taken_out(random, tmp_path):
     assert np.array_equal(loaded.colours(placed), colours.colours(placed))
     with pytest.raises(ValueError, match="means of places have the shape"):
         colours.colours(features(random.values[:, :5]))
-    with pytest.raises(ValueError, match="needs features on one grid"):
+    with pytest.raises(ValueError, match="one grid, not of the shapes"):
         vj.PCAColours(remove="place").fit(random, features(random.values[:, :5]))
 
 

@@ -19,6 +19,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, ROOT, grey_levels, write_video
@@ -170,6 +171,38 @@ def test_bad_input_ends_in_one_sentence(clip, tmp_path, words, sentence, monkeyp
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_places_of_two_clips_are_taken_out(tmp_path, command):
+    """Means of a clip of one step and one of two, by hand; the picture of a still one is grey."""
+    random = np.random.default_rng(0)
+    for name, count in (("a", 2), ("b", 4)):
+        frames = random.integers(0, 256, (count, 32, 48, 3), np.uint8)
+        write_video(tmp_path / f"{name}.mp4", frames)
+    clips, file = [tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "places.safetensors"
+    words = ["--encoder", GOLDEN / "model", "--size", 32]
+    done = command("places", *clips, *words, "-o", file)
+    assert done.returncode == 0 and "2×3 patches of 32×48 pixels, 2 frames; clips: 2" in done.stdout
+    encoder = vj.load_encoder(GOLDEN / "model")
+    (a,), (b, c) = (encoder.encode(clip, size=32).values.double().numpy() for clip in clips)
+    assert np.allclose(load_file(file)["means"], (a + b + c) / 3, rtol=0, atol=1e-12)
+
+    seen = []
+    show = lambda video, features, colours, *_, **__: seen.append(colours) or vj.figures.Figure()
+    out = ["-o", tmp_path / "out.png"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vj.figures, "pca_strip", show)
+        for removed in (file, "place"):
+            assert not command("pca", clips[1], *words, "--remove", removed, *out).returncode
+    assert np.allclose(seen[0].place, (a + b + c) / 3) and np.allclose(seen[1].place, (b + c) / 2)
+    assert [each.removed for each in seen] == ["places in places.safetensors", "places"]
+
+    done = command("pca", clips[1], "--size", 48, *words[:2], "--remove", file, *out)
+    assert "2×3 patches of 32×48 pixels" in done.stderr and "3×5 patches of 48×80" in done.stderr
+    done = command("places", *clips, *words, "--context", "clip", "-o", file)
+    assert "b.mp4 is encoded as" in done.stderr and done.stderr.count("\n") == 1
+    done = command("pca", clips[0], *words, "--remove", tmp_path / "no.safetensors", *out)
+    assert "There is no file" in done.stderr
+
+
 def test_a_clip_of_one_frame(tmp_path, command):
     path = write_video(tmp_path / "one.mp4", grey_levels(1))
     done = command(
@@ -227,6 +260,7 @@ TYPED = {
     "at": "3",
     "box": "9,20,40,50",
     "checkpoint": "{model}",
+    "clips": "{clip}",
     "context": "4",
     "count": "10",
     "crop_size": "32",
@@ -261,6 +295,7 @@ TYPED = {
     "pred_num_attention_heads": "2",
     "probe": "{probe}",
     "reject": "70,50",
+    "remove": "{places}",
     "save": "{new}",
     "seed": "7",
     "share": "0.5",
@@ -291,6 +326,8 @@ CALLED |= {
     ("segment", "mask"): "masks",
     ("explore", "encoders"): "encoders",
     "on": "masks",
+    "clips": "path",
+    "remove": "path",
     "name": "name",
     "guided": "edges",
     "layers": "layers",  # with other values in calls before the figure's
@@ -342,6 +379,8 @@ def files(tmp_path_factory, tiny):
     features = [tiny.encode(frames[:4], size=32) for frames in noise]
     vj.train_probe(features, list("ababab"), "linear", tiny, size=32).save(folder / "p.safetensors")
     clip, probe = folder / "classes" / "a" / "0.mp4", folder / "p.safetensors"
+    words = ["--size", "32x48", "--context", "4", "--encoder", GOLDEN / "model", "-o"]
+    main([*map(str, ["places", clip, *words, folder / "places.safetensors"])])
     names = {path.name.split(".")[0]: path for path in folder.iterdir()}
     return {**names, "clip": clip, "probe": probe, "model": GOLDEN / "model"}
 

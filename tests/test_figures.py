@@ -206,6 +206,8 @@ def test_a_caption_says_what_is_shown_and_how_fast(features, tmp_path):
     assert heading(vj.figures.overlay(video, features, place)).endswith(
         "of the variance beside that of places"
     )
+    place.removed = "places in means.safetensors"
+    assert "beside that of places in means" in heading(vj.figures.pca_strip(video, features, place))
     assert heading(vj.figures.frame_strip(vj.read_video(film, every=4))).startswith(
         "film.mp4 · frames at 7.5 a second"
     )

@@ -48,6 +48,7 @@ class PCAColours:
 
     matched: np.ndarray  # |correlation| of each colour with the other basis', after `match`
     _front_axis: Any  # None, or of the foreground
+    removed = "places"  # whose means are taken out, in headings
 
     def __init__(self, components=3, foreground=False, remove=None):
         if components < 3:
@@ -78,7 +79,7 @@ class PCAColours:
         """
         sets: Any = [features, *more] if more or isinstance(features, Features) else features
         weights = _weights(weights, sets)
-        self.place = _place_means(sets) if isinstance(self.remove, str) else self.remove
+        self.place = place_means(sets) if isinstance(self.remove, str) else self.remove
         tokens, weights = self._sample(sets, weights)
         self._front_mean = self._front_axis = None
         if self.foreground:
@@ -251,13 +252,20 @@ def _weights(weights, sets):
     return weights.flatten()
 
 
-def _place_means(sets):
-    """Mean of each place over all steps, float64 (rows, columns, channels)."""
-    grids = {each.grid[1:] for each in sets}
-    if len(grids) > 1:
-        raise UserError(f'remove="place" needs features on one grid, not on {sorted(grids)}.')
-    total = sum(each.values.sum(0, dtype=torch.float64) for each in sets)
-    return (total / sum(each.grid[0] for each in sets)).numpy()
+def place_means(sets: Iterable[Features]) -> np.ndarray:
+    """Mean of each place over all steps of `Features`, which are taken one by one: float64 (rows,
+    columns, channels).
+    """
+    total, steps = 0, 0
+    for each in sets:
+        shape = each.values.shape[1:]
+        if steps and total.shape != shape:
+            raise UserError(
+                "Means of places need features of one encoder on one grid, not of the shapes "
+                f"{tuple(total.shape)} and {tuple(shape)}."
+            )
+        total, steps = total + each.values.sum(0, dtype=torch.float64), steps + len(each.values)
+    return (total / steps).numpy()
 
 
 def _border(grid):

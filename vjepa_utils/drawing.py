@@ -241,7 +241,7 @@ def basis_caption(features: Features, colours: PCAColours) -> str:
     """Encoder, grid, and the share of the variance of these very features that is in colour."""
     rows, columns = features.grid[1:]
     kind = "foreground variance" if colours.foreground else "variance"
-    removed = "" if colours.place is None else " beside that of places"
+    removed = "" if colours.place is None else f" beside that of {colours.removed}"
     return (
         f"{features.encoder} · {rows}×{columns} patches · 3 components hold "
         f"{100 * colours.share_of(features):.0f} % of the {kind}{removed}"

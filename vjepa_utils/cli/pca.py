@@ -3,6 +3,7 @@ from pathlib import Path
 import vjepa_utils as vj
 from vjepa_utils import cli
 from vjepa_utils.checks import UserError
+from vjepa_utils.cli.places import colours_without
 
 
 def register(commands):
@@ -13,6 +14,8 @@ def register(commands):
     alone.add_argument("--point", type=cli.point, metavar="X,Y", help=text)
     text = "colours of a mask of the first frame alone, a .png of the clip's size"
     alone.add_argument("--on", type=Path, metavar="FILE", help=text)
+    text = "take out the mean of each place: place, over this clip, or what places wrote"
+    parser.add_argument("--remove", type=Path, metavar="place|FILE", help=text)
     text = "of a .png: upsample the colours along the edges of the frame, for display"
     parser.add_argument("--guided", action="store_true", help=text)
 
@@ -23,13 +26,18 @@ def pca(arguments):
         raise UserError("--guided is for figures: let -o end in .png.")
     video = cli.read_clip(arguments)
     encoder, where = vj.load_encoder(arguments.encoder), None
-    features = encoder.encode(video, arguments.context, arguments.size)
+    options = arguments.context, arguments.size
+    if arguments.remove in (None, Path("place")):
+        colours = vj.PCAColours(remove=arguments.remove and "place")
+    else:
+        colours = colours_without(arguments.remove, encoder, video, *options)
+    features = encoder.encode(video, *options)
     cli.warn_of_cuts(features)
     if arguments.point or arguments.on:
         hint = {"points": [(*arguments.point, 1)]} if arguments.point else {"masks": arguments.on}
         masks = vj.segment(video, encoder, **hint, size=arguments.size, edges=False)
         where = masks.cover(features)
-    colours = vj.PCAColours().fit(features, weights=where)
+    colours.fit(features, weights=where)
     shown = dict(where=where, edges=arguments.guided, most=arguments.most)
     strip = lambda: vj.figures.pca_strip(video, features, colours, **shown)
     film = lambda path: vj.figures.animate(video, features, colours, path, where=where)
