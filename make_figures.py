@@ -106,8 +106,7 @@ def _story(video, features, colours, masks, decoded, most=4):
     numbers = features.frames[chosen, 0]
     frames = vj.drawing.frames_numbered(video, numbers)
     at = video.positions(numbers)
-    labelled = zip(frames, masks.labels[at], strict=True)
-    found = np.stack([vj.segmentation.painted(*each) for each in labelled])
+    found = vj.segmentation.outlined(frames, masks.labels[at])
     rows = [("clip", frames), ("colours", colours.colours(features)[chosen]), ("one click", found)]
     rows += [(label, decoded.rows[label][2 * chosen]) for label in list(decoded.rows)[1:4]]
     titles = [f"frame {number}" for number in numbers]

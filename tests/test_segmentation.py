@@ -9,7 +9,7 @@ import vjepa_utils as vj
 from tests.conftest import write_video
 from vjepa_utils.features import Features
 from vjepa_utils.guided import guided, upsampled
-from vjepa_utils.segmentation import agreement, mask_strip, segment
+from vjepa_utils.segmentation import agreement, mask_strip, object_colours, segment
 from vjepa_utils.segmentation.propagation import overlap
 from vjepa_utils.segmentation.segment import palette
 
@@ -143,10 +143,21 @@ def test_the_strip_shows_the_object_in_its_colour():
     figure = mask_strip(frames, segment(frames, features, masks=truth[0], edges=False))
     pictures = [np.asarray(axis.images[0].get_array()) for axis in figure.axes if axis.images]
     assert len(pictures) == 6
-    expected = 0.45 * frames[2][24, 64].astype(float) + 0.55 * palette()[1]
+    colours = object_colours(frames, truth)
+    expected = 0.45 * frames[2][24, 64].astype(float) + 0.55 * colours[1]
     assert pictures[2][24, 64] == pytest.approx(expected, abs=1)
     assert pictures[2][70, 10] == pytest.approx(0.6 * frames[2][70, 10].astype(float), abs=1)
     assert "planted" in figure.get_suptitle() and "object 1" in figure.get_suptitle()
+
+
+def test_an_object_is_drawn_in_a_colour_unlike_its_own():
+    """A red and a blue square on grey: neither is drawn in its colour, nor both in one."""
+    frames, labels = np.full((2, 8, 16, 3), 128, np.uint8), np.zeros((2, 8, 16), np.uint8)
+    frames[:, :4, :4], labels[:, :4, :4] = (220, 40, 40), 1
+    frames[1, 4:, 8:], labels[1, 4:, 8:] = (40, 40, 220), 2
+    _, first, second = object_colours(frames, labels)
+    away = lambda *pair: np.linalg.norm(np.subtract(*pair))
+    assert min(away(first, (220, 40, 40)), away(second, (40, 40, 220)), away(first, second)) > 200
 
 
 def test_the_command_writes_strip_film_and_folder_and_measures(command, tmp_path):

@@ -2,7 +2,8 @@
 
 from vjepa_utils.segmentation.figures import animate_masks as animate_masks
 from vjepa_utils.segmentation.figures import mask_strip as mask_strip
-from vjepa_utils.segmentation.figures import painted as painted
+from vjepa_utils.segmentation.figures import object_colours as object_colours
+from vjepa_utils.segmentation.figures import outlined as outlined
 from vjepa_utils.segmentation.propagation import agreement as agreement
 from vjepa_utils.segmentation.propagation import propagate as propagate
 from vjepa_utils.segmentation.segment import Masks as Masks
