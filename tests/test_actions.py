@@ -33,8 +33,8 @@ from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.probing import labelled_clips
-from vjepa_utils.probing.classes import accuracy, hold_out
-from vjepa_utils.probing.layers import showing_the_same
+from vjepa_utils.probing.classes import accuracy
+from vjepa_utils.probing.recordings import hold_out, showing_the_same
 
 NAMES = ["Pushing [something]", "Folding [something]", "Turning [something]"]
 
@@ -426,7 +426,7 @@ def test_recordings_are_held_out_whole():
             hold_out(labels, recordings, 3)[1], hold_out(labels, recordings, 3)[1]
         )
         assert len({str(hold_out(labels, recordings, seed)[1]) for seed in range(20)}) > 2
-    with pytest.raises(ValueError, match="class 'b' cannot be both .* they are of 1 recordings"):
+    with pytest.raises(ValueError, match="class 'b' cannot be both .* their recordings is 1"):
         hold_out(["a", "a", "b", "b"], ["x", "y", "z", "z"])
 
 
@@ -679,8 +679,8 @@ def test_classify_as_a_command(head, folder, command):
         (["probe", "{one}"], "needs clips of at least two classes"),
         (
             ["probe", "{single}"],
-            "Clips of the class 'b' cannot be both trained on and held out, as they are of 1 "
-            "recordings: add clips of others",
+            "Clips of the class 'b' cannot be both trained on and held out, as the number of their "
+            "recordings is 1: add clips of others",
         ),
         (["probe", "{single}", "-o", "out.txt"], "-o must end in .png"),
         (

@@ -169,7 +169,7 @@ def test_a_copy_under_another_name_does_not_help(tiny):
     clips = [noise(seed) for seed in range(12)]
     copies = [np.clip(clip.astype(int) + 1, 0, 255).astype(np.uint8) for clip in clips]
     targets = [Target(c, v) for c, v in zip(clips + copies, [*values, *values], strict=True)]
-    with pytest.warns(UserWarning, match="12 recordings show frames of others: they share a fold"):
+    with pytest.warns(UserWarning, match="24 of them count as 12"):
         probes = vj.probe(targets, tiny, layers=[2], size=32)
     assert probes.counts == (24, 12) and probes.scores[2][0] < 0.3
 
@@ -219,7 +219,7 @@ SIX = [f"{seed}.mp4,{seed},,,," for seed in range(6)]
         ([*SIX, "1.mp4,1,,9,,"], [], "no step None or frame 9"),
         ([*SIX, "1.mp4,nan,,,,"], [], "The targets must be finite"),
         ([f"{seed}.mp4,2,,,," for seed in range(6)], [], "have at least two values"),
-        (SIX[:4], [], "The clips are of 4 recordings, fewer than the 5 folds"),
+        (SIX[:4], [], "The recordings of the clips are 4, fewer than the 5 folds"),
         (SIX, ["--save", "p.safetensors"], "--save goes with"),
     ],
 )

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from tqdm.auto import tqdm
@@ -35,24 +35,14 @@ EPOCHS, BATCH, RATE, WEIGHT_DECAY = 30, 32, 1e-3, 3.0  # of the attentive probe
 SEEN = 0.25  # share of the places shown in each training step; with all of them it soon overfits
 
 
-class MeanPooler(nn.Module):
-    """Means of each step: (n, steps, places, channels) to (n, steps · channels)."""
-
-    def forward(self, x):
-        return x.mean(2).flatten(1)
-
-
 class AttentivePooler(VJEPA2AttentivePooler):
-    """transformers' pooler over all tokens, standardised: (n, steps, places, channels) to (n,
-    channels).
-    """
+    """Over all tokens, standardised: (n, steps, places, channels) to (n, channels)."""
 
     def __init__(self, channels):
         heads = channels // 64 if channels % 64 == 0 else 1
         sizes = dict(hidden_size=channels, num_attention_heads=heads, num_pooler_layers=0)
-        config = VJEPA2Config(**sizes, attn_implementation="sdpa")
-        super().__init__(config)
-        nn.init.trunc_normal_(self.query_tokens, std=config.initializer_range)
+        super().__init__(VJEPA2Config(**sizes, attn_implementation="sdpa"))
+        nn.init.trunc_normal_(self.query_tokens, std=0.02)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
 
@@ -82,14 +72,14 @@ class Probe:
     def __post_init__(self):
         steps, _, _, channels = self.shape
         linear = self.kind == "linear"
-        pooler = MeanPooler() if linear else AttentivePooler(channels)
+        pooler = nn.Flatten() if linear else AttentivePooler(channels)
         width = steps * channels if linear else channels
         self.module = nn.Sequential(pooler, nn.Linear(width, len(self.classes))).eval()
 
     @torch.no_grad()
     def logits(self, features: list[Features]) -> torch.Tensor:
         """float32 (clips, classes); UserError if the features are another encoder's or shape."""
-        x = _stack(features, self.encoder, self.shape)
+        x = _stack(features, self.kind, self.encoder, self.shape)
         return torch.cat([self.module(part) for part in x.split(BATCH)])
 
     def predict(self, features: list[Features]) -> list[str]:
@@ -117,8 +107,7 @@ class Probe:
     def load(cls, path: File) -> Probe:
         """Read what `save` wrote; ValueError for any other file."""
         weights, described = read_safetensors(path, "probe")
-        tuples = {k: tuple(described[k]) for k in ("shape", "size") if type(described[k]) is list}
-        probe = cls(**described | tuples)
+        probe = cls(**described | {"shape": tuple(described["shape"])})
         probe.module.load_state_dict(weights)
         return probe
 
@@ -153,7 +142,7 @@ def train_probe(
     if kind not in ("attentive", "linear"):
         raise UserError(f'kind must be "attentive" or "linear", not {kind!r}.')
     name, shape = features[0].encoder, tuple(features[0].values.shape)
-    x = _stack(features, encoder.name if encoder else name, shape)
+    x = _stack(features, kind, encoder.name if encoder else name, shape)
     y = torch.tensor([classes.index(each) for each in labels])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -165,15 +154,20 @@ def train_probe(
 
 
 def _fit_linear(module, x, y):
-    means = module[0](x).numpy()
-    scaler = StandardScaler().fit(means)
-    regression = LogisticRegression(C=0.1, max_iter=2000).fit(scaler.transform(means), y.numpy())
-    weight = regression.coef_ / scaler.scale_
-    bias = regression.intercept_ - weight @ scaler.mean_
-    if len(weight) == 1:  # of two classes scikit-learn fits only the second
-        weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
-    fitted = {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)}
-    module[1].load_state_dict(fitted)
+    regression = LogisticRegression(C=0.1, max_iter=2000)
+    fitted = make_pipeline(StandardScaler(), regression).fit(x.flatten(1).numpy(), y.numpy())
+    weight, bias = map(torch.from_numpy, unfolded(fitted))
+    module[1].load_state_dict({"weight": weight, "bias": bias})
+
+
+def unfolded(pipeline: Pipeline) -> tuple[np.ndarray, np.ndarray]:
+    """A scaler and a linear model as one map: weights (outputs, channels) and biases (outputs,)."""
+    scaler, model = pipeline
+    weights = np.atleast_2d(model.coef_) / scaler.scale_
+    biases = np.atleast_1d(model.intercept_) - weights @ scaler.mean_
+    if len(getattr(model, "classes_", ())) == 2:  # scikit-learn has only the second's
+        return np.concatenate([-weights, weights]) / 2, np.concatenate([-biases, biases]) / 2
+    return weights, biases
 
 
 def _fit_attentive(module, x, y):
@@ -195,15 +189,18 @@ def _fit_attentive(module, x, y):
                 progress.update()
 
 
-def _stack(features, encoder, shape):
-    """float32 (clips, steps, places, channels), checked."""
+def _stack(features, kind, encoder, shape):
+    """What a probe reads, checked: float32 (clips, steps, places, channels); for the linear one the
+    means of the steps, (clips, steps, channels).
+    """
     for each in features:
         if (each.encoder, tuple(each.values.shape)) != (encoder, shape):
             raise UserError(
                 f"Features of all clips must be of {encoder} and of one shape, {shape}, not of "
                 f"{each.encoder} and {tuple(each.values.shape)}: encode all with one size=(h, w)."
             )
-    return torch.stack([each.values.flatten(1, 2) for each in features])
+    x = torch.stack([each.values.flatten(1, 2) for each in features])
+    return x.mean(2) if kind == "linear" else x
 
 
 def clip_features(
@@ -220,25 +217,6 @@ def clip_features(
     # (steps, rows, columns, channels)
     pooled = F.adaptive_avg_pool2d(features.values.permute(0, 3, 1, 2), places).permute(0, 2, 3, 1)
     return replace(features, values=pooled.contiguous(), cuts=())  # far apart looks like a cut
-
-
-def hold_out(
-    labels: list[str], recordings: list[str], seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of clips to train on and to hold out, about a third, of every class, none of one
-    recording on both sides: two int arrays. UserError: there is a class of a single recording.
-    """
-    labels = np.asarray(labels)
-    names, counts = np.unique(np.unique([labels, recordings], axis=1)[0], return_counts=True)
-    if counts.min() > 1:
-        folds = StratifiedGroupKFold(min(3, counts.min()), shuffle=True, random_state=seed)
-        for seen, held in folds.split(labels, labels, recordings):
-            if len({*labels[seen]}) == len({*labels[held]}) == len(names):
-                return seen, held
-    raise UserError(
-        f"Clips of the class {str(names[counts.argmin()])!r} cannot be both trained on and held "
-        f"out, as they are of {counts.min()} recordings: add clips of others."
-    )
 
 
 def accuracy(truth: list[str], predicted: list[str]) -> tuple[float, float, float]:

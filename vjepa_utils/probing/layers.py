@@ -7,7 +7,6 @@ chosen within the training folds (scikit-learn).
 from __future__ import annotations
 
 import itertools
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.metrics import accuracy_score, r2_score
@@ -28,15 +26,14 @@ from tqdm.auto import tqdm
 from vjepa_utils.checks import UserError
 from vjepa_utils.drawing import new_figure, with_heading
 from vjepa_utils.encoder import Encoder
+from vjepa_utils.probing.classes import unfolded
 from vjepa_utils.probing.controls import PatchColours, random_weights
+from vjepa_utils.probing.recordings import of_other_recordings, recordings_of
 from vjepa_utils.probing.targets import Target
-from vjepa_utils.video import Context, Size, as_video
+from vjepa_utils.video import Context, Size
 
 FOLDS, STRENGTHS = 5, np.logspace(0, 7, 8)
 RESAMPLED = 200  # times, recordings with replacement, for an interval
-# Of the distance of steps from their mean: nearer ones show the same frames. Four clips compressed
-# again are 0.01 to 0.02 away, neighbouring steps of a clip 0.16 or more.
-SAME = 0.05
 
 
 @dataclass
@@ -72,13 +69,11 @@ class LayerProbes:
         """The unit vector, float32 (channels,), along which a layer's answer grows fastest, for
         `recovery.edit` to push along. towards: the angle or the class to push to.
         """
-        scaler, ridge = self.models[layer]
-        weights = np.atleast_2d(ridge.coef_) / scaler.scale_
+        weights, _ = unfolded(self.models[layer])
         if self.kind == "angle":
             weights = np.array([[np.sin(towards), np.cos(towards)]]) @ weights
         elif self.kind == "class":
-            weights = np.concatenate([-weights, weights]) if len(weights) == 1 else weights
-            weights = weights[ridge.classes_ == towards]
+            weights = weights[self.models[layer].classes_ == towards]
         return F.normalize(torch.from_numpy(weights[0]).float(), dim=0)
 
     @property
@@ -144,13 +139,19 @@ def probe(
     if layers == "all":
         layers = [*range(1, encoder.depth + 1), None]
     colours = PatchColours(encoder, 2 if encoder.patch_size % 4 else 4)
-    clips = {}  # each once: {path or id: positions of its targets}
-    for number, target in enumerate(targets):
-        named = isinstance(target.clip, (str, PathLike))
-        clips.setdefault(str(target.clip) if named else id(target.clip), []).append(number)
-    tokens = partial(_tokens, targets, clips)
+    named = lambda clip: str(clip) if isinstance(clip, (str, PathLike)) else str(id(clip))
+    names = [named(target.clip) for target in targets]
+    clips = [*dict.fromkeys(names)]  # each once
+    owner = np.array([clips.index(name) for name in names])
+    tokens = partial(_tokens, targets, owner)
     x, means = tokens(encoder, layers, context, size)
-    groups = _recordings(targets, clips, means)
+    recordings = [targets[names.index(clip)].recording or clip for clip in clips]
+    groups = recordings_of(recordings, means)[owner]
+    if len({*groups}) < FOLDS:
+        raise UserError(
+            f"The recordings of the clips are {len({*groups})}, fewer than the {FOLDS} folds: add "
+            "others."
+        )
     noise, _ = tokens(random_weights(encoder, seed), layers, context, size)
     pixels, _ = tokens(colours, [None], context, size)
     y = np.stack([np.sin(values), np.cos(values)], 1) if kind == "angle" else values
@@ -159,7 +160,7 @@ def probe(
     controls = {
         "random weights": scores(noise, y),
         "raw pixels": dict.fromkeys(layers, score(pixels[None], y, groups, kind)),
-        "target shuffled": scores(x, y[_of_other_recordings(groups, seed)]),
+        "target shuffled": scores(x, y[of_other_recordings(groups, seed)]),
     }
     models = {k: ridge(groups, kind).fit(x[k], y) for k in layers}
     counts = len(targets), len(set(groups))
@@ -194,29 +195,18 @@ def score(x: np.ndarray, y: np.ndarray, groups: np.ndarray, kind: str = "number"
     return float(measure(y, predicted)), *map(float, ends)
 
 
-def showing_the_same(steps: list[torch.Tensor]) -> np.ndarray:
-    """Which clips show a frame of which others, up to compression, by the mean features of their
-    steps, [(steps, channels)]: bool (clips, clips).
-    """
-    together = torch.cat(steps).double()
-    owner = np.repeat(np.arange(len(steps)), [len(each) for each in steps])
-    near = SAME * (together - together.mean(0)).square().sum(1).mean().sqrt()
-    close = [(torch.cdist(each.double(), together) <= near).any(0).numpy() for each in steps]
-    return np.array([np.isin(np.arange(len(steps)), owner[each]) for each in close])
-
-
-def _tokens(targets, clips, encoder, layers, *options):
+def _tokens(targets, owner, encoder, layers, *options):
     """{layer: float32 (targets, channels)}, and [means of its steps (steps, channels)] by clip."""
     rows, means = {layer: [None] * len(targets) for layer in layers}, []
-    for numbers in tqdm(clips.values(), desc=encoder.name, unit="clip", leave=False):
-        video = as_video(targets[numbers[0]].clip)
-        features = encoder.encode(video, *options, layers=layers)
+    for clip in tqdm(range(owner.max() + 1), desc=encoder.name, unit="clip", leave=False):
+        positions = np.flatnonzero(owner == clip)
+        features = encoder.encode(targets[positions[0]].clip, *options, layers=layers)
         means.append(features[layers[-1]].values.mean((1, 2)))
-        for layer, number in itertools.product(layers, numbers):
+        for layer, position in itertools.product(layers, positions):
             try:
-                rows[layer][number] = _mean_token(features[layer], targets[number])
+                rows[layer][position] = _mean_token(features[layer], targets[position])
             except UserError as error:
-                raise UserError(f"{targets[number].origin}: {error}") from None
+                raise UserError(f"{targets[position].origin}: {error}") from None
     return {layer: torch.stack(each).numpy() for layer, each in rows.items()}, means
 
 
@@ -242,30 +232,3 @@ def _mean_token(features, target):
 def _standard(tokens, layer):
     """Tokens of the final norm, layer-normalised as the predictor's targets are."""
     return F.layer_norm(tokens, tokens.shape[-1:]) if layer is None else tokens
-
-
-def _recordings(targets, clips, means):
-    """Number of the recording of each target; those that show the same frames are one."""
-    names = np.array([targets[n[0]].recording or str(key) for key, n in clips.items()])
-    count, of_clip = connected_components(showing_the_same(means) | (names[:, None] == names))
-    if count < FOLDS:
-        raise UserError(
-            f"The clips are of {count} recordings, fewer than the {FOLDS} folds: add others."
-        )
-    if count < len(set(names)):
-        warnings.warn(
-            f"{len(set(names)) - count} recordings show frames of others: they share a fold.",
-            stacklevel=3,
-        )
-    numbers = np.empty(len(targets), int)
-    for number, positions in zip(of_clip, clips.values(), strict=True):
-        numbers[positions] = number
-    return numbers
-
-
-def _of_other_recordings(groups, seed):
-    """For each target the position of one of another recording, the same one for all of its own."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(np.unique(groups))
-    donors = dict(zip(order, np.roll(order, 1), strict=True))
-    return np.array([random.choice(np.flatnonzero(groups == donors[g])) for g in groups])
