@@ -32,8 +32,7 @@ def action_bars(video: Clip, classification: Classification, most: int = 6) -> F
     axis = figure.add_subplot(rows[1])
     places = np.arange(count)[::-1]
     shares = classification.probabilities
-    bars = axis.barh(places, shares, 0.7, color="#bbbbbb")
-    bars[0].set_color("#c1272d")
+    bars = axis.barh(places, shares, 0.7, color=["#c1272d"] + ["#bbbbbb"] * (count - 1))
     axis.bar_label(bars, [f"{share:.1%}" for share in shares], padding=3, fontsize=8)
     names = [textwrap.shorten(name, 60) for name in classification.labels]
     axis.set_yticks(places, names, fontsize=9)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from vjepa_utils.checks import UserError, is_whole
+from vjepa_utils.checks import UserError, check_counts, is_whole
 from vjepa_utils.encoder import Encoder
 from vjepa_utils.model.devices import best_device, check_fits, fast_dtype
 from vjepa_utils.model.vjepa2 import encode_layers, encode_tokens
@@ -76,18 +76,15 @@ class Classification:
 
     @classmethod
     def of(cls, logits, names, top, frames, name, remark=""):
-        _check_top(top)
+        check_counts(top=top)
         mean = logits.softmax(1).mean(0)
         best = mean.argsort(descending=True, stable=True)[:top]
         return cls([names[i] for i in best], mean[best].numpy(), logits, frames, name, remark)
 
     def table(self) -> str:
         """Labels and probabilities as text."""
-        width = max(map(len, self.labels))
-        lines = [
-            f"{name:{width}}  {share:6.1%}"
-            for name, share in zip(self.labels, self.probabilities, strict=True)
-        ]
+        width, rows = max(map(len, self.labels)), zip(self.labels, self.probabilities, strict=True)
+        lines = [f"{name:{width}}  {share:6.1%}" for name, share in rows]
         parts = " and ".join(f"{part[0]} to {part[-1]}" for part in self.frames)
         views = f", {len(self.logits)} views" if len(self.logits) > 1 else ""
         lines.append(f"{self.name}, {self.logits.shape[1]} classes; frames {parts}{views}.")
@@ -98,12 +95,12 @@ def classify(
     video: Clip, checkpoint: File, top: int = 5, reading: Reading | None = None
 ) -> Classification:
     """The likeliest actions by a checkpoint with a classification head, as the reference evaluates
-    it (facebookresearch/vjepa2, evals/video_classification_frozen).
+    it (facebookresearch/vjepa2, evals/video_classification_frozen); stock transformers gives other
+    answers without an error (`benchmarks/stock_heads.py`).
 
     Of the frames of each segment three square views along the long side are encoded. The tokens of
     all segments of a view are joined before the pooler, and the softmax is averaged over the views.
-    Where the reference draws a window within a segment at random, the middle one is taken. Stock
-    transformers gives other answers without an error (`benchmarks/stock_heads.py`).
+    Where the reference draws a window within a segment at random, the middle one is taken.
 
     Args:
         video: Video, path, array or tensor (see `as_video`).
@@ -117,7 +114,7 @@ def classify(
         MemoryError: the tokens of a view cannot fit.
         ConnectionError: as `load_encoder`.
     """
-    _check_top(top)
+    check_counts(top=top)
     video, name, folder = as_video(video), label(str(checkpoint)), find(str(checkpoint))
     model, reading = load_classifier(folder, name, reading)
     config, encoder = model.config, Encoder(model.vjepa2, name, *pixel_statistics(folder))
@@ -137,9 +134,9 @@ def classify(
                 progress.update()
             logits.append(head_logits(model, torch.cat(tokens, 1)))
     names = [config.id2label[i] for i in range(config.num_labels)]
-    return Classification.of(
-        torch.cat(logits), names, top, video.indices[chosen], name, _remark(model, names)
-    )
+    random = "The head is random: its biases are all zero, as before training."
+    remark = "" if model.classifier.bias.any() else random
+    return Classification.of(torch.cat(logits), names, top, video.indices[chosen], name, remark)
 
 
 def load_classifier(
@@ -159,8 +156,7 @@ def load_classifier(
             f"{name} must name the classes 0 to {config.num_labels - 1} in id2label of its "
             f"config.json, and names {', '.join(map(str, sorted(config.id2label)))}."
         )
-    if reading is None:
-        reading = READINGS.get(name.split("/")[-1], Reading())
+    reading = READINGS.get(name.split("/")[-1], Reading()) if reading is None else reading
     _check_reading(name, config, reading)
     pooler_config = copy.deepcopy(config)
     pooler_config.num_attention_heads = reading.pooler_heads or config.num_attention_heads
@@ -188,12 +184,12 @@ def head_logits(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _check_memory(name, model, reading):
-    config = model.config
+    config, levels = model.config, max(1, len(reading.levels))
     steps = config.frames_per_clip // config.tubelet_size * reading.segments
-    tokens = steps * (config.crop_size // config.patch_size) ** 2 * max(1, len(reading.levels))
+    tokens = steps * (config.crop_size // config.patch_size) ** 2 * levels
     needed = POOLER_COPIES * tokens * config.hidden_size * model.dtype.itemsize
-    remedy = "take a head with fewer segments or on a smaller encoder"
     what = f"The {tokens:,} tokens of a view that {name} pools jointly"
+    remedy = "take a head with fewer segments or on a smaller encoder"
     check_fits(needed, model.device, what, lambda share: remedy)
 
 
@@ -225,31 +221,15 @@ def square_views(height: int, width: int, side: int) -> tuple[tuple, list[tuple]
     return (side, long), [(0, x) for x in starts]
 
 
-def _remark(model, names):
-    """Signs that a head was never trained."""
-    signs = []
-    if not model.classifier.bias.any():
-        signs.append("The head is random: its biases are all zero, as before training.")
-    if names == [f"LABEL_{i}" for i in range(len(names))]:
-        signs.append("The checkpoint names no classes.")
-    return " ".join(signs)
-
-
-def _check_top(top):
-    if not is_whole(top, 1):
-        raise UserError(f"top must be a whole number of at least 1, not {top!r}.")
-
-
 def _check_reading(name, config, reading):
     if not isinstance(reading, Reading):
         raise UserError(f"reading must be a Reading, not {reading!r}.")
     heads, eps, levels = reading.pooler_heads, reading.pooler_eps, reading.levels
     depth, width = config.num_hidden_layers, config.hidden_size
-    listed = isinstance(levels, (tuple, list)) and len(set(levels)) == len(levels)
     fits = is_whole(reading.segments, 1) and is_whole(reading.step, 1)
     fits &= heads is None or is_whole(heads, 1) and width % heads == 0
-    fits &= eps is None or eps > 0
-    if not (fits and listed and set(levels) <= set(range(1, depth + 1))):
+    fits &= (eps is None or eps > 0) and isinstance(levels, (tuple, list))
+    if not fits or len(levels) != len({*levels} & {*range(1, depth + 1)}):
         raise UserError(
             f"{reading} does not fit {name}: segments and step must be whole numbers of at least "
             f"1, pooler_heads a divisor of the {width} channels, pooler_eps above 0, and levels "

@@ -23,15 +23,13 @@ class PatchColours(Encoder):
 
     def _tokens(self, pixels, shift=(0, 0), layers=(None,)):
         pooled = F.avg_pool2d(pixels.flatten(0, 1), self.patch_size // self.cells)
-        x = pooled.unflatten(0, pixels.shape[:2]).unflatten(4, (-1, self.cells))
-        x = x.unflatten(3, (-1, self.cells)).unflatten(1, (-1, 2))
-        return [x.permute(0, 1, 4, 6, 2, 3, 5, 7).flatten(4).flatten(1, 3)]  # (n, tokens, channels)
+        # (n, steps, 2, channels, rows, columns)
+        x = F.pixel_unshuffle(pooled, self.cells).unflatten(0, (len(pixels), -1, 2))
+        return [x.permute(0, 1, 4, 5, 2, 3).flatten(4).flatten(1, 3)]  # (n, tokens, channels)
 
 
 def random_weights(encoder: Encoder, seed: int = 0) -> Encoder:
-    """An encoder of the same architecture, in float32, initialised as transformers does: from a
-    normal distribution, truncated; biases 0, scales 1.
-    """
+    """An encoder of the same architecture, in float32, initialised as transformers does."""
     model, random = copy.deepcopy(encoder.model).float(), torch.Generator().manual_seed(seed)
     for name, weights in model.requires_grad_(False).named_parameters():
         if weights.ndim > 1 or "modality" in name:

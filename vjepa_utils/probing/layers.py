@@ -134,7 +134,7 @@ def probe(
     if kind not in ("number", "angle", "class"):
         raise UserError(f'kind must be "number", "angle" or "class", not {kind!r}.')
     values = np.array([target.value for target in targets], str if kind == "class" else float)
-    if len(set(values)) < 2 or (kind != "class" and not np.isfinite(values).all()):
+    if len({*values}) < 2 or (kind != "class" and not np.isfinite(values).all()):
         raise UserError("The targets must be finite, and have at least two values.")
     if layers == "all":
         layers = [*range(1, encoder.depth + 1), None]
@@ -163,7 +163,7 @@ def probe(
         "target shuffled": scores(x, y[of_other_recordings(groups, seed)]),
     }
     models = {k: ridge(groups, kind).fit(x[k], y) for k in layers}
-    counts = len(targets), len(set(groups))
+    counts = len(targets), len({*groups})
     return LayerProbes(encoder.name, kind, scores(x, y), controls, models, counts)
 
 
@@ -171,11 +171,10 @@ def ridge(groups: np.ndarray, kind: str = "number") -> BaseEstimator:
     """A ridge regression, or classifier, on standardised features, whose strength is the best on
     held-out groups (n,): without a signal that generalises to them, it predicts the average.
     """
-    folds = GroupKFold(min(FOLDS, len(set(groups)))).split(groups, groups=groups)
-    if kind == "class":
-        model = RidgeClassifierCV(STRENGTHS, cv=list(folds))
-    else:  # not by R², which a fold of a single target has not
-        model = RidgeCV(STRENGTHS, cv=list(folds), scoring="neg_mean_squared_error")
+    folds = [*GroupKFold(min(FOLDS, len({*groups}))).split(groups, groups=groups)]
+    # not by R², which a fold of a single target has not
+    number = RidgeCV(STRENGTHS, cv=folds, scoring="neg_mean_squared_error")
+    model = RidgeClassifierCV(STRENGTHS, cv=folds) if kind == "class" else number
     return make_pipeline(StandardScaler(), model)
 
 
@@ -190,7 +189,7 @@ def score(x: np.ndarray, y: np.ndarray, groups: np.ndarray, kind: str = "number"
     measure = accuracy_score if kind == "class" else r2
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     drawn = np.random.default_rng(0).integers(len(members), size=(RESAMPLED, len(members)))
-    chosen = [np.concatenate([members[i] for i in each]) for each in drawn]
+    chosen = (np.concatenate([members[i] for i in each]) for each in drawn)
     ends = np.percentile([measure(y[i], predicted[i]) for i in chosen], [2.5, 97.5])
     return float(measure(y, predicted)), *map(float, ends)
 

@@ -74,8 +74,12 @@ def labelled_clips(source: File) -> tuple[list[Target], str]:
         UserError: fewer than two classes, or a table without those columns.
     """
     source = Path(source)
-    is_table = source.suffix.lower() == ".csv"
-    clips = _of_table(source) if is_table else _of_folder(source)
+    is_table, folder = source.suffix.lower() == ".csv", source.parent
+    if is_table:
+        rows = [row for _, row in _rows(source, "path", "label")]
+        clips = [Target(folder / r["path"], r["label"], r.get("recording")) for r in rows]
+    else:
+        clips = _of_folder(source)
     classes = {clip.value for clip in clips}
     if len(classes) < 2:
         raise UserError(
@@ -101,11 +105,6 @@ def _rows(table, *columns):
         names = " and ".join(columns)
         raise UserError(f"{table} needs a first line with the columns {names}, and rows.")
     return rows
-
-
-def _of_table(table):
-    rows = [row for _, row in _rows(table, "path", "label")]
-    return [Target(table.parent / r["path"], r["label"], r.get("recording")) for r in rows]
 
 
 def _of_folder(folder):
