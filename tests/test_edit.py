@@ -88,13 +88,26 @@ def test_a_probe_reads_what_was_added(tiny, held):
 
 def test_the_strip_shows_the_change_where_it_was_predicted(tiny, held):
     found = edit(tiny, held, WHERE, DIRECTION, strength=50, controls=2)
-    figure = edit_strip(FRAMES, found)
-    text = figure.get_suptitle()
-    assert f"moved by {found.change.mean():.3f}" in text and "longer than any" in text
+    probe, film = (lambda tokens: tokens @ DIRECTION), FRAMES[:, ::4, ::4]
+    figure = edit_strip(FRAMES, found, probe=probe, decoded={"pixels": film})
+    text, read = figure.get_suptitle().replace("\n", " "), found.read(probe)
+    assert f"moved by {found.change.mean():.3f}" in text
+    assert f"reads {read['plain']:.3g} without and {read['edited']:.3g} with the change" in text
+    raw = held.context(~_visible())
+    spread = (raw - raw.mean(0)).square().sum(1).mean().sqrt()
+    pushed = raw[[5, 6]] + 50 * spread * DIRECTION / DIRECTION.norm()
+    before, after = raw.norm(dim=1), pushed.norm(dim=1)
+    assert f"{after.min():.3g} to {after.max():.3g}, leave the range" in text
+    assert f"of the clip's, {before.min():.3g} to {before.max():.3g}" in text
+    assert (
+        "leave the range" not in edit_strip(FRAMES, edit(tiny, held, WHERE, SOURCE)).get_suptitle()
+    )
     images = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     maps = [image for image in images if image.shape[:2] == (3, 4)]
     assert np.allclose(maps[2], found.change.reshape(3, 4))
     assert np.isnan(np.ma.filled(maps[0].astype(float), np.nan)).all()
+    shown = [image for image in images if image.shape[:2] == (12, 16)]
+    assert [np.array_equal(a, b) for a, b in zip(shown, film[::2], strict=True)] == [True] * 3
 
 
 def _visible():

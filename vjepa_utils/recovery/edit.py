@@ -26,13 +26,14 @@ class Edit:
     plain, edited: Recovery from the context as it is, and from the changed one.
     controls: float32 (controls, n hidden, channels), predictions after random changes.
     where: bool (steps, rows, columns), the tokens that were changed.
-    norms: largest norm of the context's tokens, and that after the change.
+    seen, norms: least and largest norm of the context's tokens, and of those changed, after it.
     """
 
     plain: Recovery
     edited: Recovery
     controls: torch.Tensor
     where: np.ndarray
+    seen: tuple[float, float]
     norms: tuple[float, float]
 
     @property
@@ -47,7 +48,8 @@ class Edit:
 
     def read(self, probe: Callable[[torch.Tensor], np.ndarray]) -> dict[str, float | np.ndarray]:
         """{"plain", "edited": float, "controls": (controls,)}: means of what a probe, of float32
-        (n, channels), says of the predictions: did the speed that was added arrive?
+        (n, channels), says of the predictions: did the speed that was added arrive? Of angles give
+        a sine or cosine, as means of angles have a seam.
         """
         mean = lambda tokens: float(np.mean(np.asarray(probe(tokens))))
         plain, edited = mean(self.plain.predicted), mean(self.edited.predicted)
@@ -103,12 +105,19 @@ def edit(
         directions = directions[:, :1].expand_as(directions)
     pushes = moved.norm(dim=-1, keepdim=True) * directions
     answers = torch.stack([predicted(push).predicted for push in pushes])
-    before, after = (float(x.norm(dim=1).max()) for x in (tokens, tokens[places] + moved))
+    norms = [x.norm(dim=1).aminmax() for x in (tokens, tokens[places] + moved)]
+    seen, after = ((float(low), float(high)) for low, high in norms)
     plain, edited = held.predict(context, hidden), predicted(moved)
-    return Edit(plain, edited, answers, np.asarray(where, bool), (before, max(before, after)))
+    return Edit(plain, edited, answers, np.asarray(where, bool), seen, after)
 
 
-def edit_strip(video: Clip, result: Edit, most: int | None = None) -> Figure:
+def edit_strip(
+    video: Clip,
+    result: Edit,
+    most: int | None = None,
+    probe: Callable[[torch.Tensor], np.ndarray] | None = None,
+    decoded: dict[str, np.ndarray] | None = None,
+) -> Figure:
     """What was changed (bright) and hidden (grey), how far the prediction moved, and how far random
     changes of equal length move it.
 
@@ -116,6 +125,9 @@ def edit_strip(video: Clip, result: Edit, most: int | None = None) -> Figure:
         video: the clip that was encoded.
         result: what `edit` gave.
         most: steps; None takes as many as can be read.
+        probe: as for `Edit.read`; the heading says what it reads.
+        decoded: {label: frames uint8 (2 · steps, height, width, 3)}, rows to add: pixels and
+            nearest patches of `decoding.recovered(video, result.edited).rows`.
     """
     plain, whole = result.plain, result.plain.whole
     video, chosen, frames, titles = drawing.shown_of(video, whole, most)
@@ -129,6 +141,7 @@ def edit_strip(video: Clip, result: Edit, most: int | None = None) -> Figure:
     heat = lambda values: drawing.Heat(plain.on_grid(values)[chosen], 0, top, "1 − cosine")
     rows = [("changed", shown), ("forecast moved", heat(change))]
     rows.append(("by random changes", heat(controls.mean(0))))
+    rows += [(label, pictures[2 * chosen]) for label, pictures in (decoded or {}).items()]
     moved, spread = controls.mean(), controls.mean(1).std()
     caption = drawing.features_caption(video, whole, plain.hidden[-1].all())
     captions = [caption, whole.encoder]
@@ -136,8 +149,18 @@ def edit_strip(video: Clip, result: Edit, most: int | None = None) -> Figure:
         f"{result.where.sum()} tokens changed; the prediction moved by {change.mean():.3f}, "
         f"by random changes of equal length {moved:.3f} ± {spread:.3f}"
     )
-    if result.norms[1] > result.norms[0]:
-        captions.append("changed tokens are longer than any of the clip")
+    if probe:
+        read = result.read(probe)
+        captions.append(
+            f"a probe reads {read['plain']:.3g} without and {read['edited']:.3g} with the change, "
+            f"{read['controls'].mean():.3g} ± {read['controls'].std():.2g} with random ones"
+        )
+    (low, high), (least, largest) = result.seen, result.norms
+    if least < low or largest > high:
+        captions.append(
+            f"norms of the changed tokens, {least:.3g} to {largest:.3g}, leave the range of the "
+            f"clip's, {low:.3g} to {high:.3g}"
+        )
     return drawing.picture_rows(rows, titles, " · ".join(captions))
 
 
