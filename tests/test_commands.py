@@ -194,9 +194,15 @@ def test_places_of_two_clips_are_taken_out(tmp_path, command):
             assert not command("pca", clips[1], *words, "--remove", removed, *out).returncode
     assert np.allclose(seen[0].place, (a + b + c) / 3) and np.allclose(seen[1].place, (b + c) / 2)
     assert [each.removed for each in seen] == ["places in places.safetensors", "places"]
+    out[1].unlink()
 
     done = command("pca", clips[1], "--size", 48, *words[:2], "--remove", file, *out)
     assert "2×3 patches of 32×48 pixels" in done.stderr and "3×5 patches of 48×80" in done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vj.encoder.Encoder, "fingerprint", "0" * 64)
+        done = command("pca", clips[1], *words, "--remove", file, *out)
+    assert f"model ({encoder.fingerprint[:12]}), 2×3" in done.stderr
+    assert "model (000000000000), 2×3" in done.stderr and not out[1].exists()
     done = command("places", *clips, *words, "--context", "clip", "-o", file)
     assert "b.mp4 is encoded as" in done.stderr and done.stderr.count("\n") == 1
     done = command("pca", clips[0], *words, "--remove", tmp_path / "no.safetensors", *out)

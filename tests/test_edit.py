@@ -91,7 +91,7 @@ def test_the_strip_shows_the_change_where_it_was_predicted(tiny, held):
     probe, film = (lambda tokens: tokens @ DIRECTION), FRAMES[:, ::4, ::4]
     figure = edit_strip(FRAMES, found, probe=probe, decoded={"pixels": film})
     text, read = figure.get_suptitle().replace("\n", " "), found.read(probe)
-    assert f"moved by {found.change.mean():.3f}" in text
+    assert f"moved by {found.change.mean():.3g}" in text
     assert f"reads {read['plain']:.3g} without and {read['edited']:.3g} with the change" in text
     raw = held.context(~_visible())
     spread = (raw - raw.mean(0)).square().sum(1).mean().sqrt()

@@ -99,9 +99,8 @@ def measures(features: Features, *more: Features) -> dict[str, float | np.ndarra
     spectrum = (spectrum / total).numpy()
     explained = lambda *axes: float((x.mean(axes) - tokens.mean(0)).square().sum(-1).mean() / total)
     norms = x.norm(dim=-1).numpy()
-    outlying = norms > np.median(norms) + OUTLIER * median_abs_deviation(
-        norms, axis=None, scale="normal"
-    )
+    spread = median_abs_deviation(norms, axis=None, scale="normal")
+    outlying = norms > np.median(norms) + OUTLIER * spread
     length = F.normalize(tokens, dim=1).sum(0).square().sum()
     return {
         "effective rank": float(np.exp(entropy(spectrum))),
@@ -141,14 +140,13 @@ def numbers_table(features: dict[str, Features]) -> str:
     the first, as text.
     """
     head = "effective rank", "anisotropy", "place", "step", "outliers", "CKA", "neighbours"
-    lines = ["".join([f"{'':24}", *(f"{word:>16}" for word in head)])]
-    first = next(iter(features.values()))
+    lines, first = [f"{'':24}" + "".join(f"{word:>16}" for word in head)], next(iter(features))
     for name, each in features.items():
-        row = measures(each)
+        row, base = measures(each), features[first]
         values = [row[word] for word in head[:4]]
-        values += [len(row["outliers"]), cka(first, each), shared_neighbours(first, each)]
-        lines.append("".join([f"{name[-24:]:24}", *(f"{value:16.3g}" for value in values)]))
-    return "\n".join([*lines, f"CKA and shared neighbours: with {next(iter(features))}."])
+        values += [len(row["outliers"]), cka(base, each), shared_neighbours(base, each)]
+        lines.append(f"{name[-24:]:24}" + "".join(f"{value:16.3g}" for value in values))
+    return "\n".join([*lines, f"CKA and shared neighbours: with {first}."])
 
 
 def layers_figure(layers: dict[int | str | None, Features]) -> Figure:

@@ -105,10 +105,10 @@ def edit(
         directions = directions[:, :1].expand_as(directions)
     pushes = moved.norm(dim=-1, keepdim=True) * directions
     answers = torch.stack([predicted(push).predicted for push in pushes])
-    norms = [x.norm(dim=1).aminmax() for x in (tokens, tokens[places] + moved)]
-    seen, after = ((float(low), float(high)) for low, high in norms)
+    norms = lambda x: tuple(map(float, x.norm(dim=1).aminmax()))
+    ends = norms(tokens), norms(tokens[places] + moved)
     plain, edited = held.predict(context, hidden), predicted(moved)
-    return Edit(plain, edited, answers, np.asarray(where, bool), seen, after)
+    return Edit(plain, edited, answers, np.asarray(where, bool), *ends)
 
 
 def edit_strip(
@@ -142,13 +142,12 @@ def edit_strip(
     rows = [("changed", shown), ("forecast moved", heat(change))]
     rows.append(("by random changes", heat(controls.mean(0))))
     rows += [(label, pictures[2 * chosen]) for label, pictures in (decoded or {}).items()]
-    moved, spread = controls.mean(), controls.mean(1).std()
-    caption = drawing.features_caption(video, whole, plain.hidden[-1].all())
-    captions = [caption, whole.encoder]
-    captions.append(
-        f"{result.where.sum()} tokens changed; the prediction moved by {change.mean():.3f}, "
-        f"by random changes of equal length {moved:.3f} ± {spread:.3f}"
-    )
+    captions = [
+        drawing.features_caption(video, whole, plain.hidden[-1].all()),
+        whole.encoder,
+        f"tokens changed: {result.where.sum()}; the prediction moved by {change.mean():.3g}, by "
+        f"random changes of equal length {controls.mean():.3g} ± {controls.mean(1).std():.2g}",
+    ]
     if probe:
         read = result.read(probe)
         captions.append(
