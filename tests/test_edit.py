@@ -41,6 +41,16 @@ def test_tokens_of_another_place_are_put_there(tiny, held):
     assert torch.equal(on_grid(found.edited)[others], on_grid(plain)[others])
 
 
+def test_tokens_of_another_clip_are_put_there(tiny, held):
+    hidden, other = ~_visible(), tiny.hold(255 - FRAMES, 48)
+    tokens = other.context(hidden)[torch.from_numpy(WHERE[~hidden])]
+    found = edit(tiny, held, WHERE, tokens, hidden, controls=1)
+    context = held.context(hidden)
+    context[torch.from_numpy(WHERE[~hidden])] = tokens
+    expected = held.predict(context, hidden).predicted
+    assert torch.allclose(found.edited.predicted, expected, atol=1e-5)
+
+
 def test_shuffled_tokens_are_the_same_tokens_and_none_stays(tiny, held):
     where = _visible()
     found = edit(tiny, held, where, "shuffle", controls=1)

@@ -75,8 +75,9 @@ def edit(
         video: a clip, or what `Encoder.hold` gives.
         where: bool (steps, rows, columns), the tokens to change; visible ones.
         change: a direction, float (channels,), that tokens are pushed along; a bool mask of as many
-            other visible tokens, which are put in their place in token order; or "shuffle", which
-            puts each token of `where` in another's place.
+            other visible tokens, which are put in their place in token order; as many tokens,
+            float (n, channels), such as some of `Held.context` of another clip; or "shuffle",
+            which puts each token of `where` in another's place.
         hidden: bool (steps, rows, columns), what to predict; None for the later half of the steps.
         strength: 0 changes nothing, 1 replaces wholly, or pushes as far as a token lies from the
             mean of all visible ones (root mean square).
@@ -191,10 +192,12 @@ def _displacement(tokens, places, change, hidden, random):
                 f"change chooses {len(source)} tokens and where {len(places)}: choose as many."
             )
         return tokens[source] - chosen
+    if change.shape == chosen.shape:
+        return change.float() - chosen
     if change.shape != tokens.shape[1:] or not change.any():
         raise UserError(
-            f"change must be a direction of {tokens.shape[1]} channels, not zero, and not of the "
-            f"shape {tuple(change.shape)}."
+            f"change must be a direction of {tokens.shape[1]} channels, not zero, or tokens of the "
+            f"shape {tuple(chosen.shape)}, not of {tuple(change.shape)}."
         )
     spread = (tokens - tokens.mean(0)).square().sum(1).mean().sqrt()
     return (spread * F.normalize(change.float(), dim=0)).expand_as(chosen)
