@@ -252,19 +252,23 @@ def test_masks_are_connected_and_widened(run_node):
 
 
 @needs_node
-def test_two_groups_are_separated_between_them(run_node):
+def test_one_click_takes_what_is_inside_the_outline_of_most_contrast(run_node):
     random = np.random.default_rng(0)
-    values = np.concatenate([random.normal(-1, 0.3, 700), random.normal(2, 0.4, 200)])
-    threshold = run_node(f"console.log(E.otsu(Float32Array.from({values.tolist()})));")
-    best = max(
-        np.linspace(-1, 2, 300),
-        key=lambda t: (
-            (values < t).mean()
-            * (values >= t).mean()
-            * (values[values < t].mean() - values[values >= t].mean()) ** 2
-        ),
-    )
-    assert threshold == pytest.approx(best, abs=0.2)
+    rows, columns = np.mgrid[:20, :30]
+    away = np.hypot(rows - 9, columns - 12)
+    score = np.where(away < 5, 0.8, 0.35) - 0.02 * away + random.normal(0, 0.02, away.shape)
+    score[2:5, 24:28] = 0.9  # as similar, elsewhere
+    score[9, 12] = 1
+    seed, values = 9 * 30 + 12, score.ravel().tolist()
+    code = f"""const score = Float32Array.from({values});
+    const mask = E.outlined(score, [{seed}], 20, 30);
+    console.log(JSON.stringify([[...mask], E.contrast(score, mask, 20, 30)]));"""
+    mask, contrast = run_node(code)
+    mask = np.reshape(mask, score.shape) == 1
+    assert (mask == (away < 5)).all()
+    rim = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    around = ndimage.binary_dilation(mask) & ~mask
+    assert contrast == pytest.approx(score[rim].mean() - score[around].mean(), rel=1e-5)
 
 
 @needs_node

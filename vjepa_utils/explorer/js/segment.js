@@ -1,36 +1,14 @@
 // From clicks to a mask that follows a thing through the clip. In the clicked steps the mask is
-// what is more similar to the clicks on it than to those beside it, and connected with them. A
-// linear discriminant of these tokens decides in the other steps, within reach of the mask beside.
+// what is more similar to the clicks on it than to those beside it, in one piece with them; without
+// clicks beside it, it ends where similarity falls most. A linear discriminant of these tokens
+// decides in the other steps, within reach of the mask beside.
 
 const MOST = 64;  // leading components that the discriminant sees
 const SHRINKAGE = 0.03;  // of its covariance towards a multiple of the identity
 const REJECTED = 4;  // a rejected token counts as so many
 const ENOUGH = 1500;  // tokens of each side that the discriminant learns from
-
-/** Threshold that separates values into two groups best (Otsu 1979). */
-export function otsu(values, bins = 64) {
-  let low = Infinity, high = -Infinity, sum = 0;
-  for (const value of values) {
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  }
-  const width = (high - low) / bins || 1, counts = new Float64Array(bins);
-  for (const value of values) {
-    const bin = Math.min(bins - 1, Math.floor((value - low) / width));
-    counts[bin] += 1;
-    sum += bin;
-  }
-  let below = 0, sumBelow = 0, best = -1, at = 0;
-  for (let bin = 0; bin < bins - 1; bin++) {
-    below += counts[bin];
-    sumBelow += bin * counts[bin];
-    const above = values.length - below;
-    if (!below || !above) continue;
-    const between = below * above * (sumBelow / below - (sum - sumBelow) / above) ** 2;
-    if (between > best) { best = between; at = bin; }
-  }
-  return low + (at + 1) * width;
-}
+// Thresholds of clicks to choose from, as shares of the way from the median similarity to 1
+const LEVELS = Array.from({ length: 16 }, (_, i) => 0.3 + 0.02 * i);
 
 /** The patches of a mask that are connected with some of them, corners included: Uint8Array. */
 export function connected(mask, seeds, rows, columns) {
@@ -46,6 +24,32 @@ export function connected(mask, seeds, rows, columns) {
     }
   }
   return out;
+}
+
+/** By how much a score falls over the outline of a mask: from its rim to the patches around it. */
+export function contrast(score, mask, rows, columns) {
+  const sums = [0, 0], counts = [0, 0];
+  for (let i = 0; i < mask.length; i++) {
+    const row = Math.floor(i / columns), column = i % columns;
+    const crossed = (column > 0 && mask[i - 1] !== mask[i])
+      || (column < columns - 1 && mask[i + 1] !== mask[i])
+      || (row > 0 && mask[i - columns] !== mask[i])
+      || (row < rows - 1 && mask[i + columns] !== mask[i]);
+    if (crossed) { sums[mask[i]] += score[i]; counts[mask[i]] += 1; }
+  }
+  return counts[0] && counts[1] ? sums[1] / counts[1] - sums[0] / counts[0] : -1;
+}
+
+/** What is similar to patches of a step and connected with them, where its contrast is largest. */
+export function outlined(score, seeds, rows, columns) {
+  const median = percentile(score, 0.5);
+  const pieces = LEVELS.map((level) => {
+    const above = Uint8Array.from(score, (value) => +(value > median + (1 - median) * level));
+    seeds.forEach((i) => { above[i] = 1; });
+    return connected(above, seeds, rows, columns);
+  });
+  const contrasts = pieces.map((piece) => contrast(score, piece, rows, columns));
+  return pieces[contrasts.indexOf(Math.max(...contrasts))];
 }
 
 /** A mask and all patches at most `reach` rows and columns from it. */
@@ -164,12 +168,12 @@ export function segment(view, inside, outside, cut, cosineWith = (t) => cosineMa
   const clicked = [...new Set(inside.map(stepOf))];
   const part = (array, step) => array.subarray(range(step), range(step + 1));
 
+  const place = (tokens, step) => tokens.filter((t) => stepOf(t) === step).map((t) => t % perStep);
   const drawClicked = (score, threshold) => clicked.forEach((step) => {
     const above = Uint8Array.from(part(score, step), (value) => (value > threshold ? 1 : 0));
-    const place = (tokens) => tokens.filter((t) => stepOf(t) === step).map((t) => t % perStep);
-    place(outside).forEach((i) => { above[i] = 0; });
-    place(inside).forEach((i) => { above[i] = 1; });
-    mask.set(connected(above, place(inside), rows, columns), range(step));
+    place(outside, step).forEach((i) => { above[i] = 0; });
+    place(inside, step).forEach((i) => { above[i] = 1; });
+    mask.set(connected(above, place(inside, step), rows, columns), range(step));
   });
   const judge = () => {
     const taken = [], left = [];
@@ -183,8 +187,14 @@ export function segment(view, inside, outside, cut, cosineWith = (t) => cosineMa
   // The largest cosine with a click on it, less the largest with one beside it
   const least = highest(outside.map(cosineWith), view.count);
   const like = highest(inside.map(cosineWith), view.count).map((value, i) => value - least[i]);
-  const there = Float32Array.from(clicked.flatMap((step) => [...part(like, step)]));
-  drawClicked(like, outside.length ? 0 : otsu(there));
+  if (outside.length) {
+    drawClicked(like, 0);
+  } else {
+    clicked.forEach((step) => {
+      const seeds = place(inside, step);
+      mask.set(outlined(part(like, step), seeds, rows, columns), range(step));
+    });
+  }
   let score = judge() || like;
   drawClicked(score, 0);
   score = judge() || like;
