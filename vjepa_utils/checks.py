@@ -1,14 +1,10 @@
 """The error that a user reads, and checks of arguments that several modules make."""
 
-from __future__ import annotations
-
 import importlib
-from typing import TYPE_CHECKING, TypeGuard
+from types import ModuleType
+from typing import TypeGuard
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 
 class UserError(ValueError):
@@ -20,9 +16,8 @@ def require(package: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise UserError(
-            f'{package} is not installed: pip install "vjepa-utils[{extra}]".'
-        ) from None
+        remedy = f'pip install "vjepa-utils[{extra}]"'
+        raise UserError(f"{package} is not installed: {remedy}.") from None
 
 
 def is_whole(value: object, least: int | None = None) -> TypeGuard[int]:
@@ -42,6 +37,4 @@ def check_inside(point: tuple[float, float], height: int, width: int) -> None:
     """UserError if a point (x, y), in pixels, lies outside a picture."""
     x, y = point
     if not (0 <= x <= width and 0 <= y <= height):  # NaN is outside too
-        raise UserError(
-            f"The point ({x:g}, {y:g}) lies outside the picture, which is {width}×{height} pixels."
-        )
+        raise UserError(f"The point ({x:g}, {y:g}) lies outside the picture, {width}×{height}.")

@@ -145,14 +145,8 @@ class Encoder:
         return self.plan(as_video(video), context, size).grid
 
     def hold(self, video: Clip, size: Size = None) -> Held:
-        """A clip encoded once, all frames jointly, to ask often: `held.recover(hidden)`.
-
-        Args:
-            video: as for `encode`.
-            size: as for `encode`.
-        Raises:
-            UserError: there is no predictor of the encoder's own features.
-            MemoryError: the frames cannot fit.
+        """A clip encoded once, all frames jointly, to ask often: `held.recover(hidden)`. Arguments
+        as for `encode`. UserError if there is no predictor of the encoder's own features.
         """
         from vjepa_utils.predict.recovery import Held  # not on the way from clips to features
 
@@ -168,12 +162,11 @@ class Encoder:
         """Predict the features of hidden tokens from the visible ones: `hold`, asked once.
 
         Args:
-            video: as for `encode`.
+            video, size: as for `encode`.
             hidden: bool (steps, rows, columns), True where hidden (see `masks`). Where the picture
                 is resized, pixels beside a hidden patch hold a trace of it.
             mask_token: which of the checkpoint's stands for a hidden one. None: the only one that
                 is not zero; if there is not just one, 0 with a warning.
-            size: as for `encode`.
         Raises:
             UserError: an argument is out of range, or there is no predictor.
             MemoryError: the frames cannot fit.
@@ -193,10 +186,9 @@ class Encoder:
         """How far each step of a clip is from what is predicted from the steps before alone.
 
         Args:
-            video: as for `encode`.
+            video, size: as for `encode`.
             context: frames that the encoder is given, an even number; the window slides by a step.
             horizon: how many steps after them are predicted, jointly.
-            size: as for `encode`.
             target: the features to predict, computed from "window", the visible and the predicted
                 frames jointly, as in training, or "step", each predicted step alone.
             mask_token: as for `recover`.
@@ -272,11 +264,9 @@ class Encoder:
             raise UserError(f'layers must be "all" or a list of different layers, not {layers!r}.')
         for k in wanted:
             if k not in self.named_layers and not (is_whole(k, 1) and k <= self.depth):
-                names = ", ".join(f'"{name}"' for name in self.named_layers if name)
-                raise UserError(
-                    f"layer must be None or a whole number from 1 to {self.depth} for {self.name}"
-                    f"{names and f', or one of {names}'}, not {k!r}."
-                )
+                names = "".join(f', "{name}"' for name in self.named_layers if name)
+                known = f"None or a whole number from 1 to {self.depth} for {self.name}{names}"
+                raise UserError(f"layer must be {known}, not {k!r}.")
         return wanted
 
     def _tokens(self, pixels, shift=(0, 0), layers=(None,)):

@@ -1,9 +1,8 @@
 """The one data type that carries latents through everything, and its file."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -68,17 +67,13 @@ class Features:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """(steps, rows, columns)."""
         steps, rows, columns = self.values.shape[:3]
         return steps, rows, columns
 
-    def __getitem__(self, steps: slice) -> Features:
+    def __getitem__(self, steps: slice) -> Self:
         """The features of some steps, a slice: features[2:3]."""
         if not isinstance(steps, slice):
-            raise TypeError(
-                "Features take slices of steps, such as features[2:3]; single tokens are in "
-                "features.values"
-            )
+            raise TypeError("Features take slices, such as features[2:3]; tokens are in .values.")
         frames, times = self.frames[steps], self.times[steps]
         cuts = tuple(pair for pair in self.cuts if list(pair) in frames.tolist())
         return replace(self, values=self.values[steps], frames=frames, times=times, cuts=cuts)
@@ -89,10 +84,8 @@ class Features:
         """
         mask = torch.as_tensor(mask).float()
         if tuple(mask.shape) != tuple(self.source_size):
-            raise UserError(
-                f"The mask must have the clip's size {tuple(self.source_size)}, not "
-                f"{tuple(mask.shape)}."
-            )
+            sizes = f"{tuple(self.source_size)}, not {tuple(mask.shape)}"
+            raise UserError(f"The mask must have the clip's size {sizes}.")
         cells = F.adaptive_avg_pool2d(mask[None, None], self.grid[1:])
         factor = self.patch_size // self.stride
         padded = F.pad(cells, (0, factor - 1, 0, factor - 1), mode="replicate")
@@ -123,10 +116,7 @@ class Features:
         """The point (x, y), in pixels of the clip, at the centre of a patch."""
         _, rows, columns = self.grid
         if not (0 <= row < rows and 0 <= column < columns):
-            raise UserError(
-                f"There is no patch ({row}, {column}) on a grid of {rows} rows and {columns} "
-                "columns."
-            )
+            raise UserError(f"There is no patch ({row}, {column}) on a grid {rows}×{columns}.")
         height, width = self.source_size
         middle = 0.5 + self.offset
         return (column + middle) * width / columns, (row + middle) * height / rows
@@ -139,7 +129,7 @@ class Features:
             save_file(tensors, temporary, {"features": json.dumps(metadata)})
 
     @classmethod
-    def load(cls, path: File) -> Features:
+    def load(cls, path: File) -> Self:
         """Read what `save`, `encode(out=…)` or `extract` wrote, memory-mapped but for float16."""
         tensors, metadata = read_safetensors(path, "features")
         for name in ("picture_size", "source_size"):

@@ -1,25 +1,19 @@
 """Files that are written whole or not at all, files this package wrote, files it ships with."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import platformdirs
 from safetensors import SafetensorError, safe_open
 
 from vjepa_utils.checks import UserError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import torch
-
-File: TypeAlias = "str | os.PathLike"
+File: TypeAlias = str | os.PathLike
 MIB = 2**20  # bytes
 
 
@@ -58,6 +52,16 @@ def check_writable(path: File) -> None:
 
 
 @contextmanager
+def writing(path: File) -> Iterator[None]:
+    """Says in a sentence why `path` cannot be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # such as of a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{path} cannot be written: {reason}.") from None
+
+
+@contextmanager
 def replacing(path: File) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it replaces `path` only once all is written."""
     check_writable(path)
@@ -72,20 +76,18 @@ def replacing(path: File) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:  # a full disk, a file system that takes no files
         if str(temporary) not in str(getattr(error, "filename", None) or temporary):
             raise  # of another file, such as one that is read for this one
-        raise OSError(
-            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}."
-        ) from None
+        with writing(path):
+            raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def read_safetensors(path: File, kind: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Tensors and description of a file that one of this package's `save` methods wrote."""
+def read_safetensors(path: File, kind: str) -> tuple[dict, dict]:
+    """{name: tensor} and description of a file that one of this package's `save` methods wrote."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads(file.metadata()[kind])
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118  no dict
+            return file.get_tensors(), json.loads(file.metadata()[kind])
     except (SafetensorError, TypeError, KeyError):
         raise UserError(f"{path} is no {kind} file: it was not written by save().") from None

@@ -1,8 +1,4 @@
-"""What `encode` joins from several passes: shifts of a picture to a finer map, and windows that
-overlap.
-"""
-
-from __future__ import annotations
+"""What `encode` joins from several passes: shifts to a finer map, and windows that overlap."""
 
 from collections.abc import Callable, Iterator
 
@@ -21,15 +17,11 @@ def interleaved(
     shift and step the common offset, its mean over the picture less that of the usual tokens, is
     taken out, or a checkerboard stays.
 
-    Args:
-        encode: of pixels and their shift down and right in patches, a tensor (groups, tokens,
-            channels) for each layer.
-        pixels: (groups, frames, 3, height, width). Beyond the lower and right edge, where a shift
-            needs them, the last `stride` pixels are repeated.
-        patch: side of a patch in pixels.
-        stride: pixels between tokens, a divisor of the patch.
-    Returns:
-        For each layer float32 (groups, tokens, channels) on the CPU, of the finer grid.
+    encode: of pixels and their shift down and right in patches, a tensor (groups, tokens, channels)
+        for each layer; so is what is returned, float32 on the CPU, of the finer grid.
+    pixels: (groups, frames, 3, height, width). Beyond the lower and right edge, where a shift
+        needs them, the last `stride` pixels are repeated.
+    patch, stride: side of a patch, and pixels between tokens, a divisor of it.
     """
     height, width = pixels.shape[-2:]
     rows, columns, factor = height // patch, width // patch, patch // stride
@@ -55,15 +47,11 @@ def interleaved(
 
 def blended(encoded: Iterator[tuple], plan: Plan, again: int) -> Iterator[tuple]:
     """Windows that overlap, joined to the steps of a clip: means with weights that fall towards
-    both ends of a window, so that no seam shows.
+    both ends of a window, so that no seam shows. Yields the steps that no further window changes.
 
-    Args:
-        encoded: of each group of windows the steps of each layer, (steps, rows, columns, channels),
-            window after window; the cuts in them; how many frames were read by then.
-        plan: a `Plan` with an overlap.
-        again: how many of the first steps are left out, which are there already.
-    Yields:
-        The same, with the steps that no further window changes.
+    encoded: of each group of windows the steps of each layer, (steps, rows, columns, channels),
+        window after window; the cuts in them; how many frames were read by then.
+    again: how many of the first steps are left out, which are there already.
     """
     shared, pending, read = plan.overlap // 2, {}, 0  # of each layer, what the next window shares
     for layers, cuts, read in encoded:

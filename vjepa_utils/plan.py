@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the frames of a clip become tokens; all arithmetic of steps.
-
-    An odd last frame of a context is paired with itself.
-    """
+    """How frames become tokens; an odd last frame of a context is paired with itself."""
 
     frames: int  # of the clip
     context: int  # frames that are encoded jointly; the last ones may be fewer
@@ -42,33 +39,25 @@ class Plan:
     def __post_init__(self):
         even = is_whole(self.overlap, 0) and self.overlap % 2 == 0
         if not even or (self.overlap and self.overlap >= self.context):
-            raise UserError(
-                "overlap must be an even number of frames that windows of an even, larger context "
-                f"share, such as context=16, overlap=8, not {self.overlap!r}."
-            )
+            remedy = "an even number below an even context, such as 8 of 16 frames"
+            raise UserError(f"overlap must be {remedy}, not {self.overlap!r}.")
         if not is_whole(self.stride, 1) or self.patch_size % self.stride:
-            raise UserError(
-                f"stride must be a divisor of the patch, {self.patch_size}, not {self.stride!r}."
-            )
+            divisor = f"a divisor of the patch, {self.patch_size}"
+            raise UserError(f"stride must be {divisor}, not {self.stride!r}.")
         even = is_whole(self.repeat, 2) and self.repeat % 2 == 0
         if not even or (self.repeat > 2 and self.context > 1):
-            raise UserError(
-                'repeat must be an even number, how often context="frame" feeds a frame, such as '
-                f"16, not {self.repeat!r}."
-            )
+            remedy = 'an even number, and 2 unless context is "frame"'
+            raise UserError(f"repeat must be {remedy}, not {self.repeat!r}.")
 
     @property
     def grid(self) -> Grid:
-        """(steps, rows, columns)."""
         full, rest = divmod(self.frames, self.context)
         return full * self.steps + -(-rest // 2), *self.picture_grid
 
     @property
     def picture_grid(self) -> tuple[int, int]:
-        """(rows, columns)."""
-        height, width = self.size
-        finer, patch = self.patch_size // self.stride, self.patch_size
-        return height // patch * finer, width // patch * finer
+        height, width = (side // self.patch_size for side in self.size)
+        return height * self.patch_size // self.stride, width * self.patch_size // self.stride
 
     @property
     def steps(self) -> int:
@@ -78,9 +67,8 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Of a full context, that attend to each other."""
-        height, width = self.size
         steps = self.repeat // 2 if self.context == 1 else self.steps
-        return steps * (height // self.patch_size) * (width // self.patch_size)
+        return steps * math.prod(side // self.patch_size for side in self.size)
 
     @property
     def hop(self) -> int:
@@ -98,9 +86,7 @@ class Plan:
         return (step // steps - again) * self.hop, again * steps
 
     def groups(self, count: int) -> Iterator[np.ndarray]:
-        """Positions of `count` frames in contexts: one or two arrays (groups, even length), or
-        (groups, 1) with `once`; a frame by itself is repeated.
-        """
+        """Positions of `count` frames in contexts: one or two arrays (groups, length)."""
         starts = np.arange(0, max(count - self.overlap, 1), self.hop)
         full = starts[starts + self.context <= count]
         for first, length in ((full, self.context), (starts[len(full) :], count - starts[-1])):
@@ -112,9 +98,7 @@ class Plan:
                     yield np.concatenate([group, group[:, -1:]], 1) if length % 2 else group
 
     def covered(self, of_frames: np.ndarray) -> torch.Tensor:
-        """Of the two frames that each step covers, a value of each frame of the clip, such as its
-        number in the file: (frames,) to a tensor (steps, 2).
-        """
+        """Of a value of each frame those of the two that each step covers: (steps, 2)."""
         if self.context == 1:  # each frame twice, else an odd last one
             return torch.from_numpy(of_frames.repeat(2).reshape(-1, 2))
         odd = len(of_frames) % 2
@@ -122,17 +106,12 @@ class Plan:
 
 
 def context_length(context: Context, frames: int, named: dict) -> int:
-    """How many of the frames of a clip attend to each other.
-
-    named: {word: so many, or None for all}, without "clip" for an encoder of images.
-    """
+    """How many frames of a clip attend to each other, by words and their numbers (None: all)."""
     if isinstance(context, (str, type(None))) and context in named:
         return named[context] or frames
     if "clip" not in named:
-        raise UserError(
-            'An image encoder encodes frames independently: context must be "frame" or "pair", the '
-            f"mean of two frames, not {context!r}."
-        )
+        allowed = 'An image encoder reads single frames: context must be "frame" or "pair"'
+        raise UserError(f"{allowed}, not {context!r}.")
     if not is_whole(context, 2) or context % 2:
         names = ", ".join(f'"{name}"' for name in named if name)
         raise UserError(f"context must be {names} or an even number of frames, not {context!r}.")
@@ -145,17 +124,13 @@ def picture_size(height: int, width: int, size: Size, patch: int, least: int) ->
     """
     if isinstance(size, (tuple, list)):
         if len(size) != 2 or not all(is_whole(v, patch) and v % patch == 0 for v in size):
-            raise UserError(
-                f"size must be (height, width) in multiples of the patch, {patch} pixels, not "
-                f"{size!r}."
-            )
+            sides = f"(height, width) in multiples of the patch, {patch} pixels"
+            raise UserError(f"size must be {sides}, not {size!r}.")
         return int(size[0]), int(size[1])
     size = max(16 * patch, least) if size is None else size
     if not is_whole(size, patch):
-        raise UserError(
-            f"size must be a number of pixels of at least the patch, {patch}, or (height, width), "
-            f"not {size!r}."
-        )
+        sides = f"a number of pixels of at least the patch, {patch}, or (height, width)"
+        raise UserError(f"size must be {sides}, not {size!r}.")
     nearest = lambda side: max(1, int(side * size / min(height, width) / patch + 0.5)) * patch
     return nearest(height), nearest(width)
 
@@ -163,12 +138,7 @@ def picture_size(height: int, width: int, size: Size, patch: int, least: int) ->
 def open_sink(
     encoder: Encoder, video: Video, plan: Plan, layer: int | str | None, out: File | None
 ) -> FeatureList | FeatureFile:
-    """What the features of a layer are appended to: memory, or a file that resumes.
-
-    Raises:
-        UserError: `out` names the clip, or belongs to another run.
-        MemoryError: the features cannot be held, and there is no `out`.
-    """
+    """What the features of a layer are appended to: memory, or a file that resumes."""
     shape = *plan.grid, encoder.channels * encoder.named_layers.get(layer, 1)
     described = encoder.describe(video, plan, layer)
     if out is None:
@@ -185,27 +155,24 @@ def open_sink(
     return FeatureFile(out, run, described, shape, encoder.at_once(plan) * plan.steps)
 
 
+@dataclass
 class FeatureList:
     """Features that are collected in memory. described: the fields of `Features` that are known."""
 
+    described: dict
+    values: list = field(default_factory=list)
+    cuts: list = field(default_factory=list)
     steps = 0  # that already exist
 
-    def __init__(self, described: dict):
-        self.described = described
-        self.values: list[torch.Tensor] = []
-        self.cuts: list[tuple[int, int]] = []
-
     def append(self, values: torch.Tensor, cuts: list) -> None:
-        """The next steps, (steps, rows, columns, channels), and the file numbers of pairs of frames
-        with a cut between, in these or later ones.
-        """
+        """The next steps, and the file numbers of pairs of frames with a cut between."""
         self.values.append(values)
         self.cuts += cuts
 
     def finish(self, frames: torch.Tensor, times: torch.Tensor) -> Features:
         """The `Features`; frames and times as there."""
-        known = dict(self.described, cuts=tuple(self.cuts), times=times)
-        return Features(torch.cat(self.values), frames, **known)
+        cuts = tuple(self.cuts)
+        return Features(torch.cat(self.values), frames, times=times, cuts=cuts, **self.described)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,7 +1,5 @@
 """Safetensors files that grow while a film is encoded, and that the next run resumes."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -16,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
-from vjepa_utils.files import File, check_writable, replacing
+from vjepa_utils.files import File, check_writable, replacing, writing
 
 DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "I64": np.int64}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -28,18 +26,13 @@ class FeatureFile:
     """A safetensors file, as `Features.save` writes, that grows with the encoding.
 
     Until the end the values are in OUT.partial; OUT.partial.json says of which run they are and how
-    many are safe on the disk; OUT.lock keeps other runs away until `close`. `steps` is how many
-    already exist.
+    many are safe on the disk; OUT.lock keeps other runs away until `close`.
 
-    Args:
-        path: OUT, the whole file.
-        run: {word: value}, identifies the computation.
-        described: the fields of `Features` but values, frames, times and cuts.
-        shape: of the values, (steps, rows, columns, channels).
-        batch: how many steps are encoded at a time; an incomplete batch is encoded again.
-    Raises:
-        UserError: another run is writing OUT; OUT or OUT.partial is of another run.
-        OSError: the file cannot be written.
+    path: OUT, the whole file.
+    run: {word: value}, identifies the computation; UserError if OUT is of another run.
+    described: the fields of `Features` but values, frames, times and cuts.
+    shape: of the values, (steps, rows, columns, channels).
+    batch: how many steps are encoded at a time; an incomplete batch is encoded again.
     """
 
     def __init__(self, path: File, run: dict, described: dict, shape: tuple, batch: int):
@@ -54,7 +47,7 @@ class FeatureFile:
             self.whole = self.path.exists()
             if self.whole:
                 with open(self.path, "rb") as file:
-                    metadata, _ = read_header(file, self.path.stat().st_size) or ({}, {})
+                    metadata, _ = read_header(file, self.path.stat().st_size)
                 self._check(self.path, metadata.get("run"))
                 self.steps = shape[0]
             else:
@@ -101,9 +94,7 @@ class FeatureFile:
     def _check(self, path, run):
         if run != self.run:
             unlike = differences(run, self.run) if run else "it is damaged, or of another kind"
-            raise UserError(
-                f"{path} belongs to another run ({unlike}): give out another name, or remove it."
-            )
+            raise UserError(f"{path} belongs to another run ({unlike}): remove or rename it.")
 
     def _resume(self, batch):
         """Take what is safe in OUT.partial, and cut off the rest."""
@@ -119,14 +110,11 @@ class FeatureFile:
         os.truncate(self.partial, self.start + self.steps * step_size)
 
     def _write(self, mode, data):
-        try:
-            with open(self.partial, mode) as file:
-                file.write(data)
-                file.flush()
-                if mode == "r+b":
-                    os.fsync(file.fileno())
-        except OSError as error:
-            raise OSError(f"{self.partial} cannot be written: {error.strerror}.") from None
+        with writing(self.partial), open(self.partial, mode) as file:
+            file.write(data)
+            file.flush()
+            if mode == "r+b":
+                os.fsync(file.fileno())
 
     def _save(self):
         """Have the values safe on the disk, then say so."""
@@ -139,16 +127,13 @@ class FeatureFile:
 
 
 def locked(path: File) -> ExitStack:
-    """The sole right to write a file or folder, until it is closed; UserError if another run has
-    it.
-    """
+    """The sole right to write a file or folder, until it is closed; UserError if another has it."""
     lock, held = FileLock(f"{path}.lock"), ExitStack()
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
-            f"Another run is writing {path}: wait until it ends, or give another name."
-        ) from None
+        remedy = "wait until it ends, or give another name"
+        raise UserError(f"Another run is writing {path}: {remedy}.") from None
 
     def release():
         with suppress(OSError):  # Windows removes no file that is open
@@ -166,11 +151,8 @@ def differences(there: dict, here: dict) -> str:
 
 
 def header(shapes: dict, metadata: dict, size: int = 0) -> bytes:
-    """The first bytes of a safetensors file: 8 of their number, and JSON.
-
-    shapes: {name: (numpy type, shape)}, in the order of the file.
-    metadata: {name: JSON}.
-    size: of all these bytes; 0 for what is needed.
+    """The first bytes of a safetensors file, so many or as are needed: 8 of their number, and JSON
+    of {name: (numpy type, shape)} in the order of the file, and of metadata {name: JSON}.
     """
     tensors, end = {"__metadata__": {key: json.dumps(v) for key, v in metadata.items()}}, 0
     for name, (dtype, shape) in shapes.items():
@@ -181,19 +163,17 @@ def header(shapes: dict, metadata: dict, size: int = 0) -> bytes:
     return room.to_bytes(8, "little") + text.ljust(room)
 
 
-def read_header(file: BinaryIO, size: int) -> tuple[dict, dict] | None:
+def read_header(file: BinaryIO, size: int) -> tuple[dict, dict]:
     """The metadata of a safetensors file of `size` bytes, and {name: (numpy type, shape, first
-    byte)}; None if it is incomplete or of another kind.
+    byte)}; both empty if it is incomplete or of another kind.
     """
     try:
         start = 8 + int.from_bytes(file.read(8), "little")
         tensors = json.loads(file.read(start - 8)) if start <= size else {}
         metadata = {key: json.loads(text) for key, text in tensors.pop("__metadata__").items()}
         ends = [start + tensor["data_offsets"][1] for tensor in tensors.values()]
-        arrays = {
-            name: (DTYPES[t["dtype"]], tuple(t["shape"]), start + t["data_offsets"][0])
-            for name, t in tensors.items()
-        }
+        place = lambda t: (DTYPES[t["dtype"]], tuple(t["shape"]), start + t["data_offsets"][0])
+        arrays = {name: place(tensor) for name, tensor in tensors.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return (metadata, arrays) if ends and max(ends) == size else None
+        return {}, {}
+    return (metadata, arrays) if ends and max(ends) == size else ({}, {})

@@ -58,7 +58,7 @@ class Video:
             return f"Video({self.name}, 0 frames)"
         text = f"{len(self)} frames {self.indices[0]} to {self.indices[-1]}"
         if self.path:
-            clock = f" ({self.no_clock})" if self.no_clock else ""
+            clock = self.no_clock and f" ({self.no_clock})"
             text += f", {self.times[0]:.2f} to {self.times[-1]:.2f} s{clock}"
         return f"Video({self.name}, {text}, {self.width}×{self.height} pixels)"
 
@@ -74,10 +74,8 @@ class Video:
     def __getitem__(self, positions: slice | Sequence[int] | np.ndarray) -> Video:
         chosen = np.arange(len(self))[positions]
         if chosen.ndim != 1:
-            raise TypeError(
-                "A Video takes slices, such as video[0:2], or lists of positions; single frames "
-                "are in video.frames."
-            )
+            remedy = "slices, such as video[0:2], or lists of positions; frames are in .frames"
+            raise TypeError(f"A Video takes {remedy}.")
         part = copy(self)
         part.indices, part.times = self.indices[chosen], self.times[chosen]
         if self._frames is not None:
@@ -89,16 +87,13 @@ class Video:
     def frames(self) -> np.ndarray:
         """uint8 (T, H, W, 3), RGB, 0 to 255; decoded at first use and kept.
 
-        Raises:
-            UserError: the file is damaged among these frames; `pieces` ends before them.
+        UserError if the file is damaged among these frames; `pieces` ends before them.
         """
         if self._frames is None:
             frames = self._decoded()
             if len(frames) < len(self):
-                raise UserError(
-                    f"{self._damage()}: take the frames before that, the first {len(frames)} of "
-                    "this clip."
-                )
+                remedy = f"take what is before, the first {len(frames)} frames"
+                raise UserError(f"{self._damage()}: {remedy}.")
             self._frames, self._source = frames, None  # which closes its file and its threads
         return self._frames
 
@@ -110,10 +105,8 @@ class Video:
             piece = self[first : first + count]
             frames, wanted = piece._decoded(), len(piece)
             if first + len(frames) == 0:
-                raise UserError(
-                    f"{self._damage()}: no frame could be read from frame {self.indices[0]} on. "
-                    "Take another start."
-                )
+                begin = f"no frame could be read from frame {self.indices[0]} on"
+                raise UserError(f"{self._damage()}: {begin}, take another start.")
             if len(frames) < wanted:
                 warnings.warn(f"{self._damage()}: the clip ends before it.", stacklevel=3)
             if len(frames):
@@ -140,18 +133,14 @@ class Video:
         return frames if in_order else frames[places]
 
     def positions(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Where in the clip the frames of these numbers in the file are: int (n,).
-
-        Raises:
-            UserError: one of them is not in the clip.
+        """Where in the clip the frames of these numbers in the file are: int (n,). UserError if one
+        is not in it.
         """
         numbers = np.asarray(numbers).astype(np.int64)
         missing = np.setdiff1d(numbers, self.indices)
         if len(missing):
-            raise UserError(
-                f"Frame {missing[0]} is not in this clip, which holds {len(self)} frames from "
-                f"{self.indices.min()} to {self.indices.max()}."
-            )
+            held = f"{len(self)} frames from {self.indices.min()} to {self.indices.max()}"
+            raise UserError(f"Frame {missing[0]} is not in this clip, which holds {held}.")
         order = np.argsort(self.indices, kind="stable")
         return order[np.searchsorted(self.indices, numbers, sorter=order)]
 
@@ -210,10 +199,8 @@ def read_video(
     else:
         indices = at_rate(fps, moment, count, source, path)
     if count is not None and len(indices) < count:
-        warnings.warn(
-            f"{path} has {len(indices)} of the {count} frames asked for, from start {start} on.",
-            stacklevel=2,
-        )
+        held = f"{len(indices)} of the {count} frames asked for, from start {start} on"
+        warnings.warn(f"{path} has {held}.", stacklevel=2)
     video = Video(indices, source.times[indices], path, source.size, source)
     if len(video) * video.height * video.width * 3 <= DECODE_AT_ONCE:
         video = next(video.pieces(len(video)))  # decoded now, so that damage shows now

@@ -24,10 +24,9 @@ class Parser(argparse.ArgumentParser):
 
 def add(commands, run, *parents):
     """Make a function a command, named and explained as the function is; returns its parser."""
-    text = inspect.getdoc(run)
-    parser = commands.add_parser(
-        run.__name__, help=text.splitlines()[0], description=text, parents=parents
-    )
+    text, name = inspect.getdoc(run), run.__name__
+    first = text.splitlines()[0]
+    parser = commands.add_parser(name, help=first, description=text, parents=parents)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(run=run)
     return parser
@@ -43,9 +42,8 @@ def argument(*flags, **settings):
 def whole(text, least=0):
     """A whole number of at least `least`, and no larger than libraries take, such as for a seed."""
     if not (text.isdecimal() and least <= int(text) < 2**31):
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number of at least {least}, at most {2**31 - 1}, not {text}"
-        )
+        allowed = f"a whole number of at least {least}, at most {2**31 - 1}"
+        raise argparse.ArgumentTypeError(f"must be {allowed}, not {text}")
     return int(text)
 
 

@@ -18,9 +18,8 @@ for field, (flag, text) in FIELDS.items():
 
 def pt_options(arguments):
     """What `load_encoder` and `convert` take for a .pt file."""
-    config = {field: getattr(arguments, field) for field in FIELDS}
-    config = {field: value for field, value in config.items() if value is not None}
-    return dict(weights=arguments.weights, config=config)
+    given = {field: value for field, value in vars(arguments).items() if field in FIELDS and value}
+    return dict(weights=arguments.weights, config=given)
 
 
 def register(commands):
@@ -37,7 +36,6 @@ def convert(arguments):
     from vjepa_utils.weights.convert import convert as write
 
     config = write(arguments.file, arguments.folder, **pt_options(arguments)).config
-    print(
-        f"{arguments.folder}: {config.num_hidden_layers} blocks of {config.hidden_size} channels, "
-        f"{config.encoder_key}; load_encoder({arguments.folder!r}) loads it"
-    )
+    blocks = f"{config.num_hidden_layers} blocks of {config.hidden_size} channels"
+    loads = f"load_encoder({arguments.folder!r}) loads it"
+    print(f"{arguments.folder}: {blocks}, {config.encoder_key}; {loads}")

@@ -33,10 +33,9 @@ def _model(encoder):
     }
     if predictor:
         norms = predictor.embeddings.mask_tokens.float().flatten(1).norm(dim=1).tolist()
-        lines["predictor"] = (
-            f"{millions(predictor):.1f} M parameters: {config.pred_num_hidden_layers} blocks, "
-            f"{config.pred_hidden_size} channels, {config.pred_num_attention_heads} heads"
-        )
+        size = f"{config.pred_num_hidden_layers} blocks, {config.pred_hidden_size} channels"
+        size += f", {config.pred_num_attention_heads} heads"
+        lines["predictor"] = f"{millions(predictor):.1f} M parameters: {size}"
         lines["mask tokens"] = f"{len(norms)}, of norm {' '.join(f'{norm:.3g}' for norm in norms)}"
     if "VJEPA2ForVideoClassification" in (getattr(config, "architectures", None) or []):
         lines["head"] = f"{config.num_labels} classes, for classify"
@@ -51,10 +50,8 @@ def _training(encoder):
     if encoder.training_size:
         lines["trained on"] = f"squares of {encoder.training_size} pixels"
     if regime and regime.frames:
-        lines["trained on"] += (
-            f", {' and then '.join(map(str, regime.frames))} frames, {regime.rate:g} a second; "
-            f"{MASKS}"
-        )
+        frames = " and then ".join(map(str, regime.frames))
+        lines["trained on"] += f", {frames} frames, {regime.rate:g} a second; {MASKS}"
     if key:
         kind = "online" if key == "encoder" else "moving average"
         lines["weights"] = f"{key} of the training checkpoint, {kind}"

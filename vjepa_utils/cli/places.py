@@ -24,10 +24,8 @@ def places(arguments):
     kinds = [kind_of(encoder, video, *options) for video in videos]
     for clip, kind in zip(arguments.clips, kinds, strict=True):
         if kind != kinds[0]:
-            raise vj.UserError(
-                f"{clip} is encoded as {kind}, and {arguments.clips[0]} as {kinds[0]}: give --size "
-                "HEIGHTxWIDTH, and a --context of one length."
-            )
+            unlike = f"{clip} is encoded as {kind}, and {arguments.clips[0]} as {kinds[0]}"
+            raise vj.UserError(f"{unlike}: give --size HEIGHTxWIDTH and a --context of one length.")
     bar = tqdm(videos, desc="encoding", unit="clip", leave=False)
     means = place_means(encoder.encode(video, *options) for video in bar)
     with replacing(arguments.output) as temporary:
@@ -48,10 +46,8 @@ def colours_without(path, encoder, video, context, size):
     arrays, described = read_safetensors(path, "places")
     kind = kind_of(encoder, video, context, size)
     if described["kind"] != kind:
-        raise vj.UserError(
-            f"{path} holds means of places of {described['kind']}, and these features are of "
-            f"{kind}: make it anew with the command places."
-        )
+        unlike = f"{described['kind']}, and these features are of {kind}"
+        raise vj.UserError(f"{path} holds means of places of {unlike}: make it anew with places.")
     colours = vj.PCAColours(remove=arrays["means"].numpy())
     colours.removed = f"places in {path.name}"
     return colours

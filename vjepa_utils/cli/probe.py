@@ -63,12 +63,11 @@ def probe_classes(source, encoder, options, taken):
     means = [each.values.mean((1, 2)) for each in features]
     same = vj.probing.showing_the_same(means)[held][:, seen].any(1)
     if same.any():
-        warnings.warn(
-            f"{same.sum()} of the {len(held)} clips held out, such as "
-            f"{clips[held[same.argmax()]].clip.name}, show frames that clips of the training show: "
-            "the result is too good.",
-            stacklevel=2,
+        known = f"{same.sum()} of the {len(held)} clips held out, such as "
+        known += (
+            f"{clips[held[same.argmax()]].clip.name}, show frames that clips of the training show"
         )
+        warnings.warn(f"{known}: the result is too good.", stacklevel=2)
     truth = [labels[i] for i in held]
     for kind in ("linear", "attentive"):
         training = [features[i] for i in seen], [labels[i] for i in seen]

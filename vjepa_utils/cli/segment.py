@@ -50,10 +50,8 @@ def _truth(folder, video):
     """True masks of the frames of a clip: (frames, H, W)."""
     files = sorted(folder.glob("*.png"))
     if len(files) <= video.indices[-1]:
-        raise vj.UserError(
-            f"{folder} holds {len(files)} masks (.png), and the clip goes to frame "
-            f"{video.indices[-1]}: a mask for every frame of the file is needed."
-        )
+        needed = f"one for every frame to {video.indices[-1]} is needed"
+        raise vj.UserError(f"{folder} holds {len(files)} masks (.png): {needed}.")
     truth = np.stack([np.asarray(Image.open(files[number])) for number in video.indices])
     if truth.shape[1:] != (video.height, video.width):
         raise vj.UserError(f"The masks in {folder} have another size than the clip.")

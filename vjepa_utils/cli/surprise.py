@@ -9,10 +9,8 @@ def register(commands):
     parser = cli.add(commands, surprise, *parents)
     text = "predict so many steps of two frames, and show the last (default: %(default)s)"
     parser.add_argument("--horizon", type=cli.positive, default=1, metavar="N", help=text)
-    text = (
-        "what the features to predict are computed from: the visible and the predicted frames "
-        "jointly, as in training (window), or each predicted step alone (default: %(default)s)"
-    )
+    text = "of the features to predict: from the visible and the predicted frames jointly, as in "
+    text += "training (window), or from each predicted step alone (default: %(default)s)"
     parser.add_argument("--target", choices=["window", "step"], default="window", help=text)
     text = "(default: %(default)s)"
     parser.add_argument("--error", choices=["cosine", "l1"], default="cosine", help=text)

@@ -3,9 +3,8 @@
 import vjepa_utils as vj
 from vjepa_utils import cli
 
-HEAD = cli.argument(
-    "--head", help='"track-head", shipped for vjepa2-demo, or a folder (default: zero-shot)'
-)
+TEXT = '"track-head", shipped for vjepa2-demo, or a folder (default: zero-shot)'
+HEAD = cli.argument("--head", help=TEXT)
 
 
 def register(commands):
@@ -33,9 +32,7 @@ def track(arguments):
     tracks = vj.track(video, queries, encoder, arguments.head, arguments.size)
     if arguments.save:
         tracks.save(arguments.save)
-    if arguments.output.suffix.lower() == ".png":
-        vj.figures.save(vj.tracking.track_strip(video, tracks), arguments.output)
-    else:
-        vj.tracking.animate_tracks(video, tracks, arguments.output)
+    film = lambda path: vj.tracking.animate_tracks(video, tracks, path)
+    cli.draw(arguments.output, lambda: vj.tracking.track_strip(video, tracks), film)
     counts = f"{len(points)} points of frame {frame} in {len(video)} frames"
     print(f"{arguments.output}: {counts}, {tracks.encoder}")

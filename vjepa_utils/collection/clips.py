@@ -1,7 +1,5 @@
 """Sources to clips: find them, name each in the collection, and identify it by its file."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import os
@@ -37,12 +35,9 @@ class Clip:
 
 
 def find_clips(sources: File | Iterable[File], names: dict[str, str] | None = None) -> list[Clip]:
-    """All clips of some sources, as of `extract`, each once however it is spelt.
-
-    A listed file that does not exist is one of them: its row will say so. Names mirror the folders
-    below the deepest one that all sources lie in, and have no suffix where they are unique without.
-
-    names: {path: name} of clips that have a name already, and keep it.
+    """All clips of some sources, as of `extract`, each once however it is spelt; also listed files
+    that do not exist. Names mirror the folders below the deepest one that all sources lie in, and
+    have no suffix where they are unique without; those in `names`, {path: name}, are kept.
     """
     sources = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
     paths, roots, names = {}, [], dict(names or {})
@@ -67,16 +62,11 @@ def find_clips(sources: File | Iterable[File], names: dict[str, str] | None = No
             names[path] = _name(path, shared, taken)
             taken.add(names[path].casefold())
     with ThreadPoolExecutor(16) as pool:
-        identities = pool.map(_identity, paths)
-        return [Clip(p, names[p], identity) for p, identity in zip(paths, identities, strict=True)]
+        return list(pool.map(lambda path: Clip(path, names[path], _identity(path)), paths))
 
 
-def _suffix(path):
-    return PurePosixPath(path).suffix.lower()
-
-
-def _folder(path):
-    return path.rpartition("/")[0]
+_suffix = lambda path: PurePosixPath(path).suffix.lower()
+_folder = lambda path: path.rpartition("/")[0]
 
 
 def _in_folder(fs, folder):
@@ -109,9 +99,8 @@ def _listed(fs, path):
     for number, line in enumerate(filter(str.strip, text.splitlines())):
         parts = [line, *re.split(r"[\t,;]", line), *(line.rsplit(None, n)[0] for n in (1, 2))]
         parts = [part.strip(' "') for part in (*parts, *line.split()) if part.strip(' "')]
-        places = [
-            filesystem(part if "://" in part else os.path.join(parent, part)) for part in parts
-        ]
+        parts = [part if "://" in part else os.path.join(parent, part) for part in parts]
+        places = [filesystem(part) for part in parts]
         files = (place for place in places if place[0].isfile(place[1]))
         folders = (place for place in places if place[0].isdir(place[1]))
         place = next(itertools.chain(files, folders), None)

@@ -17,8 +17,6 @@ TRIES = 3  # of an item, when the processes that work on it die
 
 
 class Actor:
-    """What works on items, on some node."""
-
     def load(self, prepare, threads):
         torch.set_num_threads(threads)
         self.work = prepare()
@@ -59,8 +57,7 @@ def resources(ray):
 
 
 def spread(ray, items, prepare, workers=None):
-    """Yields each item and what came of it, as they are done, None if its processes died each time;
-    OSError if the cluster breaks.
+    """Yields each item and what came of it, as they are done, None if its processes died each time.
 
     prepare: gives an actor the function that works on an item.
     workers: how many actors; None: one for each GPU of the cluster, or else for each node.

@@ -1,7 +1,5 @@
 """The features of many clips, read back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -31,10 +29,7 @@ class Collection:
     names, paths: in the order of iteration. A stretch of a film is "path from frame n".
     failed: {path: why} of the clips that failed.
 
-    Args:
-        out: the folder, a local path or a URL that fsspec reads.
-    Raises:
-        UserError: it is no collection.
+    out: the folder, a local path or a URL that fsspec reads; UserError if it is no collection.
     """
 
     def __init__(self, out: File):
@@ -62,8 +57,8 @@ class Collection:
 
     @cached_property
     def pooled(self) -> np.ndarray:
-        """The mean over all tokens of each clip, float32 (clips, channels). Where the run did not
-        keep it (pool="none") the files are read for it, one at a time.
+        """The mean over all tokens of each clip, float32 (clips, channels); read from the files
+        where the run did not keep it (pool="none").
         """
         column = self.table.filter(pc.field("status") == "done")["pooled"]
         if not len(self):
@@ -82,8 +77,6 @@ class Collection:
                 `Features`, whose mean is taken; or a vector (channels,).
         Returns:
             list of (path, cosine), the most similar first, at most k.
-        Raises:
-            UserError: there is no such clip, or the channels are not those of the collection.
         """
         itself = self._number(clip) if isinstance(clip, str) else None
         if itself is not None:
@@ -92,10 +85,8 @@ class Collection:
             clip = clip.values.double().mean((0, 1, 2))
         vector = np.asarray(clip, np.float64)
         if not len(self) or vector.shape != self.pooled.shape[1:]:
-            raise UserError(
-                f"A vector of {self.pooled.shape[1]} channels is needed, as the collection has, "
-                f"not one of shape {vector.shape}."
-            )
+            channels = f"{self.pooled.shape[1]} channels"
+            raise UserError(f"A vector of {channels} is needed, not of shape {vector.shape}.")
         (cosine,) = cosine_similarity(vector[None], self.pooled)
         order = [i for i in np.argsort(-cosine, kind="stable") if i != itself]
         return [(self.paths[i], float(cosine[i])) for i in order[:k]]

@@ -1,7 +1,5 @@
 """Many clips to a collection, in one process or on a cluster, and never twice."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -48,10 +46,8 @@ def extract(
     address: str | None = None,
     fps: float | None = None,
 ) -> Collection:
-    """Features of many clips, one file each and a table: a folder that `Collection` reads.
-
-    Finished clips are skipped; missing, changed and failed ones are done. A clip that cannot be
-    read becomes a row of the table that says why, and the run continues.
+    """Features of many clips, one file each and a table: a folder that `Collection` reads. Finished
+    clips are skipped. One that cannot be read becomes a row that says why, and the run continues.
 
     Args:
         sources: folders, searched with all in them; files; lists of files, .txt, .csv or .tsv; one
@@ -107,11 +103,9 @@ def run(sources, out, encoder, workers=None, address=None, **options):
             new.append(row)
         seconds = time.monotonic() - begin + 1e-9
     done = [row["frames"] for row in new if row["status"] == "done"]
-    summary = (
-        f"{len(done)} clip{'' if len(done) == 1 else 's'} done, {sum(done)} frames in "
-        f"{seconds:.1f} s, {sum(done) / seconds:.0f} frames a second; {before} were done before, "
-        f"{len(new) - len(done)} failed"
-    )
+    rate = f"{seconds:.1f} s, {sum(done) / seconds:.0f} frames a second"
+    summary = f"{len(done)} clip{'' if len(done) == 1 else 's'} done, {sum(done)} frames in {rate}"
+    summary += f"; {before} were done before, {len(new) - len(done)} failed"
     return Collection(out), new, summary
 
 
@@ -134,17 +128,12 @@ def _try(encoder, size, context, layer, **_):
 
 
 def _plan(sources, storage, run):
-    """The rows that stay, {name: row}; the clips to do; and how many of the others are done.
-
-    UserError if the folder is of another run.
-    """
+    """The rows that stay, {name: row}; the clips to do; and how many of the others are done."""
     run, sizes = json.loads(json.dumps(run)), storage.listing()  # tuples are lists there
     table, run_before = storage.table()
     if table is not None and run_before != run:
-        raise UserError(
-            f"{storage.url} holds features of a run with other parameters "
-            f"({differences(run_before, run)}): take another folder."
-        )
+        unlike = f"a run with other parameters ({differences(run_before, run)})"
+        raise UserError(f"{storage.url} holds features of {unlike}: take another folder.")
     rows = {row["name"]: row for row in (rows_of(table) if table else ())}
     for name in sizes.keys() - rows:  # as a killed run or a lost table leaves them
         rows[name] = storage.row(name, sizes[name], run)
@@ -171,12 +160,11 @@ def _stretches(clip, split, every, fps, **_):
     except (UserError, OSError):
         return [clip]
     parts = [(start, split) for start in starts] + [(last, None)]
-    stretches = []
-    for number, (start, count) in enumerate(parts):
-        moment = f"{number * split / fps:.9f}s" if fps else None
-        name = f"{clip.name}~{number:06d}"
-        stretches.append(replace(clip, name=name, start=start, count=count, moment=moment))
-    return stretches if starts else [clip]
+    moment = lambda number: f"{number * split / fps:.9f}s" if fps else None
+    return [
+        replace(clip, name=f"{clip.name}~{n:06d}", start=start, count=count, moment=moment(n))
+        for n, (start, count) in enumerate(parts if starts else ())
+    ] or [clip]
 
 
 def _prepared(name, out, run):
@@ -222,16 +210,11 @@ def _stored(clip, video, encoder, storage, run, heard):
         features = encoder.encode(video, **plan, layer=run["layer"], out=out)
         values, frames, times = features.values, features.frames, features.times
         pooled = sum(step.double().sum((0, 1)) for step in values) / math.prod(features.grid)
-        row = asdict(clip) | dict(
-            status="done",
-            message=" ".join(str(warning.message) for warning in heard),
-            frames=int(np.searchsorted(video.indices, int(frames[-1, 1]), "right")),
-            times=[float(times[0, 0]), float(times[-1, 1])],
-            grid=list(features.grid),
-            encoder=run["encoder"],
-            fingerprint=run["weights"],
-            device=f"{encoder.device.type}, {run['precision']}",
-        )
+        told = dict(status="done", message=" ".join(str(warning.message) for warning in heard))
+        told["frames"] = int(np.searchsorted(video.indices, int(frames[-1, 1]), "right"))
+        told |= dict(times=times.flatten()[[0, -1]].tolist(), grid=list(features.grid))
+        told |= dict(encoder=run["encoder"], fingerprint=run["weights"])
+        row = asdict(clip) | told | {"device": f"{encoder.device.type}, {run['precision']}"}
         if run["pool"] == "mean":
             values = pooled.float()[None, None, None]
             frames, times = frames.flatten()[[0, -1]][None], times.flatten()[[0, -1]][None]
@@ -252,7 +235,6 @@ def _converted(values, dtype):
     for step in values:
         converted = step.to(getattr(torch, dtype))
         if not converted.isfinite().all():
-            raise UserError(
-                f"Its features reach {step.abs().max():.3g}, beyond float16: take float32."
-            )
+            largest = f"{step.abs().max():.3g}"
+            raise UserError(f"Its features reach {largest}, beyond float16: take float32.")
         yield converted.contiguous().numpy()

@@ -1,13 +1,11 @@
 """Where a collection is stored: a local folder, or any that fsspec reaches; and its table."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
+from vjepa_utils.files import writing
 from vjepa_utils.stream import locked, read_header
 
 TEMPORARY, SUFFIX, INDEX = ".unfinished-", ".safetensors", "index.parquet"
@@ -82,10 +81,8 @@ class Storage:
         """The sole right to write to it, for as long as the context lasts. A bucket has no lock."""
         if not self.local:
             return nullcontext()
-        try:
+        with writing(self.root):
             os.makedirs(self.root, exist_ok=True)
-        except OSError as error:
-            raise OSError(f"{self.root} cannot be written: {error.strerror}.") from None
         return locked(self.root + "/")
 
     def listing(self):
@@ -104,7 +101,7 @@ class Storage:
     def write(self, name, pieces):
         """A file of these bytes and arrays, whole or not at all: its size."""
         path = f"{self.root}/{name}"
-        try:
+        with writing(path):
             self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
             with self.scratch() as folder:
                 with open(f"{folder}/file", "wb") as file:
@@ -112,15 +109,13 @@ class Storage:
                     size = file.tell()
                 move = os.replace if self.local else self.fs.put_file
                 move(f"{folder}/file", path)
-        except OSError as error:
-            raise OSError(f"{path} cannot be written: {error.strerror or error}.") from None
         return size
 
     def row(self, name, size, run):
         """The row in a file of `size` bytes; None if that is not whole, or of another run."""
         path = f"{self.root}/{name}{SUFFIX}"
         with self.fs.open(path, "rb", block_size=2**16) as file:
-            metadata, arrays = read_header(file, size) or ({}, {})
+            metadata, arrays = read_header(file, size)
             if metadata.get("run") != run or metadata["row"]["name"] != name:
                 return None
             dtype, shape, start = arrays.get("pooled", (np.float32, (0,), 0))
@@ -138,18 +133,14 @@ class Storage:
         path = f"{self.url}/{INDEX}"
         if not self.fs.exists(f"{self.root}/{INDEX}"):
             return None, {}
-        try:
+        with suppress(pa.ArrowException, KeyError, TypeError, ValueError), local_copy(path) as copy:
             # Of a file of Python's, Arrow's threads hold buffers that may abort Python as it exits.
-            with local_copy(path) as copy:
-                table = pq.read_table(copy)
+            table = pq.read_table(copy)
             if table.schema.remove_metadata() == SCHEMA:
                 return table.replace_schema_metadata(), json.loads(table.schema.metadata[b"run"])
-        except (pa.ArrowException, KeyError, TypeError, ValueError):
-            pass
         raise UserError(f"{path} is no table of a collection, or of one by another version.")
 
     def write_table(self, rows, run):
-        """Write the table of some rows and their run."""
         text = json.dumps(run)
         rows = [_translated(row, STORABLE) | {"parameters": text} for row in rows]
         table = pa.Table.from_pylist(rows, SCHEMA).sort_by("name")

@@ -1,7 +1,5 @@
 """Attention, in pieces of the queries where a device cannot take it whole."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -17,14 +15,8 @@ LARGEST = {"mps": 2**32}
 def attend(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None = None
 ) -> torch.Tensor:
-    """Scaled dot-product attention, (batch, heads, queries, channels). Pieces of the queries
-    together equal the whole, since the softmax is over the keys.
-
-    Args:
-        q: (batch, heads, queries, channels).
-        k: (batch, heads, keys, channels).
-        v: as k.
-        scale: of the scores; None for 1 / sqrt(channels).
+    """Scaled dot-product attention of q (batch, heads, queries, channels), k and v (batch, heads,
+    keys, channels). Pieces of the queries together equal the whole: the softmax is over the keys.
     """
     of_one_query = q.shape[:2].numel() * k.shape[2]
     queries = max(1, int(min(LARGEST.get(q.device.type, math.inf) / of_one_query, q.shape[2])))

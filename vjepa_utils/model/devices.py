@@ -1,7 +1,5 @@
 """Where to compute, and in which precision."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import psutil

@@ -1,7 +1,5 @@
 """True positions: every token is rotated by its own (step, row, column), on any grid."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 
@@ -33,12 +31,9 @@ def rotary_tables(
     weights expect (facebookresearch/vjepa2, `rotate_queries_or_keys`). In V-JEPA 2.1 frequencies
     are interleaved too: c // 2 in place of c mod d/2. Even channels come first in the tables.
 
-    Args:
-        positions: (..., tokens, 3), whole or not.
-        head_size: channels of one attention head, even.
-        interleaved: whether the frequencies are, as in V-JEPA 2.1.
-    Returns:
-        cos, sin: (..., tokens, 1, head_size); sin carries the sign of the rotation.
+    positions: (..., tokens, 3), whole or not.
+    head_size: channels of one attention head, even.
+    Returns cos, sin: (..., tokens, 1, head_size); sin carries the sign of the rotation.
     """
     half = head_size // 3 // 2  # pairs per axis
     omega = 1.0 / 10000 ** (torch.arange(half, dtype=torch.float32, device=positions.device) / half)

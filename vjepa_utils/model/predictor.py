@@ -1,7 +1,5 @@
 """The predictor: features of hidden tokens from those of the visible ones."""
 
-from __future__ import annotations
-
 import torch
 
 from vjepa_utils.model.vjepa2 import VJEPA2
@@ -21,11 +19,9 @@ def predict_tokens(
     """Features of the hidden tokens from those of the visible ones, with the true grid.
 
     Args:
-        model: a `VJEPA2`.
         context: (batch, n visible, channels), `encode_tokens` of the visible tokens only, at
             `model.predictor_layer`.
-        visible: (batch or 1, n visible) token numbers.
-        hidden: (batch or 1, n hidden) token numbers.
+        visible, hidden: (batch or 1, n) token numbers.
         grid: (steps, rows, columns).
         mask_token: which of the checkpoint's mask tokens stands for a hidden token.
         image: V-JEPA 2.1 only: the tokens are of the image branch.

@@ -6,8 +6,6 @@ grid each token gets a wrong one, without an error. Here positions are an argume
 are dropped before the first layer, and blocks work in place (`benchmarks/encoder_speed.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -201,7 +199,6 @@ def encode_layers(
     """The encoder, with the true grid; hidden tokens are dropped before its first layer.
 
     Args:
-        model: a `VJEPA2`.
         pixels: (batch, frames, 3, height, width), normalised; frames even, or in V-JEPA 2.1 one,
             for the image branch; sides multiples of the patch.
         layers: None for the output of the final norm; k in 1…depth for that of block k, before the

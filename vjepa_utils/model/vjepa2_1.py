@@ -15,8 +15,6 @@ ViT-g and ViT-G it reads and predicts all four levels; in the distilled ViT-B an
 the features of their teacher, ViT-G.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from fractions import Fraction
 

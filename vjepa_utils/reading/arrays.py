@@ -11,7 +11,8 @@ from vjepa_utils.checks import UserError
 if TYPE_CHECKING:
     import torch
 
-# Number of axes of an array x, and the length of one of them: what makes a clip of it.
+# Number of axes of an array x, and the length of one of them: what makes a clip of it. Arrays move
+# axes by `transpose`, tensors by `permute`.
 REMEDIES = [
     (5, 0, None, "of a batch give one clip, x[0]"),
     (4, 3, 1, "repeat the grey channel, x[..., [0, 0, 0]]"),
@@ -32,25 +33,17 @@ def frames_of(video: np.ndarray | torch.Tensor) -> np.ndarray:
         video = video.float() if video.is_floating_point() else video
     frames = np.ascontiguousarray(video)
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise UserError(
-            f"A clip must have the shape (frames, height, width, 3), not {frames.shape}"
-            f"{_remedy(frames.shape, move)}."
-        )
+        remedy = f"not {frames.shape}"
+        for axes, axis, length, text in REMEDIES:
+            if frames.ndim == axes and length in (None, frames.shape[axis]):
+                remedy += "; " + text.replace("x.move", f"x.{move}")
+                break
+        raise UserError(f"A clip must have the shape (frames, height, width, 3), {remedy}.")
     if frames.dtype.kind == "f":
         if not (frames.min() >= 0 and frames.max() <= 1):  # NaN fails both
-            raise UserError(
-                "A float clip must lie between 0 and 1, without NaN; this one is "
-                f"{frames.min():.4g} to {frames.max():.4g}. Divide by 255 or pass uint8."
-            )
+            extent = f"{frames.min():.4g} to {frames.max():.4g}: divide by 255 or pass uint8"
+            raise UserError(f"A float clip must lie between 0 and 1, without NaN, not {extent}.")
         frames = (frames * 255).round().astype(np.uint8)
     elif frames.dtype != np.uint8:
         raise UserError(f"A clip must be uint8 (0 to 255) or float (0 to 1), not {frames.dtype}.")
     return frames
-
-
-def _remedy(shape, move):
-    """What makes a clip of an array x of this shape; move: its method that exchanges axes."""
-    for axes, axis, length, remedy in REMEDIES:
-        if len(shape) == axes and length in (None, shape[axis]):
-            return "; " + remedy.replace("x.move", f"x.{move}")
-    return ""

@@ -1,7 +1,5 @@
 """Pictures as clips: a folder of images, or all pictures of one file."""
 
-from __future__ import annotations
-
 import re
 from contextlib import contextmanager
 
@@ -32,16 +30,13 @@ class ImageFolder:
         self.size = self._read(self.files[0]).shape[:2]
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        """The images of these numbers."""
         return np.stack([self._read(self.files[number]) for number in numbers])
 
     def _read(self, file):
         with _opened(file) as image:
             if _pages(image) > 1:
-                raise UserError(
-                    f"{file} holds {_pages(image)} pictures: in a folder each file must be one "
-                    "frame. Read it by itself, or remove it."
-                )
+                remedy = "a folder is of single ones: remove it, or read it alone"
+                raise UserError(f"{file} holds {_pages(image)} pictures, and {remedy}.")
             return _rgb(image, file, getattr(self, "size", None))
 
 
@@ -68,7 +63,6 @@ class PictureFile:
         self.times, self.end = np.cumsum([0, *shown[:-1]]), sum(shown)
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        """The pictures of these numbers."""
         frames = []
         with _opened(self.path) as image:
             for number in numbers:
@@ -98,19 +92,12 @@ def _rgb(image, path, size=None):
     """uint8 (height, width, 3) of an opened image, upright; UserError if it is not of this size."""
     image = ImageOps.exif_transpose(image)
     if size and image.size[::-1] != size:
-        raise UserError(
-            f"{path} is {image.width}×{image.height} pixels, the first image {size[1]}×{size[0]}: "
-            "all must be of one size."
-        )
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image) / 65535
-    elif image.mode in ("F", "I"):
-        grey = np.asarray(image)
-    else:
+        sizes = f"{image.width}×{image.height} pixels, the first image {size[1]}×{size[0]}"
+        raise UserError(f"{path} is {sizes}: all must be of one size.")
+    if image.mode[0] not in "FI":
         return np.asarray(image.convert("RGB"))
+    grey = np.asarray(image) / (65535 if image.mode.startswith("I;16") else 1)
     if not (grey.min() >= 0 and grey.max() <= 1):  # NaN fails both
-        raise UserError(
-            f"{path} holds numbers from {grey.min():.4g} to {grey.max():.4g}, and not from 0, "
-            "black, to 1, white: save it with 8 or 16 bits."
-        )
+        numbers = f"numbers from {grey.min():.4g} to {grey.max():.4g}"
+        raise UserError(f"{path} holds {numbers}, not from 0 to 1, white: save it with 16 bits.")
     return (grey * 255).round().astype(np.uint8)[..., None].repeat(3, -1)

@@ -29,16 +29,12 @@ def resized(frame: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     for channel, plane in enumerate(out):  # in float32 a large frame is large: a third at a time
         x = torch.tensor(frame[..., channel], dtype=torch.float32)
         if x.shape != plane.shape:
-            x = F.interpolate(
-                x[None, None], size, mode="bilinear", align_corners=False, antialias=True
-            )[0, 0]
+            (x,) = F.interpolate(x[None, None], size, mode="bilinear", antialias=True)[0]
         plane.copy_(x)
     return out
 
 
-def batches(
-    video: Video, plan: Plan, contexts: int, pinned: bool = False
-) -> Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]:
+def batches(video: Video, plan: Plan, contexts: int, pinned=False) -> Iterator[tuple]:
     """Pixels of so many contexts at a time, 0 to 255, (n, 3, height, width), and the file numbers
     of the pairs of frames, encoded as one tubelet, between which there is a cut.
 

@@ -6,10 +6,9 @@ damaged, and then `broken` is the number of the first frame lost. `lost` says wh
 promises and the file does not hold, `no_clock` why its times are assumed: "" where all is well.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
@@ -29,16 +28,6 @@ UNEVEN = {"mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "theora", "vp8"}
 STREAMED = {"mpegts", "mpeg"}  # no index, and a length that is measured, not promised
 HOLE = 1000  # bytes between packets; Matroska needs some thirty
 NO_TIME_STAMPS = 0x80  # AVFMT_NOTIMESTAMPS: FFmpeg counts raw streams at an assumed rate
-
-
-def open_source(path: Path) -> ImageFolder | PictureFile | VideoFile:
-    """The source of a file or folder; UserError, in one sentence, if it cannot be read."""
-    if path.is_dir():
-        return ImageFolder(path)
-    if path.suffix.lower() in IMAGES:
-        return PictureFile(path)
-    video = VideoFile(path)
-    return PictureFile(path) if video.still else video
 
 
 class VideoFile:
@@ -62,7 +51,6 @@ class VideoFile:
             raise UserError(f"{path} {damage}.") from None
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
-        """The frames of these numbers, in order; fewer if the file is damaged before one."""
         frames, done = np.empty((len(numbers), *self.size, 3), np.uint8), 0
         with self.lock:  # a decoder has a position
             for number in numbers:
@@ -99,11 +87,8 @@ class VideoFile:
     def _choose(self):
         """Index of the largest video stream."""
         hidden = Disposition.attached_pic | Disposition.timed_thumbnails
-        streams = [
-            s
-            for s in self.container.streams.video
-            if s.codec_context and s.width and not s.disposition & hidden
-        ]
+        shown = lambda s: s.codec_context and s.width and not s.disposition & hidden
+        streams = [stream for stream in self.container.streams.video if shown(stream)]
         if not streams or self.container.format.name == "tty":  # FFmpeg would draw a text file
             raise UserError(f"{self.path} holds no video stream.")
         rank = lambda s: (s.width * s.height, s.frames)
@@ -111,14 +96,11 @@ class VideoFile:
         equal = sum(rank(s) == rank(best) for s in streams)
         what = f"of {best.width}×{best.height} pixels"
         if equal > 1 and best.frames == 1:  # as phones write .heic
-            raise UserError(
-                f"{self.path} holds {equal} pictures {what}, tiles of one or a series, which "
-                "cannot be joined here: save it as PNG or JPEG."
-            )
+            pictures = f"{equal} pictures {what}, tiles of one or a series"
+            raise UserError(f"{self.path} holds {pictures}: save it as PNG or JPEG.")
         if equal > 1:
-            warnings.warn(
-                f"{self.path} holds {equal} video streams {what}: the first is read.", stacklevel=2
-            )
+            streams = f"{equal} video streams {what}"
+            warnings.warn(f"{self.path} holds {streams}: the first is read.", stacklevel=2)
         return best.index
 
     def _survey(self):
@@ -133,14 +115,9 @@ class VideoFile:
         lengths, rate = dict(zip(stamps, lengths, strict=True)), self.rate
         if file.flags & NO_TIME_STAMPS:
             self.no_clock = f"it has no time stamps: {rate:g} frames a second are assumed"
-        if (
-            codec.name in UNEVEN
-            or first.interlaced_frame
-            or None in stamps
-            or len(set(stamps)) < len(stamps)
-            or coded != sorted(coded)
-        ):  # packets do not tell which frames there are
-            stamps = self._decode_all()
+        uneven = codec.name in UNEVEN or first.interlaced_frame or coded != sorted(coded)
+        if uneven or None in stamps or len(set(stamps)) < len(stamps):
+            stamps = self._decode_all()  # packets do not tell which frames there are
             if None in stamps:
                 stamps = np.arange(len(stamps)) / rate / self.tick
             elif (np.diff(stamps) > 0).all():
@@ -157,7 +134,7 @@ class VideoFile:
         """(pts, dts, whether it is a key frame, duration) of each packet; sets what is lost."""
         packets, end, torn, hole, position = [], 0.0, 0, 0, None
         ticks = [float(stream.time_base or 0) for stream in self.container.streams]
-        try:
+        with suppress(av.error.FFmpegError):  # cut off: what is there counts
             for packet in self.container.demux():
                 if not packet.size:  # the last one
                     continue
@@ -170,8 +147,6 @@ class VideoFile:
                 if packet.stream_index == self.index and not packet.is_discard:
                     packets.append((packet.pts, packet.dts, packet.is_keyframe, packet.duration))
                     torn += packet.is_corrupt
-        except av.error.FFmpegError:
-            pass  # cut off: what is there counts
         kind, step = self.container.format.name, 1 / self.rate
         promised = (self.container.duration or 0) / 1e6
         if kind == "avi":  # where that is cut off, FFmpeg guesses the duration
@@ -181,31 +156,26 @@ class VideoFile:
             self.lost = f"its header promises {promised:.2f} s, and {end:.2f} s are there"
         elif kind.startswith("matroska") and hole > HOLE and later.max() > 1.5 * step:
             self.lost = f"{hole} bytes before frame {later.argmax() + 1} are none of a frame"
-        elif kind == "ogg" and not self._ends():
-            self.lost = "its last page is missing"
         elif torn:
             self.lost = f"not all of its packets are whole, {torn} of {len(packets)} are torn"
+        elif kind == "ogg":  # its last page says so; FFmpeg measures the length
+            with open(self.path, "rb") as file:
+                file.seek(-min(2**17, self.path.stat().st_size), 2)  # two pages
+                if not re.search(rb"OggS\0[\4-\7]", file.read()):
+                    self.lost = "its last page is missing"
         return packets
-
-    def _ends(self):
-        """Whether an Ogg file has a last page, which says so; FFmpeg measures its length."""
-        with open(self.path, "rb") as file:
-            file.seek(-min(2**17, self.path.stat().st_size), 2)  # two pages
-            return re.search(rb"OggS\0[\4-\7]", file.read()) is not None
 
     def _decode_all(self):
         """Time stamps of all frames; None for one that has none."""
         self._go_to(0)
         stamps = []
-        try:
+        with suppress(av.error.FFmpegError):
             for frame in tqdm(self.frames, "counting frames", unit="frame", delay=2, leave=False):
                 if frame.is_corrupt:
                     break
                 stamps.append(frame.pts)
             else:
                 return stamps
-        except av.error.FFmpegError:
-            pass
         self.lost = f"frame {len(stamps)} cannot be decoded, nor can those after it"
         return stamps
 
@@ -228,11 +198,8 @@ class VideoFile:
         self.turned = abs(b) + abs(c) > abs(a) + abs(d)
         straight, skewed = ((b, c), (a, d)) if self.turned else ((d, a), (b, c))
         if np.abs(skewed).max() > 0.05 * np.abs(straight).max():
-            warnings.warn(
-                f"{self.path} is turned by an angle that is no multiple of 90 degrees: it is read "
-                "at the nearest one.",
-                stacklevel=2,
-            )
+            text = f"{self.path} is turned by an angle that is no multiple of 90 degrees"
+            warnings.warn(f"{text}: it is read at the nearest one.", stacklevel=2)
         self.flips = tuple(slice(None, None, -1 if value < 0 else 1) for value in straight)
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
         self.stored = first.height, round(first.width * Fraction(aspect))
@@ -270,3 +237,13 @@ class VideoFile:
             elif number > self.next:
                 return None
         return self.last
+
+
+def open_source(path: Path) -> ImageFolder | PictureFile | VideoFile:
+    """The source of a file or folder; UserError, in one sentence, if it cannot be read."""
+    if path.is_dir():
+        return ImageFolder(path)
+    if path.suffix.lower() in IMAGES:
+        return PictureFile(path)
+    video = VideoFile(path)
+    return PictureFile(path) if video.still else video

@@ -44,9 +44,7 @@ CHECKPOINTS = {
 
 
 def label(name: str) -> str:
-    """What figures call the encoder: an id or shipped name as it is, a folder or file by its own
-    name.
-    """
+    """What figures call an encoder: an id as it is, a folder or file by its own name."""
     path = Path(name)
     if path.is_file():
         return path.stem
@@ -64,11 +62,8 @@ def find(name: str) -> Path:
     if name and (place := Path(name).expanduser()).exists():
         return place
     if name.count("/") != 1 or name[0] in "./~":
-        raise UserError(
-            f"There is no encoder {name!r}: give a shipped one ({', '.join(SHIPPED)}), a V-JEPA "
-            f"2.1 ({', '.join(RELEASED)}), a local folder or .pt file, or a Hugging Face id such "
-            f"as {next(iter(CHECKPOINTS))}."
-        )
+        named = f"{', '.join([*SHIPPED, *RELEASED])}, or an id such as {next(iter(CHECKPOINTS))}"
+        raise UserError(f"There is no encoder {name!r}: give a folder, a .pt file, {named}.")
     return _from_hub(name, CHECKPOINTS.get(name))  # None, the newest, if it is not listed
 
 
@@ -82,10 +77,9 @@ def _from_hub(name, revision):
         try:
             folder = Path(snapshot_download(name, **options))
         except (RepositoryNotFoundError, HFValidationError):  # the former also of gated ones
+            access = f"ask for access at https://huggingface.co/{name}, then run: hf auth login"
             raise UserError(
-                f"Hugging Face has no checkpoint {name} that you may read: check the id; if it is "
-                f"gated, ask for access at https://huggingface.co/{name} (it is given to those who "
-                "agree to its licence), then run: hf auth login"
+                f"Hugging Face has no checkpoint {name} that you may read; if it is gated, {access}"
             ) from None
         except (OSError, ValueError) as error:
             if not offline:
@@ -95,17 +89,12 @@ def _from_hub(name, revision):
             lacks = f"in the Hugging Face cache without {missing[0]}"
             continue
         if wanted != revision:
-            warnings.warn(
-                f"{name} is loaded as cached, at revision {folder.name}: the pinned {revision} "
-                "cannot be fetched.",
-                stacklevel=4,
-            )
+            other = f"at revision {folder.name}: the pinned {revision} cannot be fetched"
+            warnings.warn(f"{name} is loaded as cached, {other}.", stacklevel=4)
         return folder
-    pinned = f" --revision {revision}" if revision else ""
-    raise ConnectionError(
-        f"{name} is {lacks}, and {reason}; where there is internet run: hf download {name}{pinned} "
-        "--include '*.json' --include '*.safetensors'"
-    )
+    command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    command += " --include '*.json' --include '*.safetensors'"
+    raise ConnectionError(f"{name} is {lacks}, and {reason}; with internet run: {command}")
 
 
 def pixel_statistics(place: Path) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,7 +109,6 @@ def pixel_statistics(place: Path) -> tuple[torch.Tensor, torch.Tensor]:
         mean, std = (torch.tensor(named[f"image_{word}"]).float() for word in ("mean", "std"))
         return mean.view(3, 1, 1), std.view(3, 1, 1)
     except (TypeError, ValueError, RuntimeError):
-        raise UserError(
-            f"image_mean and image_std of the preprocessor in {place} must be three numbers each, "
-            f"not {named['image_mean']!r} and {named['image_std']!r}."
-        ) from None
+        given = f"not {named['image_mean']!r} and {named['image_std']!r}"
+        what = f"image_mean and image_std of the preprocessor in {place}"
+        raise UserError(f"{what} must be three numbers each, {given}.") from None

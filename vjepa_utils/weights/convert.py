@@ -8,19 +8,18 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from vjepa_utils.checks import UserError
-from vjepa_utils.files import File
+from vjepa_utils.files import File, writing
 from vjepa_utils.model.vjepa2 import VJEPA2
 from vjepa_utils.model.vjepa2_1 import VJEPA21
 from vjepa_utils.weights.models import load_model
 
 
 def convert(path: File, folder: File, weights=None, config=None) -> VJEPA2:
-    """Write the encoder and predictor of a .pt file to a new folder, bit for bit: completely, or
-    not at all. weights, config: as for `load_encoder`. Returns the model.
+    """Write encoder and predictor of a .pt file to a new folder, bit for bit, whole or not at all;
+    weights and config as for `load_encoder`. Returns the model.
     """
     if not Path(path).is_file():
         raise UserError(f"There is no file {path}: give a .pt file of V-JEPA 2 or 2.1.")
@@ -41,12 +40,10 @@ def write_folder(model: VJEPA2, folder: Path) -> None:
     weights = {name: value.contiguous() for name, value in model.weights().items()}
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
-        temporary.mkdir()
-        save_file(weights, temporary / "model.safetensors", {"format": "pt"})
-        (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        os.replace(temporary, folder)
-    except (OSError, SafetensorError) as error:  # a full disk, as safetensors reports it
-        reason = getattr(error, "strerror", None) or error
-        raise OSError(f"{folder} cannot be written: {reason}.") from None
+        with writing(folder):
+            temporary.mkdir()
+            save_file(weights, temporary / "model.safetensors", {"format": "pt"})
+            (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+            os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -55,17 +55,14 @@ def released_folder(name: str) -> Path:
         if fetched := not file.exists():
             _fetch(name, file)
         elif released.sha256 and pooch.file_hash(file) != released.sha256:
-            raise UserError(
-                f"{file} is not the released file, or not all of it: {_command(name, file)} "
-                "completes it, or delete it."
-            )
+            remedy = f"{_command(name, file)} completes it, or delete it"
+            raise UserError(f"{file} is not the released file, or not all of it: {remedy}.")
         model = load_model(file, None)
         size = model.config.num_hidden_layers, model.config.hidden_size
         if size != released[:2]:
-            raise UserError(
-                f"{file} has {size[0]} blocks of {size[1]} channels, not the {released.depth} of "
-                f"{released.width} of the released file: delete it."
-            )
+            given = "{} blocks of {} channels".format(*size)
+            wanted = f"the {released.depth} of {released.width} of the released file"
+            raise UserError(f"{file} has {given}, not {wanted}: delete it.")
         write_folder(model, folder)
         del model  # which maps the file
         if fetched:  # what the user put there stays
@@ -79,23 +76,18 @@ def _fetch(name, file):
     needed, free = 1.3 * gigabytes, shutil.disk_usage(file.parent).free / 1e9
     if free < needed:
         raise OSError(f"{name} needs {needed:.1f} GB in {file.parent}, where {free:.1f} are free.")
-    warnings.warn(
-        f"{name}, {gigabytes} GB, is downloaded once. A broken download begins again; this "
-        f"resumes: {_command(name, file)}",
-        stacklevel=5,
-    )
+    resume = f"A broken download begins again; this resumes: {_command(name, file)}"
+    warnings.warn(f"{name}, {gigabytes} GB, is downloaded once. {resume}", stacklevel=5)
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=30)
     try:
         pooch.retrieve(URL.format(name), sha256, file.name, file.parent, downloader=downloader)
     except requests.RequestException as error:
-        raise ConnectionError(
-            f"{name} is not in the cache, and cannot be fetched ({type(error).__name__}): where "
-            f"there is internet run {_command(name, file)}, or give that file's path."
-        ) from None
+        reason = f"is not in the cache, and cannot be fetched ({type(error).__name__})"
+        remedy = f"where there is internet run {_command(name, file)}, or give that file's path"
+        raise ConnectionError(f"{name} {reason}: {remedy}.") from None
     except ValueError:  # pooch has removed it
-        raise UserError(
-            f"What came from {URL.format(name)} is not the released file: fetch it again."
-        ) from None
+        url = URL.format(name)
+        raise UserError(f"What {url} gave is not the released file: fetch it again.") from None
 
 
 def _command(name, file):

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from vjepa_utils.checks import UserError
 
+# of shards, and mlx-forge's of encoder and predictor
 INDEXES = {"model.safetensors.index.json": "weight_map", "split_model.json": "components"}
 POINTER = b"version https://git-lfs"  # what git leaves of a large file until it is asked for it
 
@@ -36,9 +37,7 @@ def config_of(place: Path) -> dict:
 
 
 def weight_files(folder: Path) -> list[str]:
-    """Names of the files of weights: those of an index (of shards, or mlx-forge's of encoder and
-    predictor), model.safetensors, or the only one there is.
-    """
+    """Names of the files of weights: those of an index, model.safetensors, or the only one."""
     for index, field in INDEXES.items():
         if (folder / index).exists():
             names = read_json(folder / index).get(field)
@@ -64,16 +63,14 @@ def missing_files(folder: Path) -> list[str]:
 
 def read_weights(place: Path, dtype: torch.dtype | None = None) -> dict[str, torch.Tensor]:
     """{name: tensor} of a safetensors file, or of a folder's; the names in encoder.safetensors and
-    predictor.safetensors get the part in front.
-
-    Floating-point tensors get the dtype: memory-mapped if they have it, else converted one by one,
-    so that memory holds no more than the result.
+    predictor.safetensors get the part in front. Floating-point tensors get the dtype: memory-mapped
+    if they have it, else converted one by one, so that memory holds no more than the result.
     """
     missing = missing_files(place) if place.is_dir() else []
     if missing:
+        other = "another format, such as .bin files, which are not read as that could run code"
         raise UserError(
-            f"{place} lacks {' and '.join(missing)}: it was fetched in part, or is in another "
-            "format, such as .bin files, which are not read because that could run code."
+            f"{place} lacks {' and '.join(missing)}: it was fetched in part, or is in {other}."
         )
     weights = {}
     for file in [place / name for name in weight_files(place)] if place.is_dir() else [place]:
@@ -86,9 +83,7 @@ def read_weights(place: Path, dtype: torch.dtype | None = None) -> dict[str, tor
                     weights[f"{part}{name}"] = value
         except SafetensorError as error:
             with open(file, "rb") as raw:
-                if raw.read(len(POINTER)) == POINTER:
-                    raise UserError(
-                        f"{file} is a Git LFS pointer, not the weights: run git lfs pull there."
-                    ) from None
-            raise unreadable(file, error) from None
+                pointer = raw.read(len(POINTER)) == POINTER
+            remedy = "it is a Git LFS pointer, not the weights: run git lfs pull there"
+            raise unreadable(file, remedy if pointer else error) from None
     return weights

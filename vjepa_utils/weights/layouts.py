@@ -54,8 +54,7 @@ def is_2_1(weights):
 
 def standard(weights, place):
     """Weights of any layout, {name: tensor}, under the names and in the shapes used here; names of
-    an encoder alone may lack "encoder.". UserError, which names the place, if one is not of
-    floating point, or there twice.
+    an encoder alone may lack "encoder.".
     """
     tensors, bare = {}, not any(n.startswith(("encoder.", "predictor.")) for n in weights)
     for given, value in weights.items():

@@ -47,26 +47,21 @@ PREDICTOR_HEADS = {384: 12}
 
 def load_model(place: Path, dtype, weights=None, config=None, head=False) -> Any:
     """The encoder in a folder or file: a `VJEPA2`, a `VJEPA21`, or transformers' model of images.
-
-    dtype: None for that of a .pt file.  weights, config: as for `load_encoder`.
-    head: of a `VJEPA2ForVideoClassification` give all, the encoder with true positions.
+    dtype None is that of a .pt file. With `head`, a whole `VJEPA2ForVideoClassification`.
     """
     config, architecture = config_of(place) | (config or {}), ""
     if place.is_file() and place.suffix != ".safetensors":
         tensors, config["encoder_key"] = read_pt(place, weights)
         build = _vjepa
     elif weights is not None:
-        raise UserError(
-            f"weights={weights!r} chooses between the two encoders of a .pt file, and {place} "
-            "holds only one."
-        )
+        choice = f"weights={weights!r} chooses between the two encoders of a .pt file"
+        raise UserError(f"{choice}, and {place} holds only one.")
     else:
         kind, (architecture, *_) = config.get("model_type"), config.get("architectures") or [""]
         if kind not in (*IMAGES, *VIDEOS) or ("For" in architecture and architecture != HEAD):
-            raise UserError(
-                f"{place} holds a model of type {kind!r} {architecture}: what is read is V-JEPA 2, "
-                f"V-JEPA 2.1, DINOv2 and DINOv3, without a head, and {HEAD}."
-            )
+            known = f"V-JEPA 2, V-JEPA 2.1, DINOv2 and DINOv3 without a head, and {HEAD}"
+            given = f"a model of type {kind!r} {architecture}"
+            raise UserError(f"{place} holds {given}: what is read is {known}.")
         build = _image_model if kind in IMAGES else _classifier if architecture == HEAD else _vjepa
         tensors = read_weights(place, dtype)
     model = build(place, tensors, config, dtype).eval().requires_grad_(False)
@@ -89,10 +84,8 @@ def _vjepa(place, tensors, config, dtype):
         given = config.get(name, value)
         close = isinstance(given, float) and math.isclose(given, value, rel_tol=1e-6)  # of 48/11
         if given != value and not close:
-            raise UserError(
-                f"{place} is not loaded: its configuration says that {name} is {given!r}, where "
-                f"only {value!r} fits its weights and a {kind}."
-            )
+            reason = f"its configuration says that {name} is {given!r}, where only {value!r} fits"
+            raise UserError(f"{place} is not loaded: {reason} its weights and a {kind}.")
     _check_whole(place, model, tensors, f"it is not a whole {kind}")
     model.config.encoder_key = config.get("encoder_key")
     return model.take_weights({name: x.to(dtype or x.dtype) for name, x in tensors.items()})
@@ -108,10 +101,9 @@ def _vjepa2(place, config, known):
         field, width = f"{part}num_attention_heads", named[f"{part}hidden_size"]
         heads = named.setdefault(field, published.get(width))
         if not is_whole(heads, 1) or width % (2 * heads):
-            raise UserError(
-                f"{place} does not tell how many heads share {width} channels ({field} is "
-                f"{heads!r}): give config={{{field!r}: …}} (--heads), or a config.json beside it."
-            )
+            reason = f"how many heads share {width} channels ({field} is {heads!r})"
+            remedy = f"give config={{{field!r}: …}} (--heads), or a config.json beside it"
+            raise UserError(f"{place} does not tell {reason}: {remedy}.")
     return VJEPA2(VJEPA2Config.from_dict(named))
 
 
@@ -137,11 +129,9 @@ def _classifier(place, tensors, config, dtype):
     encoder = {name[7:]: tensors.pop(name) for name in list(tensors) if name[:7] == "vjepa2."}
     model.vjepa2 = _vjepa(place, encoder, config, dtype)
     head = nn.ModuleDict({"pooler": model.pooler, "classifier": model.classifier})
-    reason = (
-        f"its head does not fit config.json, which has {built.num_labels} classes, "
-        f"{built.num_pooler_layers} blocks of self-attention and {built.hidden_size} channels"
-    )
-    _check_whole(place, head, tensors, reason)
+    sizes = f"{built.num_labels} classes, {built.num_pooler_layers} blocks of self-attention"
+    sizes += f" and {built.hidden_size} channels"
+    _check_whole(place, head, tensors, f"its head does not fit config.json, which has {sizes}")
     head.load_state_dict(tensors, assign=True)
     return model
 
@@ -149,6 +139,7 @@ def _classifier(place, tensors, config, dtype):
 def _image_model(place, tensors, config, dtype):
     """A model of images, through transformers, which knows older names of its weights."""
     import transformers
+    from transformers.utils import logging
 
     kind = getattr(transformers, IMAGES[config["model_type"]])
     with _reading_configuration(place):
@@ -157,13 +148,13 @@ def _image_model(place, tensors, config, dtype):
         raise UserError(f"{place} takes pictures of {built.num_channels} channels, not of 3.")
     options = dict(config=built, state_dict=tensors, dtype=dtype, output_loading_info=True)
     options |= dict(attn_implementation=attention.register(), ignore_mismatched_sizes=True)
-    with _without_bar():
-        model, report = kind.from_pretrained(None, **options)
-    problems = {
-        # a name, or one with two shapes
-        problem: {name if isinstance(name, str) else name[0] for name in report[f"{problem}_keys"]}
-        for problem in ("missing", "unexpected", "mismatched")
-    }
+    hook = logging.set_tqdm_hook(lambda bar, args, named: bar(*args, **named | {"disable": True}))
+    try:
+        model, report = kind.from_pretrained(None, **options)  # without a progress bar
+    finally:
+        logging.set_tqdm_hook(hook)
+    problems = {each: report[f"{each}_keys"] for each in ("missing", "unexpected")}
+    problems["mismatched"] = {name for name, *_ in report["mismatched_keys"]}
     _refuse(place, problems, f"it is not a whole {kind.__name__}")
     return model
 
@@ -179,25 +170,10 @@ def _check_whole(place, model, weights, reason):
 
 def _refuse(place, problems, reason):
     """UserError, which ends in the reason, if there are problems: {word: names of weights}."""
-    counts = [
-        f"{len(names)} {problem} weights, such as {', '.join(sorted(names)[:3])}"
-        for problem, names in problems.items()
-        if names
-    ]
-    if counts:
-        raise UserError(f"{place} has {' and '.join(counts)}: {reason}.")
-
-
-@contextmanager
-def _without_bar():
-    """Silences the progress bar of transformers: the weights are in memory already."""
-    from transformers.utils import logging
-
-    before = logging.set_tqdm_hook(lambda bar, args, named: bar(*args, **named | {"disable": True}))
-    try:
-        yield
-    finally:
-        logging.set_tqdm_hook(before)
+    some = lambda names: f"such as {', '.join(sorted(names)[:3])}"
+    found = [f"{len(n)} {what} weights, {some(n)}" for what, n in problems.items() if n]
+    if found:
+        raise UserError(f"{place} has {' and '.join(found)}: {reason}.")
 
 
 @contextmanager

@@ -21,28 +21,21 @@ ONLINE = "encoder"
 
 def read_pt(path: Path, key: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
     """{name: tensor} of the encoder and predictor in a .pt file, memory-mapped, and the key of the
-    encoder. Names begin with "encoder." or "predictor.".
-
-    key: None takes the moving average, or the online encoder if there is none.
+    encoder: for None that of the moving average, or of the online encoder if there is none.
     """
     _check_zip(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise UserError(
-            f"{path} is refused: it holds more than tensors and numbers, and reading it could run "
-            "code."
-        ) from None
+        reason = "it holds more than tensors and numbers, and reading it could run code"
+        raise UserError(f"{path} is refused: {reason}.") from None
     except (RuntimeError, EOFError) as error:  # a zip archive, but not of torch.save
         raise unreadable(path, error) from None
     holds = list(map(str, state)) if isinstance(state, dict) else [type(state).__name__]
     keys = [each for each in (*AVERAGES, ONLINE) if each in holds]
     if not keys or set(AVERAGES) <= set(keys):
-        raise unreadable(
-            path,
-            f"a checkpoint of V-JEPA 2 or 2.1 holds one of {' and '.join(AVERAGES)}, or an encoder "
-            f"alone, and this one holds {', '.join(holds[:9])}",
-        )
+        wanted = f"V-JEPA 2 or 2.1 holds one of {' and '.join(AVERAGES)}, or an encoder alone"
+        raise unreadable(path, f"{wanted}, and this one holds {', '.join(holds[:9])}")
     if key not in (None, *keys):
         offered = " or ".join(f'"{each}"' for each in keys)
         raise UserError(f"weights must be {offered} for {path}, not {key!r}.")

@@ -47,9 +47,7 @@ def departures(
     name: str, frames: int | None = None, rate: float | None = None, future: bool = False
 ) -> list[str]:
     """Where a call departs from the training of a released checkpoint so that the meaning changes,
-    in a few words each; [] of other encoders.
-
-    frames: that are encoded jointly.  rate: of these, a second.  future: whether it is hidden.
+    in a few words each: frames encoded jointly, their rate, and whether the future is hidden.
     """
     regime, words = regime_of(name), []
     if not (regime and regime.frames):
