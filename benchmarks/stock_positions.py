@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 import vjepa_utils as vj
 from benchmarks import pages
 from benchmarks.baselines import StockPositions
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 

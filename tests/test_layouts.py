@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import vjepa_utils as vj
 from tests.conftest import GOLDEN, GOLDEN21, ROOT
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 
 LAYOUTS = ROOT.parent / "shared" / "golden21_layouts"
 GOLDEN_PT = ROOT.parent / "shared" / "golden_pt"

@@ -10,8 +10,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2RopeAttention
 from benchmarks.baselines import StockPositions
 from tests.conftest import GOLDEN
 from vjepa_utils.model.positions import grid_positions
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 
 CASES = ["square", "clip", "landscape", "portrait", "larger"]
 

@@ -20,7 +20,7 @@ import vjepa_utils as vj
 from tests.conftest import GOLDEN, GOLDEN21, ROOT
 from tests.released_2_1 import shapes, state, upstream
 from vjepa_utils.weights import download
-from vjepa_utils.weights.convert import convert
+from vjepa_utils.weights.models import convert
 
 NAME = "vjepa2_1_vitb_dist_vitG_384"
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), np.uint8)
@@ -286,7 +286,7 @@ def test_a_conversion_that_fails_leaves_nothing(golden_weights, tmp_path, monkey
     def fault(*_):
         raise KeyError("a bug")
 
-    monkeypatch.setattr("vjepa_utils.weights.convert.save_file", fault)
+    monkeypatch.setattr("vjepa_utils.weights.models.save_file", fault)
     with pytest.raises(KeyError, match="a bug"):  # it is not told as a full disk
         convert(path, tmp_path / "folder", config=HEADS)
     assert [each.name for each in tmp_path.iterdir()] == ["run.pt"]
@@ -438,7 +438,7 @@ WIDTHS = {  # width, channels of the MLP, levels predicted, channels of one, key
 }
 MEASURE = """
 import sys, torch, vjepa_utils as vj
-from vjepa_utils.weights.convert import convert
+from vjepa_utils.weights.models import convert
 status = lambda key: int(open("/proc/self/status").read().split(key)[1].split()[0]) * 1024
 load = lambda path, dtype: vj.load_encoder(path, device="cpu", dtype=dtype)
 load(sys.argv[1], torch.float32)  # what is imported and started once

@@ -12,8 +12,7 @@ import vjepa_utils as vj
 from tests.conftest import GOLDEN21, grey_levels
 from vjepa_utils.model.devices import BATCH_TOKENS
 from vjepa_utils.model.positions import grid_positions
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.model.vjepa2_1 import stretched_positions
 
 CASES = json.loads((GOLDEN21 / "cases.json").read_text())

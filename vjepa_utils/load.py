@@ -8,8 +8,8 @@ from vjepa_utils.files import File
 from vjepa_utils.model.devices import best_device, fast_dtype
 from vjepa_utils.model.vjepa2_1 import LEVELS
 from vjepa_utils.weights.checkpoints import find, label, pixel_statistics
+from vjepa_utils.weights.folder import ONLINE
 from vjepa_utils.weights.models import load_model
-from vjepa_utils.weights.pt import ONLINE
 
 
 class ImageEncoder(Encoder):

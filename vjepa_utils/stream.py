@@ -4,7 +4,8 @@ import json
 import math
 import os
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,8 +43,8 @@ class FeatureFile:
         self.described, self.shape, self.cuts, self.steps = described, shape, [], 0
         self.run = {word: str(value) for word, value in run.items()}
         self.start = len(self._header(shape[0])) + CUT_ROOM * 8 * -(-shape[0] // 8)
-        self.lock = locked(path)
-        try:
+        with ExitStack() as held:  # a failure gives the lock back
+            held.enter_context(locked(path))
             self.whole = self.path.exists()
             if self.whole:
                 with open(self.path, "rb") as file:
@@ -52,9 +53,7 @@ class FeatureFile:
                 self.steps = shape[0]
             else:
                 self._resume(batch)
-        except BaseException:
-            self.lock.close()
-            raise
+            self.lock = held.pop_all()
 
     def append(self, values: torch.Tensor, cuts: list) -> None:
         """As `FeatureList.append`."""
@@ -126,22 +125,21 @@ class FeatureFile:
         self.saved = time.monotonic()
 
 
-def locked(path: File) -> ExitStack:
-    """The sole right to write a file or folder, until it is closed; UserError if another has it."""
-    lock, held = FileLock(f"{path}.lock"), ExitStack()
+@contextmanager
+def locked(path: File) -> Iterator[None]:
+    """The sole right to write a file or folder; UserError if another run has it."""
+    lock = FileLock(f"{path}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         remedy = "wait until it ends, or give another name"
         raise UserError(f"Another run is writing {path}: {remedy}.") from None
-
-    def release():
+    try:
+        yield
+    finally:
         with suppress(OSError):  # Windows removes no file that is open
             os.unlink(lock.lock_file)
         lock.release()
-
-    held.callback(release)
-    return held
 
 
 def differences(there: dict, here: dict) -> str:

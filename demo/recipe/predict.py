@@ -23,8 +23,7 @@ import torch.nn.functional as F
 
 from demo.recipe.teach import FOLDERS, supply
 from demo.recipe.training import PATCH, Stage, normalised, train
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict import masks
 from vjepa_utils.weights.models import load_model
 

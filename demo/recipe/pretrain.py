@@ -22,8 +22,7 @@ from torch import nn
 from transformers import VJEPA2Config, VJEPA2Model
 
 from demo.recipe.training import PATCH, Clips, Stage, normalised, train
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import VJEPA2, encode_tokens
+from vjepa_utils.model.vjepa2 import VJEPA2, encode_tokens, predict_tokens
 from vjepa_utils.predict import masks
 
 CONFIG = dict(

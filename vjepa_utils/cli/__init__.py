@@ -89,8 +89,7 @@ def frames(every=1):
     text = 'first frame: its number, or seconds such as "5.2s" (default: %(default)s)'
     start = argument("--start", type=number_or_word, default=0, help=text)
     parser = argparse.ArgumentParser(add_help=False, parents=[start, rate(every)])
-    text = "how many frames to take (default: all)"
-    parser.add_argument("--count", type=positive, metavar="N", help=text)
+    parser.add_argument("--count", type=positive, metavar="N", help="so many (default: all)")
     return parser
 
 

@@ -8,8 +8,7 @@ def register(commands):
     by.add_argument("--checkpoint", metavar="ID", help="like facebook/vjepa2-vitl-fpc16-256-ssv2")
     by.add_argument("--probe", metavar="FILE", help="what probe --save wrote")
     parser.add_argument("--encoder", help="for --probe, if it is a local folder")
-    text = "how many classes to list (default: %(default)s)"
-    parser.add_argument("--top", type=cli.positive, default=5, metavar="N", help=text)
+    parser.add_argument("--top", type=cli.positive, default=5, help="so many classes (default: 5)")
 
 
 def classify(arguments):

@@ -33,7 +33,7 @@ def convert(arguments):
 
     V-JEPA 2 gets the layout of transformers.
     """
-    from vjepa_utils.weights.convert import convert as write
+    from vjepa_utils.weights.models import convert as write
 
     config = write(arguments.file, arguments.folder, **pt_options(arguments)).config
     blocks = f"{config.num_hidden_layers} blocks of {config.hidden_size} channels"

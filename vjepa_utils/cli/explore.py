@@ -10,8 +10,7 @@ def register(commands):
     parser.add_argument("--layers", nargs="+", type=_layer, default=[None], help=text)
     text = "pixels between tokens, a divisor of the patch (default: the patch)"
     parser.add_argument("--stride", type=cli.positive, metavar="PIXELS", help=text)
-    text = "what to hide, to show what the predictor makes of it"
-    parser.add_argument("--masks", nargs="+", choices=NAMES, help=text)
+    parser.add_argument("--masks", nargs="+", choices=NAMES, help="what to hide, and predict")
 
 
 def explore(arguments):

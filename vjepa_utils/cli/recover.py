@@ -12,8 +12,7 @@ def register(commands):
     parser.add_argument("--share", type=float, help=text)
     text = "for future: the last visible step, two frames each, from 0 (default: the middle one)"
     parser.add_argument("--after", type=cli.whole, metavar="STEP", help=text)
-    text = "of random masks (default: %(default)s)"
-    parser.add_argument("--seed", type=cli.whole, default=0, help=text)
+    parser.add_argument("--seed", type=cli.whole, default=0, help="of random masks (default: 0)")
     text = "show pixels too, decoded from the features and from the prediction"
     parser.add_argument("--pixels", action="store_true", help=text)
 

@@ -15,8 +15,7 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.features import Features
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict.predictor import errors, mask_token_of, normalised, predictor_of, scores
 from vjepa_utils.reading.pixels import batches
 from vjepa_utils.video import Size, Video

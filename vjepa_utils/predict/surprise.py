@@ -19,8 +19,7 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.files import replacing
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict.predictor import errors, mask_token_of, normalised, scores
 from vjepa_utils.reading.pixels import batches
 

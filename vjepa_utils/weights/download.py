@@ -13,8 +13,7 @@ from filelock import FileLock
 
 from vjepa_utils.checks import UserError
 from vjepa_utils.files import user_cache
-from vjepa_utils.weights.convert import write_folder
-from vjepa_utils.weights.models import load_model
+from vjepa_utils.weights.models import load_model, write_folder
 
 URL = "https://dl.fbaipublicfiles.com/vjepa2/{}.pt"
 

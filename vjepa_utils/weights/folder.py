@@ -1,16 +1,22 @@
-"""A checkpoint on disk: its configuration, and its weights in one safetensors file or several."""
+"""A checkpoint on disk: its configuration, and its weights in safetensors files or a .pt file."""
 
 import json
+import pickle
+import zipfile
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError
 
 # of shards, and mlx-forge's of encoder and predictor
 INDEXES = {"model.safetensors.index.json": "weight_map", "split_model.json": "components"}
 POINTER = b"version https://git-lfs"  # what git leaves of a large file until it is asked for it
+# The moving average of V-JEPA 2 and of 2.1 trained from pixels, and that of the distilled 2.1.
+AVERAGES = "target_encoder", "ema_encoder"
+ONLINE = "encoder"
 
 
 def unreadable(place: Path, error: Exception | str) -> UserError:
@@ -87,3 +93,47 @@ def read_weights(place: Path, dtype: torch.dtype | None = None) -> dict[str, tor
             remedy = "it is a Git LFS pointer, not the weights: run git lfs pull there"
             raise unreadable(file, remedy if pointer else error) from None
     return weights
+
+
+def read_pt(path: Path, key: str | None = None) -> tuple[dict[str, torch.Tensor], str]:
+    """{name: tensor} of the encoder and predictor in a .pt file, read without running code, and the
+    key of the encoder: for None that of the moving average, or the online one if there is none.
+
+    A file holds a whole training state (facebookresearch/vjepa2 at 204698b, `app/vjepa*/train.py`).
+    """
+    _check_zip(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        reason = "it holds more than tensors and numbers, and reading it could run code"
+        raise UserError(f"{path} is refused: {reason}.") from None
+    except (RuntimeError, EOFError) as error:  # a zip archive, but not of torch.save
+        raise unreadable(path, error) from None
+    holds = list(map(str, state)) if isinstance(state, dict) else [type(state).__name__]
+    keys = [each for each in (*AVERAGES, ONLINE) if each in holds]
+    if not keys or set(AVERAGES) <= set(keys):
+        wanted = f"V-JEPA 2 or 2.1 holds one of {' and '.join(AVERAGES)}, or an encoder alone"
+        raise unreadable(path, f"{wanted}, and this one holds {', '.join(holds[:9])}")
+    if key not in (None, *keys):
+        offered = " or ".join(f'"{each}"' for each in keys)
+        raise UserError(f"weights must be {offered} for {path}, not {key!r}.")
+    key, weights = key or keys[0], {}
+    for part, tensors in ("encoder", state[key]), ("predictor", state.get("predictor", {})):
+        if not isinstance(tensors, dict):
+            raise unreadable(path, f"its {part} holds no weights")
+        weights |= {f"{part}.{name}": value for name, value in tensors.items()}
+    return weights, key
+
+
+def _check_zip(path):
+    """UserError where a checksum does not match: torch.load itself does not look at them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bar = dict(desc=f"checking {path.stem}", delay=2, leave=False)
+            for entry in tqdm(archive.infolist(), **bar):
+                if entry.CRC:  # torch can be told to write none
+                    with archive.open(entry) as file:
+                        while file.read(2**20):
+                            pass
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise unreadable(path, f"it is damaged, or no file of torch.save ({error})") from None

@@ -26,10 +26,7 @@ NAMES = [  # in a file, and here
     (r"^predictor\.predictor_blocks\.", "predictor.layer."),
     (r"^predictor\.predictor_norm\.", "predictor.layernorm."),
     (r"^predictor\.predictor_proj\.", "predictor.proj."),
-    (
-        r"^predictor\.(predictor_proj_context|proj_context|context_proj)\.",
-        "predictor.visible_proj.",
-    ),
+    (r"^predictor\.((predictor_)?proj_context|context_proj)\.", "predictor.visible_proj."),
     (r"^(encoder|predictor)\.(embeddings\.)?img_mod_embed$", r"\1.embeddings.image_modality"),
     (r"^(encoder|predictor)\.(embeddings\.)?video_mod_embed$", r"\1.embeddings.video_modality"),
     (r"(\.\d+)\.attn\.", r"\1.attention."),

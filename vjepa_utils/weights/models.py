@@ -1,22 +1,28 @@
-"""The model in a folder or file, loaded whole or not at all: every weight is accounted for."""
+"""The model in a folder or file, loaded whole or not at all: every weight is accounted for; and one
+written as a folder in Hugging Face format, with safetensors instead of a .pt file.
+"""
 
+import json
 import math
+import os
+import shutil
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from safetensors.torch import save_file
 from torch import nn
 
 from vjepa_utils.checks import UserError, is_whole
+from vjepa_utils.files import File, writing
 from vjepa_utils.model import attention
 from vjepa_utils.model.vjepa2 import VJEPA2
 from vjepa_utils.model.vjepa2_1 import VJEPA21, Config
-from vjepa_utils.weights.folder import config_of, read_weights, unreadable
+from vjepa_utils.weights.folder import config_of, read_pt, read_weights, unreadable
 from vjepa_utils.weights.layouts import is_2_1, renamed, sizes, standard
-from vjepa_utils.weights.pt import read_pt
 
 IMAGES = {  # model_type in config.json, and the class of transformers
     "dinov2": "Dinov2Model",
@@ -186,3 +192,35 @@ def _reading_configuration(place):
     except (StrictDataclassError, TypeError, ValueError) as error:
         reason = str(error).replace("\n", " ")
         raise unreadable(place, f"its configuration is damaged ({reason})") from None
+
+
+def convert(path: File, folder: File, weights=None, config=None) -> VJEPA2:
+    """Write encoder and predictor of a .pt file to a new folder, bit for bit, whole or not at all;
+    weights and config as for `load_encoder`. Returns the model.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"There is no file {path}: give a .pt file of V-JEPA 2 or 2.1.")
+    if Path(folder).exists():
+        raise FileExistsError(f"{folder} exists: give the name of a new folder.")
+    model = load_model(Path(path), None, weights, config)
+    write_folder(model, Path(folder))
+    return model
+
+
+def write_folder(model: VJEPA2, folder: Path) -> None:
+    """Write a model as config.json, which also names the encoder's key, and model.safetensors."""
+    if isinstance(model, VJEPA21):
+        config = asdict(model.config)
+    else:
+        config = model.config.to_dict() | {"architectures": ["VJEPA2Model"]}
+    config |= {"dtype": str(model.dtype).split(".")[1], "encoder_key": model.config.encoder_key}
+    weights = {name: value.contiguous() for name, value in model.weights().items()}
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        with writing(folder):
+            temporary.mkdir()
+            save_file(weights, temporary / "model.safetensors", {"format": "pt"})
+            (temporary / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
