@@ -7,7 +7,6 @@ from tqdm.auto import tqdm
 
 import vjepa_utils as vj
 from vjepa_utils import cli
-from vjepa_utils.colours import place_means
 from vjepa_utils.files import read_safetensors, replacing
 
 
@@ -27,7 +26,7 @@ def places(arguments):
             unlike = f"{clip} is encoded as {kind}, and {arguments.clips[0]} as {kinds[0]}"
             raise vj.UserError(f"{unlike}: give --size HEIGHTxWIDTH and a --context of one length.")
     bar = tqdm(videos, desc="encoding", unit="clip", leave=False)
-    means = place_means(encoder.encode(video, *options) for video in bar)
+    means = vj.colours.place_means(encoder.encode(video, *options) for video in bar)
     with replacing(arguments.output) as temporary:
         described = json.dumps({"kind": kinds[0], "clips": arguments.clips})
         save_file({"means": means}, temporary, {"places": described})
