@@ -90,8 +90,7 @@ class Encoder:
             Features, memory-mapped with `out`; with `layers`, {layer: Features}.
         Raises:
             UserError: an argument is out of range, OUT of another run, or a feature not finite.
-            MemoryError: the frames of one context cannot fit.
-            OSError: `out` cannot be written.
+            MemoryError, OSError: a context cannot fit, `out` cannot be written.
         """
         video, wanted = as_video(video), self._layers(layer, layers, out)
         plan = self.plan(video, context, size, overlap, stride, repeat)
@@ -168,8 +167,7 @@ class Encoder:
             mask_token: which of the checkpoint's stands for a hidden one. None: the only one that
                 is not zero; if there is not just one, 0 with a warning.
         Raises:
-            UserError: an argument is out of range, or there is no predictor.
-            MemoryError: the frames cannot fit.
+            UserError, MemoryError: there is no predictor, the frames cannot fit.
         """
         return self.hold(video, size).recover(hidden, mask_token)
 
@@ -193,8 +191,7 @@ class Encoder:
                 frames jointly, as in training, or "step", each predicted step alone.
             mask_token: as for `recover`.
         Raises:
-            UserError: an argument is out of range, the clip too short, or there is no predictor.
-            MemoryError: a window cannot fit.
+            UserError, MemoryError: the clip is too short, a window cannot fit.
         """
         from vjepa_utils.predict.surprise import surprise
 
@@ -235,11 +232,9 @@ class Encoder:
 
     def check_memory(self, plan: Plan, remedy: str) -> None:
         """MemoryError if a context does not fit. remedy: what to set, {} for how many frames."""
-
-        def advice(share):
-            fits = int(share * plan.steps) * 2
-            return remedy.format(fits) + " fits" if fits >= 2 else "take a smaller size"
-
+        fits = lambda share: int(share * plan.steps) * 2
+        smaller = "take a smaller size"
+        advice = lambda free: remedy.format(fits(free)) + " fits" if fits(free) else smaller
         what = f"{plan.context} frames encoded jointly are {plan.tokens} tokens and"
         check_fits(self.memory(plan), self.device, what, advice)
 

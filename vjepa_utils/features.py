@@ -92,9 +92,8 @@ class Features:
         return F.avg_pool2d(padded, factor, 1)[0, 0]
 
     def aligned(self, values: np.ndarray) -> np.ndarray:
-        """A map (…, rows, columns, channels) whose cells tile the picture, to be drawn: as it is,
-        or where the stride is smaller than the patch in halves of cells, (…, 2 · rows, 2 · columns,
-        channels).
+        """A map (…, rows, columns, channels) whose cells tile the picture, to be drawn; where the
+        stride is smaller than the patch, in halves of cells: twice the rows and columns.
         """
         if self.stride == self.patch_size:
             return values

@@ -13,11 +13,8 @@ from vjepa_utils.weights.models import load_model
 
 
 class ImageEncoder(Encoder):
-    """DINOv2 or DINOv3: frames are encoded independently. Class and register tokens are dropped.
-
-    `encode` takes context "frame" (the default), one step a frame, or "pair", the mean of the
-    features of two frames. transformers interpolates DINOv2's position embeddings to the true grid,
-    and gives DINOv3's rotary ones on it.
+    """DINOv2 or DINOv3: frames are encoded independently; class and register tokens are dropped.
+    Context "frame", the default, gives a step for each frame, "pair" the mean of two frames.
     """
 
     contexts = {None: 1, "frame": 1, "pair": 2}
@@ -72,7 +69,7 @@ def load_encoder(
             training without one beside it.
     Raises:
         UserError: there is none of that name, it is not whole, or its configuration does not fit.
-        ConnectionError: not in the cache and the hub out of reach; the message says what to run.
+        ConnectionError: not in the cache and the hub out of reach.
     """
     place = find(str(name))
     device = torch.device(device or best_device())

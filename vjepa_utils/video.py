@@ -1,9 +1,4 @@
-"""Read a clip: true frames, true frame numbers, true times.
-
-`read_video` takes any file that FFmpeg can read, a folder of images or a single image, and gives a
-`Video`, which decodes only what is asked for. `as_video` lets every other function take a path, an
-array or a tensor as well.
-"""
+"""Read a clip: true frames, true frame numbers, true times; nothing is decoded that is not used."""
 
 from __future__ import annotations
 
@@ -36,9 +31,8 @@ DECODE_AT_ONCE = 2**29  # bytes; a larger request is decoded when its frames are
 class Video:
     """A clip: upright frames with square pixels, and where they come from.
 
-    `video[a:b]` and `video[[4, 0, 0]]` are clips too, with the numbers, times and path of their
-    frames: positions in any order, also repeated. They share the source, and frames that are
-    already decoded.
+    `video[a:b]` and `video[[4, 0, 0]]` are clips too, of positions in any order. They share the
+    source, and frames that are already decoded.
 
     indices: int (T,), frame numbers in the file.
     times: float (T,), seconds from the file's first frame.
@@ -180,8 +174,7 @@ def read_video(
         Video. Up to half a gigabyte of frames is decoded at once, larger clips when they are used.
         If the file is damaged within these frames, those before the damage, with a warning.
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: one sentence that names the file or argument.
+        FileNotFoundError, UserError: there is no such file, or it cannot be read as asked.
     """
     # with the first file, as PyAV and Pillow take their time
     from vjepa_utils.reading.moments import at_rate, check_rate, first_frame

@@ -65,7 +65,7 @@ def extract(
         address: of a Ray cluster.
     Raises:
         UserError: an argument is out of range; there are no clips; another run writes to `out`, or
-            wrote there with other parameters or in another precision; Ray is not installed.
+            wrote there with other parameters.
         OSError: a source does not exist, `out` cannot be written, or the cluster breaks.
     """
     return run(**locals())[0]

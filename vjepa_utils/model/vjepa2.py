@@ -48,17 +48,6 @@ class RotaryAttention(nn.Module):
         return rotated
 
 
-class MLP(nn.Module):
-    def __init__(self, width, hidden):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x):
-        x = self.fc1(x)
-        # the widest tensor, only once
-        return self.fc2(F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x))
-
-
 class Block(nn.Module):
     """One layer. Without gradients it overwrites its input (batch, tokens, channels)."""
 
@@ -66,12 +55,15 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = (nn.LayerNorm(width, config.layer_norm_eps) for _ in range(2))
         self.attention = RotaryAttention(width, heads, config.qkv_bias)
-        self.mlp = MLP(width, int(width * mlp_ratio))
+        hidden = int(width * mlp_ratio)
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
 
     def forward(self, x, tables):
-        add = torch.add if torch.is_grad_enabled() else torch.Tensor.add_
+        training = torch.is_grad_enabled()
+        add = torch.add if training else torch.Tensor.add_
+        gelu = F.gelu if training else torch.ops.aten.gelu_  # the widest tensor, only once
         x = add(x, self.attention(self.norm1(x), tables))
-        return add(x, self.mlp(self.norm2(x)))
+        return add(x, self.mlp.fc2(gelu(self.mlp.fc1(self.norm2(x)))))
 
 
 class Transformer(nn.Module):
@@ -164,12 +156,6 @@ class VJEPA2(nn.Module):
         return weights
 
 
-def _gather(tokens, index):
-    """Tokens (batch, n, channels) at `index` (batch or 1, k): (batch, k, channels)."""
-    index = index.expand(len(tokens), -1)
-    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-
-
 def _tubelets(pixels, depth, height, width):
     """(batch, frames, 3, H, W) to (batch, tokens, 3 * depth * height * width), and the grid."""
     x = pixels.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(1, (-1, depth))
@@ -216,7 +202,7 @@ def encode_layers(
     positions = model.positions(grid, x.device, shift) if positions is None else positions
     positions = positions.to(x.device)
     if visible is not None:
-        x, positions = _gather(x, visible), positions[visible]
+        x, positions = torch.take_along_dim(x, visible.unsqueeze(-1), 1), positions[visible]
     x = F.linear(x, weight.flatten(1), bias)  # (batch, tokens, channels)
     tables = model.encoder.tables(positions, x.dtype, model.interleaved)
     outputs, read = [model.outputs(layer) for layer in layers], {}

@@ -73,9 +73,8 @@ def stretched_positions(
     device: torch.device | None = None,
     shift: tuple[float, float] = (0, 0),
 ) -> torch.Tensor:
-    """`grid_positions` with rows and columns stretched to 0…15 whatever the grid, row · 15 / (rows
-    − 1); a single row or column stands at 0 (facebookresearch/vjepa2,
-    `app/vjepa_2_1/models/utils/modules.py`, `interpolate_rope`).
+    """`grid_positions` with rows and columns stretched to 0…15 on any grid, row · 15 / (rows − 1),
+    a single one at 0 (`app/vjepa_2_1/models/utils/modules.py`, `interpolate_rope`).
     """
     last = torch.tensor([1, *(max(side - 1, 1) for side in grid[1:])], device=device)
     return grid_positions(grid, device, shift) * torch.tensor([1, 15, 15], device=device) / last

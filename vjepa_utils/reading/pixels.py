@@ -36,9 +36,7 @@ def resized(frame: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
 
 def batches(video: Video, plan: Plan, contexts: int, pinned=False) -> Iterator[tuple]:
     """Pixels of so many contexts at a time, 0 to 255, (n, 3, height, width), and the file numbers
-    of the pairs of frames, encoded as one tubelet, between which there is a cut.
-
-    pinned: in memory from which a copy to a GPU does not wait.
+    of the pairs of frames with a cut between. pinned: from there a copy to a GPU does not wait.
     """
     count = min(contexts * plan.hop + plan.overlap, len(video))
     at_once = math.gcd(contexts * plan.hop, plan.overlap, FRAMES_AT_ONCE)

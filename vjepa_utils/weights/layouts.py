@@ -1,8 +1,6 @@
-"""The layouts in which V-JEPA 2 and 2.1 are published, told apart by the names of their weights.
-
-Upstream's training checkpoints (facebookresearch/vjepa2 at 204698b), transformers' V-JEPA 2, and of
-V-JEPA 2.1 the copies of others: `docs/checkpoints.md` lists them. All get the names of
-`model.vjepa2` and `model.vjepa2_1`, which are transformers' where it has them.
+"""The layouts in which V-JEPA 2 and 2.1 are published, told apart by the names of their weights:
+upstream's (facebookresearch/vjepa2 at 204698b), transformers', and of V-JEPA 2.1 the copies in
+`docs/checkpoints.md`. All get the names of `model/`, transformers' where it has them.
 """
 
 import math
