@@ -252,7 +252,7 @@ def test_compare_and_similarity_draw_a_row_for_each_encoder(clip, stock, tmp_pat
         ),
         (
             ["similarity", "{clip}", "--point", "2,3", "--frame", "9", "-o", "out.png"],
-            "Frame 9 is not among the frames",
+            "Frame 9 is not in this clip",
         ),
     ],
 )

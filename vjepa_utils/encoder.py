@@ -129,9 +129,7 @@ class Encoder:
                 yield [self._on_grid(x, plan) for x in encode(pixels[group])], cuts, read
                 cuts = []
 
-    def plan(
-        self, video, context: Context = None, size: Size = None, overlap=0, stride=None, repeat=2
-    ) -> Plan:
+    def plan(self, video, context=None, size=None, overlap=0, stride=None, repeat=2) -> Plan:
         """The `Plan` that `encode` would follow; arguments as for it."""
         length = context_length(context, len(video), self.contexts)
         patch, once = self.patch_size, self.takes_single_frames

@@ -1,18 +1,13 @@
 """What `encode` joins from several passes: shifts to a finer map, and windows that overlap."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
 from vjepa_utils.plan import Plan
 
 
-def interleaved(
-    encode: Callable[[torch.Tensor, tuple[float, float]], list[torch.Tensor]],
-    pixels: torch.Tensor,
-    patch: int,
-    stride: int,
-) -> list[torch.Tensor]:
+def interleaved(encode, pixels, patch: int, stride: int) -> list[torch.Tensor]:
     """Tokens every `stride` pixels, of a picture encoded at shifts of parts of a patch. Of each
     shift and step the common offset, its mean over the picture less that of the usual tokens, is
     taken out, or a checkerboard stays.

@@ -16,7 +16,7 @@ import torch
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.features import Features
 from vjepa_utils.model.devices import check_fits
-from vjepa_utils.video import Context, File, Grid, Size, Video
+from vjepa_utils.video import Context, Grid, Size, Video
 
 if TYPE_CHECKING:
     from vjepa_utils.encoder import Encoder
@@ -135,9 +135,7 @@ def picture_size(height: int, width: int, size: Size, patch: int, least: int) ->
     return nearest(height), nearest(width)
 
 
-def open_sink(
-    encoder: Encoder, video: Video, plan: Plan, layer: int | str | None, out: File | None
-) -> FeatureList | FeatureFile:
+def open_sink(encoder: Encoder, video: Video, plan: Plan, layer, out) -> FeatureList | FeatureFile:
     """What the features of a layer are appended to: memory, or a file that resumes."""
     shape = *plan.grid, encoder.channels * encoder.named_layers.get(layer, 1)
     described = encoder.describe(video, plan, layer)

@@ -13,10 +13,8 @@ def register(commands):
 def similarity(arguments):
     """Where each encoder finds what a point of one frame shows: cosine, without training."""
     video, (x, y) = cli.read_clip(arguments), arguments.point
-    first, last = video.indices[[0, -1]].tolist()
-    frame = first if arguments.frame is None else arguments.frame
-    if frame not in video.indices:
-        raise vj.UserError(f"Frame {frame} is not among the frames taken from {first} to {last}.")
+    frame = int(video.indices[0]) if arguments.frame is None else arguments.frame
+    video.positions([frame])  # a wrong one is told before it is encoded
     check_inside((x, y), video.height, video.width)
     features = on_one_grid(arguments, video)
     figure = vj.comparison.similarity_strip(video, features, (x, y), frame, arguments.most)

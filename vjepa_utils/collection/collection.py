@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow.compute as pc
-import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
 from vjepa_utils.checks import UserError
@@ -67,9 +66,7 @@ class Collection:
             return np.stack([f.values.double().mean((0, 1, 2)).float().numpy() for f in self])
         return column.combine_chunks().flatten().to_numpy().reshape(len(self), -1)
 
-    def nearest(
-        self, clip: str | Features | np.ndarray | torch.Tensor, k: int = 5
-    ) -> list[tuple[str, float]]:
+    def nearest(self, clip: str | Features | np.ndarray, k: int = 5) -> list[tuple[str, float]]:
         """The clips whose pooled features are most similar, by cosine.
 
         Args:

@@ -12,9 +12,7 @@ from vjepa_utils.checks import UserError
 LARGEST = {"mps": 2**32}
 
 
-def attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float | None = None
-) -> torch.Tensor:
+def attend(q, k, v, scale: float | None = None) -> torch.Tensor:
     """Scaled dot-product attention of q (batch, heads, queries, channels), k and v (batch, heads,
     keys, channels). Pieces of the queries together equal the whole: the softmax is over the keys.
     """

@@ -38,15 +38,11 @@ def free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + reusable
 
 
-def check_fits(
-    needed: float, device: torch.device, what: str, remedy: Callable[[float], str]
-) -> None:
+def check_fits(needed: float, device: torch.device, what: str, remedy: Callable) -> None:
     """MemoryError if a device has fewer free bytes than needed. what: needs them; remedy: of the
     share of them that is free, what to do instead.
     """
     free, gib = free_memory(device), 2**30
     if needed > free:
-        raise MemoryError(
-            f"{what} need about {needed / gib:.1f} GiB, where {free / gib:.1f} GiB are free: "
-            f"{remedy(free / needed)}."
-        )
+        sizes = f"{needed / gib:.1f} GiB, where {free / gib:.1f} GiB are free"
+        raise MemoryError(f"{what} need about {sizes}: {remedy(free / needed)}.")

@@ -4,11 +4,7 @@ import torch
 import torch.nn.functional as F
 
 
-def grid_positions(
-    grid: tuple[int, int, int],
-    device: torch.device | None = None,
-    shift: tuple[float, float] = (0, 0),
-) -> torch.Tensor:
+def grid_positions(grid, device=None, shift=(0, 0)) -> torch.Tensor:
     """(step, row, column) of every token of a (steps, rows, columns) grid: (tokens, 3). shift: of
     the picture under the grid, down and right, in patches.
     """
@@ -17,12 +13,7 @@ def grid_positions(
     return positions + torch.tensor((0, *shift), device=device)
 
 
-def rotary_tables(
-    positions: torch.Tensor,
-    head_size: int,
-    dtype: torch.dtype = torch.float32,
-    interleaved: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor]:
+def rotary_tables(positions, head_size: int, dtype=torch.float32, interleaved=False) -> tuple:
     """Cosines and sines that rotate queries and keys; made once per forward pass.
 
     A head's channels are three equal groups for step, row and column, and a rest that is not

@@ -6,8 +6,6 @@ grid each token gets a wrong one, without an error. Here positions are an argume
 are dropped before the first layer, and blocks work in place (`benchmarks/encoder_speed.py`).
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -163,24 +161,13 @@ def _tubelets(pixels, depth, height, width):
     return x.flatten(4).flatten(1, 3), x.shape[1:4]
 
 
-def encode_tokens(
-    model: VJEPA2,
-    pixels: torch.Tensor,
-    visible: torch.Tensor | None = None,
-    layer: int | str | None = None,
-    positions: torch.Tensor | None = None,
-) -> torch.Tensor:
+def encode_tokens(model, pixels, visible=None, layer=None, positions=None) -> torch.Tensor:
     """`encode_layers` of one layer: (batch, tokens or n, channels)."""
     return encode_layers(model, pixels, [layer], positions=positions, visible=visible)[0]
 
 
 def encode_layers(
-    model: VJEPA2,
-    pixels: torch.Tensor,
-    layers: Sequence[int | str | None],
-    shift: tuple[float, float] = (0, 0),
-    positions: torch.Tensor | None = None,
-    visible: torch.Tensor | None = None,
+    model: VJEPA2, pixels, layers, shift=(0, 0), positions=None, visible=None
 ) -> list[torch.Tensor]:
     """The encoder, with the true grid; hidden tokens are dropped before its first layer.
 
@@ -216,15 +203,7 @@ def encode_layers(
 
 
 def predict_tokens(
-    model: VJEPA2,
-    context: torch.Tensor,
-    visible: torch.Tensor,
-    hidden: torch.Tensor,
-    grid: tuple[int, int, int],
-    mask_token: int = 0,
-    image: bool = False,
-    positions: torch.Tensor | None = None,
-    of: str = "hidden",
+    model, context, visible, hidden, grid, mask_token=0, image=False, positions=None, of="hidden"
 ) -> torch.Tensor:
     """Features of the hidden tokens from those of the visible ones, with the true grid.
 

@@ -68,11 +68,7 @@ class Config:
         self.levels = (12, 24, 38, 48) if depth == 48 else quarters
 
 
-def stretched_positions(
-    grid: tuple[int, int, int],
-    device: torch.device | None = None,
-    shift: tuple[float, float] = (0, 0),
-) -> torch.Tensor:
+def stretched_positions(grid, device=None, shift=(0, 0)) -> torch.Tensor:
     """`grid_positions` with rows and columns stretched to 0…15 on any grid, row · 15 / (rows − 1),
     a single one at 0 (`app/vjepa_2_1/models/utils/modules.py`, `interpolate_rope`).
     """

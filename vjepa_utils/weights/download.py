@@ -3,9 +3,9 @@
 import shlex
 import shutil
 import warnings
+from collections import namedtuple
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import pooch
 import requests
@@ -18,15 +18,9 @@ from vjepa_utils.weights.models import load_model, write_folder
 URL = "https://dl.fbaipublicfiles.com/vjepa2/{}.pt"
 
 
-class Released(NamedTuple):
-    """A file as upstream's README has it (facebookresearch/vjepa2 at 204698b)."""
-
-    depth: int  # blocks of the encoder
-    width: int  # channels of the encoder
-    gigabytes: float
-    sha256: str | None  # if known
-
-
+# Blocks and channels of the encoder, size and hash, if it is known, of a file as upstream's README
+# has it (facebookresearch/vjepa2 at 204698b).
+Released = namedtuple("Released", "depth width gigabytes sha256")
 RELEASED = {
     "vjepa2_1_vitb_dist_vitG_384": Released(
         12, 768, 1.7, "848a77c33cc9e6649ed2119c9bea1e2c569bcdab9539ff3e7c02ccc2959ddf4d"

@@ -43,9 +43,7 @@ def regime_of(name: str) -> Regime | None:
     return next(matching, None)
 
 
-def departures(
-    name: str, frames: int | None = None, rate: float | None = None, future: bool = False
-) -> list[str]:
+def departures(name: str, frames=None, rate=None, future=False) -> list[str]:
     """Where a call departs from the training of a released checkpoint so that the meaning changes,
     in a few words each: frames encoded jointly, their rate, and whether the future is hidden.
     """
