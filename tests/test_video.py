@@ -17,7 +17,7 @@ from PIL import Image
 
 import vjepa_utils as vj
 from tests.conftest import grey_levels, write_video
-from vjepa_utils.reading.cuts import cuts_between
+from vjepa_utils.reading.pixels import cuts_between
 from vjepa_utils.reading.sources import VideoFile
 
 BROKEN = ["zero_bytes.mp4", "text_named.mp4", "truncated_no_moov.mp4", "audio_only.mp3"]

@@ -177,8 +177,7 @@ def read_video(
         FileNotFoundError, UserError: there is no such file, or it cannot be read as asked.
     """
     # with the first file, as PyAV and Pillow take their time
-    from vjepa_utils.reading.moments import at_rate, check_rate, first_frame
-    from vjepa_utils.reading.sources import open_source
+    from vjepa_utils.reading.sources import at_rate, check_rate, first_frame, open_source
 
     name, path = path, Path(path)
     if not path.exists() or name == "":

@@ -24,7 +24,7 @@ from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import TENSORS
 from vjepa_utils.files import File
 from vjepa_utils.load import load_encoder
-from vjepa_utils.reading.moments import check_rate
+from vjepa_utils.reading.sources import check_rate
 from vjepa_utils.stream import differences, header
 from vjepa_utils.video import Context, Size, read_video
 

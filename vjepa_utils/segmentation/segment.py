@@ -21,7 +21,7 @@ from vjepa_utils.encoder import Encoder
 from vjepa_utils.features import Features
 from vjepa_utils.files import replacing
 from vjepa_utils.guided import guided, upsampled
-from vjepa_utils.reading.cuts import cuts_between
+from vjepa_utils.reading.pixels import cuts_between
 from vjepa_utils.segmentation.propagation import propagate
 from vjepa_utils.video import Clip, File, Size, as_video
 
