@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.features import Features
+from vjepa_utils.joining import blended, interleaved
 from vjepa_utils.model.devices import batch_tokens, check_fits
 from vjepa_utils.model.vjepa2 import VJEPA2, encode_layers
 from vjepa_utils.plan import Plan, context_length, open_sink, picture_size
@@ -99,8 +100,6 @@ class Encoder:
         start, again = plan.resume(sinks[0].steps)
         encoded, read = self._encoded(video, plan, wanted, start), start
         if plan.overlap:
-            from vjepa_utils.joining import blended
-
             encoded = blended(encoded, plan, again)
         bar = dict(desc=f"encoding with {self.name}", unit="frame", delay=2, leave=False)
         with closing(sinks[0]), tqdm(total=len(video), initial=start, **bar) as progress:
@@ -118,8 +117,6 @@ class Encoder:
         """
         read, shared, encode = start, 0, partial(self._tokens, layers=layers)
         if plan.stride < plan.patch_size:
-            from vjepa_utils.joining import interleaved
-
             encode = partial(interleaved, encode, patch=plan.patch_size, stride=plan.stride)
         pinned = self.device.type == "cuda"  # from pinned memory a copy does not wait
         for pixels, cuts in read_ahead(batches(video[start:], plan, self.at_once(plan), pinned)):
