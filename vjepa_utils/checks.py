@@ -37,4 +37,5 @@ def check_inside(point: tuple[float, float], height: int, width: int) -> None:
     """UserError if a point (x, y), in pixels, lies outside a picture."""
     x, y = point
     if not (0 <= x <= width and 0 <= y <= height):  # NaN is outside too
-        raise UserError(f"The point ({x:g}, {y:g}) lies outside the picture, {width}×{height}.")
+        size = f"which is {width}×{height} pixels"
+        raise UserError(f"The point ({x:g}, {y:g}) lies outside the picture, {size}.")

@@ -2,13 +2,10 @@
 features go.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +14,6 @@ from vjepa_utils.checks import UserError, is_whole
 from vjepa_utils.features import Features
 from vjepa_utils.model.devices import check_fits
 from vjepa_utils.video import Context, Grid, Size, Video
-
-if TYPE_CHECKING:
-    from vjepa_utils.encoder import Encoder
-    from vjepa_utils.stream import FeatureFile
 
 
 @dataclass(frozen=True)
@@ -135,8 +128,8 @@ def picture_size(height: int, width: int, size: Size, patch: int, least: int) ->
     return nearest(height), nearest(width)
 
 
-def open_sink(encoder: Encoder, video: Video, plan: Plan, layer, out) -> FeatureList | FeatureFile:
-    """What the features of a layer are appended to: memory, or a file that resumes."""
+def open_sink(encoder, video: Video, plan: Plan, layer, out):
+    """What the features of a layer are appended to: memory, or a `FeatureFile` that resumes."""
     shape = *plan.grid, encoder.channels * encoder.named_layers.get(layer, 1)
     described = encoder.describe(video, plan, layer)
     if out is None:

@@ -1,15 +1,8 @@
 """Arrays and tensors as clips: what they must be, and what makes a clip of another shape."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from vjepa_utils.checks import UserError
-
-if TYPE_CHECKING:
-    import torch
 
 # Number of axes of an array x, and the length of one of them: what makes a clip of it. Arrays move
 # axes by `transpose`, tensors by `permute`.
@@ -25,7 +18,7 @@ REMEDIES = [
 ]
 
 
-def frames_of(video: np.ndarray | torch.Tensor) -> np.ndarray:
+def frames_of(video) -> np.ndarray:
     """uint8 (T, H, W, 3) of an array or tensor of that shape, uint8 0–255 or float 0–1."""
     move = "transpose"
     if hasattr(video, "detach"):  # a tensor; numpy has no bfloat16

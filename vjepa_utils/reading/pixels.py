@@ -1,19 +1,12 @@
 """Frames to batches of pixels of the size that is encoded, read ahead; and where cuts are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-if TYPE_CHECKING:
-    from vjepa_utils.plan import Plan
-    from vjepa_utils.video import Video
 
 # Even. Decoded frames of the clip's own size are held no longer than until they are resized.
 FRAMES_AT_ONCE = 4
@@ -32,7 +25,7 @@ def resized(frame: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     return out
 
 
-def batches(video: Video, plan: Plan, contexts: int, pinned=False) -> Iterator[tuple]:
+def batches(video, plan, contexts: int, pinned=False) -> Iterator[tuple]:
     """Pixels of so many contexts at a time, 0 to 255, (n, 3, height, width), and the file numbers
     of the pairs of frames with a cut between. pinned: from there a copy to a GPU does not wait.
     """
