@@ -263,7 +263,7 @@ def check_rate(every, fps):
 
 def first_frame(start, source, path):
     """Number of the first frame, and the moment in seconds."""
-    beyond = f"start {start} is beyond the end of {path}"
+    beyond, total = f"start {start} is beyond the end of {path}", len(source.times)
     if isinstance(start, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+)s", start):
         moment = float(start[:-1])
         if moment >= source.end:
@@ -271,8 +271,8 @@ def first_frame(start, source, path):
         return int(_on_screen(moment, source, path, 1e-3)), moment
     if not is_whole(start, 0):
         raise UserError(f'start must be a frame number or seconds such as "5.2s", not {start!r}.')
-    if start >= len(source.times):
-        raise UserError(f"{beyond}, which has {len(source.times)} frames.")
+    if start >= total:
+        raise UserError(f"{beyond}, which has {total} frames (0 to {total - 1}).")
     return int(start), source.times[start]
 
 
