@@ -12,7 +12,8 @@ def register(commands):
     text = "of the features to predict: from the visible and the predicted frames jointly, as in "
     text += "training (window), or from each predicted step alone (default: %(default)s)"
     parser.add_argument("--target", choices=["window", "step"], default="window", help=text)
-    parser.add_argument("--error", choices=["cosine", "l1"], default="cosine", help="to show")
+    text = "which to show (default: %(default)s)"
+    parser.add_argument("--error", choices=["cosine", "l1"], default="cosine", help=text)
     text = "of a .png: show the pixels that were expected too, decoded from the prediction"
     parser.add_argument("--pixels", action="store_true", help=text)
 
