@@ -448,7 +448,7 @@ def test_the_command(command, tmp_path, words, said, kind):
 def test_a_layer_that_is_not_there(command, tmp_path):
     out = tmp_path / "decoded.png"
     done = command("decode", "videos/monkey.mp4", "--count", 2, "--layers", 99, "-o", out)
-    assert done.returncode == 1 and "from 1 to 7" in done.stderr and not out.exists()
+    assert done.returncode == 1 and "from 1 to 8" in done.stderr and not out.exists()
 
 
 def test_a_cell_of_the_benchmark():

@@ -406,7 +406,7 @@ def test_what_a_notebook_stores_is_small(looked):
         ),
         (dict(stride=5), "stride must be a divisor of the patch"),
         (dict(layers=(3, 3)), "list of different layers"),
-        (dict(layers=(99,)), "layer must be None or a whole number from 1 to 7"),
+        (dict(layers=(99,)), "layer must be None or a whole number from 1 to 8"),
         (dict(masks=["hole"]), "There is no mask 'hole'"),
         (dict(encoders="dino-demo", masks=["block"]), "dino-demo has no predictor"),
         (dict(encoders=["vjepa2-demo", "dino-demo"], context="clip"), "image encoder"),

@@ -10,6 +10,7 @@ from PIL import Image
 import vjepa_utils as vj
 from benchmarks import compare_encoders
 from benchmarks.baselines import PatchColours, random_weights
+from demo.recipe.motion import flows
 from demo.recipe.truth import matches
 from demo.render.scenes import Layer, composite, pose, unseen_scenes
 from tests.conftest import GOLDEN, write_video
@@ -109,13 +110,16 @@ def test_matches_of_a_square_that_moves_one_patch_a_frame():
     ]
     _, owner = composite(layers, 64, 128)  # (1, 4, 64, 128)
     poses = torch.stack([layer.poses for layer in layers], 2)  # (1, frames, layers, 2, 3)
-    target, layer, flow = matches(
-        owner.long().unflatten(1, (2, 2)), poses.unflatten(1, (2, 2)), torch.tensor([1, 0])
-    )
+    truth = owner.long().unflatten(1, (2, 2)), poses.unflatten(1, (2, 2))
+    target = matches(*truth, torch.tensor([1, 0]))
+    layer, flow, stays = flows(*truth)
     square = layer[0].view(4, 8) == 1
     assert torch.equal(square.nonzero(), torch.tensor([[1, 0], [1, 1], [2, 0], [2, 1]]))
-    assert torch.equal(flow[0].view(4, 8, 2)[square], torch.tensor([[1.0, 0.0]]).expand(4, 2))
+    assert torch.equal(flow[0].view(4, 8, 2)[square], torch.tensor([[16.0, 0.0]]).expand(4, 2))
     assert not flow[0].view(4, 8, 2)[~square].any()
+    # the square covers the backdrop before it in the second frame
+    hidden = torch.tensor([[1, 2], [2, 2]])
+    assert torch.equal((~stays[0]).view(4, 8).nonzero(), hidden)
     # Patch (1, 1) belongs to the square in both frames of step 0; two frames later it is at column
     # 3.
     assert target[0, 1 * 8 + 1].argmax() == 1 * 8 + 3

@@ -376,7 +376,7 @@ def test_the_shipped_head_belongs_to_the_shipped_encoder(demo):
     assert head.config["encoder"] == demo.name and head.config["channels"] == demo.channels
     assert head.config["fingerprint"] == demo.fingerprint
     with pytest.raises(ValueError, match="track-head was trained on other weights"):
-        head.check(SimpleNamespace(channels=192, name=demo.name, fingerprint="another"))
+        head.check(SimpleNamespace(channels=384, name=demo.name, fingerprint="another"))
     weights = ROOT / "vjepa_utils" / "shipped" / "track-head" / "model.safetensors"
     assert weights.stat().st_size < 10e6
     card = (ROOT / "vjepa_utils" / "shipped" / "track-head" / "README.md").read_text()

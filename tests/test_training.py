@@ -9,30 +9,23 @@ import torch
 from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from transformers import VJEPA2Config, VJEPA2Model
 
 import demo.recipe.adapt
-import demo.recipe.correspond
 import demo.recipe.predict
-import demo.recipe.pretrain
-import demo.recipe.teach
 import vjepa_utils as vj
-from demo.recipe.adapt import Adaptation, Places, matching, miss
-from demo.recipe.correspond import Correspondence
-from demo.recipe.distil import Distillation
+from demo.recipe.adapt import Adaptation, Places, matching, miss, picture_share
+from demo.recipe.copying import FALL, FLATTER, start_by_copying
 from demo.recipe.follow import EncodedScenes, Following
 from demo.recipe.lessons import Lessons, coarser, paint
+from demo.recipe.motion import motion_losses
 from demo.recipe.muon import Muon
 from demo.recipe.predict import CHANGE, Prediction, changes
-from demo.recipe.pretrain import Pretraining
 from demo.recipe.targets import (
-    ADDED,
     CELL,
     CHANNELS,
     LAST,
-    MIDDLE,
     Picture,
-    added,
-    beside,
     cells,
     centred,
     look,
@@ -40,13 +33,13 @@ from demo.recipe.targets import (
     prepare,
     principal,
 )
-from demo.recipe.teach import Teaching, picture_share, shared_place, unlike
 from demo.recipe.training import PATCH, normalised
 from demo.recipe.truth import matches
 from demo.render.scenes import pose
 from tests.elsewhere import a_gpu
 from vjepa_utils.files import shipped
-from vjepa_utils.model.vjepa2 import encode_tokens
+from vjepa_utils.model.predictor import predict_tokens
+from vjepa_utils.model.vjepa2 import VJEPA2, encode_tokens
 
 START = shipped("vjepa2-demo")
 IMAGES = shipped("dino-demo")
@@ -61,7 +54,7 @@ def picture(rows, columns, seed):
     return Picture(pixels, torch.randn(CHANNELS, rows, columns, generator=generator).half())
 
 
-STAGES = [Pretraining, Correspondence, Teaching, Adaptation, Prediction]
+STAGES = [Adaptation, Prediction]
 
 
 @pytest.fixture(scope="module")
@@ -85,22 +78,11 @@ def lessons(device):
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch):
-    for module in (
-        demo.recipe.pretrain,
-        demo.recipe.correspond,
-        demo.recipe.predict,
-        demo.recipe.teach,
-    ):
-        monkeypatch.setattr(module, "TOKENS", 512)
-    monkeypatch.setattr(demo.recipe.pretrain, "SHAPES", [(4, 96, 96)])
-    monkeypatch.setattr(demo.recipe.correspond, "SIZES", [(96, 128)])
-    monkeypatch.setattr(demo.recipe.correspond, "JOINT_SIZES", [(96, 128)])
+    monkeypatch.setattr(demo.recipe.predict, "TOKENS", 512)
     monkeypatch.setattr(demo.recipe.predict, "SHAPES", [(8, 96, 128)])
     monkeypatch.setattr(demo.recipe.adapt, "TOKENS", {"photos": 384, "scenes": 192})
     sizes = dict.fromkeys(demo.recipe.adapt.SIZES, [(96, 128)])
     monkeypatch.setattr(demo.recipe.adapt, "SIZES", sizes)
-    for sizes in ("SIZES", "SCENE_SIZES", "JOINT_SIZES"):
-        monkeypatch.setattr(demo.recipe.teach, sizes, [(96, 128)])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -121,18 +103,15 @@ def test_a_stage_resumes_and_exports(stage, supply, tmp_path):
             )
     again.export(tmp_path / "model")
     exported = vj.load_encoder(tmp_path / "model", device="cpu", dtype=torch.float32).model
-    trained = again.teacher if stage is Pretraining else again.model
     pixels = normalised(supply.draw(1, 4, 96, 128))
     with torch.no_grad():
-        ours, theirs = (encode_tokens(model, pixels) for model in (trained, exported))
+        ours, theirs = (encode_tokens(model, pixels) for model in (again.model, exported))
     assert (ours - theirs).norm() < 5e-3 * ours.norm()  # half precision
 
 
 @pytest.mark.parametrize(
     ("stage", "still", "trained"),
     [
-        (Correspondence, "predictor", "encoder"),
-        (Teaching, "predictor", "encoder"),
         (Adaptation, "predictor", "encoder"),
         (Prediction, "encoder", "predictor"),
     ],
@@ -149,52 +128,6 @@ def test_a_stage_trains_its_part_alone(stage, still, trained, supply, tmp_path):
     assert not any(
         same[name] for name in same if name.startswith(trained) and name.endswith("mlp.fc1.weight")
     )
-
-
-def test_correspondences_are_learnt(supply, tmp_path):
-    """The share of patches that find their match rises in a few steps on two scenes, from random
-    weights.
-    """
-    torch.manual_seed(0)
-    Pretraining(tmp_path / "first", None, 10, 0, "cpu").export(tmp_path / "random")
-    run = Correspondence(tmp_path / "run", tmp_path / "random", 60, 0, "cpu")
-    losses = [run.update(supply)["match"] for _ in range(40)]
-    assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
-
-
-def test_nine_of_twelve_blocks_are_trained_and_seven_exported(supply, tmp_path):
-    Pretraining(tmp_path / "first", None, 10, 0, "cpu").export(tmp_path / "deep")
-    run = Teaching(tmp_path / "run", tmp_path / "deep", 10, 0, "cpu")
-    assert run.model.config.num_hidden_layers == len(run.model.encoder.layer) == 9
-    assert (run.model.encoder.layernorm.weight == 1).all()
-    torch.nn.init.normal_(run.model.encoder.layernorm.weight)  # as if trained for the last block
-    run.export(tmp_path / "model")
-    encoder = vj.load_encoder(tmp_path / "model", device="cpu", dtype=torch.float32)
-    assert encoder.depth == 7
-    pixels = normalised(supply.draw(1, 4, 96, 128))
-    with torch.no_grad():
-        ours = encode_tokens(run.model, pixels, layer=7)
-        ours = torch.nn.functional.layer_norm(ours, ours.shape[-1:], eps=1e-6)
-        theirs = encode_tokens(encoder.model, pixels)
-    assert (ours - theirs).norm() < 5e-3 * ours.norm()  # half precision
-
-
-def test_the_image_encoder_resumes_and_exports(supply, tmp_path):
-    run = Distillation(tmp_path / "run", IMAGES, 10, 0, "cpu")
-    for _ in range(2):
-        # noise has almost no cosines to differ from
-        assert all(-1 < value < 999 for value in run.update(supply).values())
-    run.save()
-    again = Distillation(tmp_path / "run", IMAGES, 99, 0, "cpu")
-    assert (again.step, again.steps) == (2, 10)
-    again.export(tmp_path / "model")
-    exported = vj.load_encoder(tmp_path / "model", device="cpu", dtype=torch.float32)
-    pixels = torch.randn(1, 3, 96, 160)
-    with torch.no_grad():
-        ours, theirs = (
-            model(pixels).last_hidden_state for model in (again.model.eval(), exported.model)
-        )
-    assert (ours - theirs).norm() < 5e-3 * ours.norm()  # half precision
 
 
 # What is learnt from
@@ -234,18 +167,11 @@ def test_the_upper_layer_hides_the_lower_one():
     assert owner[0, :16, 8:24].all() and owner.sum() == 256
 
 
-def test_the_flow_of_a_known_map():
-    """A picture that moves 8 pixels right and 16 down between the frames, in patches: 0.5 and 1; it
-    is found where it went.
-    """
-    poses = (
-        torch.stack([pose(0, 0), pose(8, 16)])[None, None, :, None].expand(1, 2, 2, 1, 2, 3).clone()
-    )
-    # the other step: one patch further right
-    poses[:, 1] = torch.stack([pose(16, 0), pose(24, 16)])[:, None]
+def test_a_patch_is_found_where_it_went():
+    """A picture whose other step is one patch further right."""
+    poses = torch.stack([pose(0, 0), pose(16, 0)])[None, :, None, None]
     owner = torch.zeros(1, 2, 2, 64, 64, dtype=torch.long)
-    target, layer, flow = matches(owner, poses, torch.tensor([1, 0]))
-    assert torch.allclose(flow, torch.tensor([0.5, 1.0]).expand(2, 16, 2), atol=1e-5)
+    target = matches(owner, poses.expand(1, 2, 2, 1, 2, 3), torch.tensor([1, 0]))
     assert target[0, 0].argmax() == 1 and target[1, 1].argmax() == 0
 
 
@@ -280,10 +206,8 @@ def test_place_and_picture_are_taken_out_of_the_targets():
     found = [centred(x, means) for x in maps[:50]]
     wanted = noise[:50] - noise[:50].mean((1, 2), keepdim=True)
     first, last = (torch.nn.functional.normalize(x, dim=-1) for x in wanted.chunk(2, -1))
-    weighted = torch.cat([MIDDLE**0.5 * first, LAST**0.5 * last], -1)
-    for join, target in ((beside, weighted), (added, first + ADDED * last)):
-        ours = torch.stack([join(*blocks) for blocks in found])
-        assert torch.nn.functional.cosine_similarity(ours, target, dim=-1).mean() > 0.97
+    target, ours = first + LAST * last, torch.stack(found)
+    assert torch.nn.functional.cosine_similarity(ours, target, dim=-1).mean() > 0.97
 
 
 def test_principal_directions_are_those_of_numpy():
@@ -331,26 +255,9 @@ def test_the_teachers_last_block_is_what_encode_gives():
 # What the losses measure
 
 
-def test_shared_place_is_unbiased():
-    """Clips that share a quarter of their variance at each place, and clips that share nothing."""
-    generator = torch.Generator().manual_seed(0)
-    clips, place = (
-        torch.randn(4, 2, 500, 64, generator=generator),
-        torch.randn(500, 64, generator=generator),
-    )
-    assert shared_place(clips).abs() < 0.01
-    assert shared_place(0.75**0.5 * clips + 0.5 * place) == pytest.approx(0.25, abs=0.01)
-
-
 def test_the_share_of_pictures_means():
     x = torch.randn(4, 2, 500, 64, generator=torch.Generator().manual_seed(0))
     assert picture_share(x) < 0.01 and picture_share(x + 1) == pytest.approx(0.5, abs=0.01)
-
-
-def test_unlike_compares_cosines_alone():
-    x = torch.randn(2, 3, 50, 16, generator=torch.Generator().manual_seed(0))
-    turn = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(1)))[0]
-    assert unlike(3 * x @ turn, x) < 1e-6 and unlike(torch.randn(2, 3, 50, 16), x) > 0.5
 
 
 def test_a_place_that_all_pictures_share_is_seen_and_noise_is_not():
@@ -395,7 +302,50 @@ def test_a_still_pair_does_not_know_the_difference_of_the_kernels(tmp_path):
         run.difference *= 2
         after = [run.encode(normalised(p), "pair", None) for p in (pictures, moving)]
     moved = [(a - b).norm() / b.norm() for a, b in zip(after, before, strict=True)]
-    assert moved[0] < 0.01 < 2 * moved[0] < moved[1]
+    assert moved[0] < 0.01 < moved[1] and 2 * moved[0] < moved[1]
+
+
+def test_a_predictor_starts_by_copying_what_is_near():
+    """Tokens that vary slowly over the grid, with noise: their mean around a hidden one, by the
+    weights that its distance has; and nothing of what mask tokens are.
+    """
+    torch.manual_seed(0)
+    config = VJEPA2Config(
+        hidden_size=384,
+        num_hidden_layers=1,
+        num_attention_heads=6,
+        crop_size=64,
+        pred_hidden_size=192,
+        pred_num_attention_heads=3,
+        pred_num_hidden_layers=2,
+        pred_num_mask_tokens=1,
+    )
+    model = VJEPA2(config).take_weights(VJEPA2Model(config).state_dict())
+    grid = 4, 8, 10
+    axes = torch.linalg.qr(torch.randn(384, 190))[0]
+    time, row, column = model.positions(grid).T
+    waves = [torch.cos(f * row / 4 + g * column / 5 + time / 9) for f in range(4) for g in range(4)]
+    x = torch.stack(waves, 1) @ torch.randn(16, 190) @ axes.T
+    x = torch.nn.functional.layer_norm(x, x.shape[-1:])[None]  # (1, tokens, channels)
+    start_by_copying(model, torch.zeros(384), axes, 384.0)
+    hidden = torch.zeros(grid, dtype=bool)
+    hidden[:, 2:6, 3:6] = True
+    visible, hidden = (torch.nonzero(m.flatten()).T for m in (~hidden, hidden))
+    with torch.no_grad():
+        given = predict_tokens(model, x[:, visible[0]], visible, hidden, grid)[0]
+    apart = model.positions(grid).float()
+    apart = apart[hidden[0], None] - apart[visible[0]]  # (hidden, visible, 3)
+    cosine = torch.nn.functional.cosine_similarity
+    for head in range(3):  # each has axes of its own
+        score = sum(
+            FLATTER**head * w * (torch.cos(apart[..., axis] * 10 ** (-0.4 * n)))
+            for axis, fall in enumerate(FALL)
+            for w, numbers in zip(fall, ((0, 1), (2, 3)), strict=True)
+            for n in numbers
+        )
+        own = axes[:, 64 * head : 64 * (head + 1)]
+        expected = score.softmax(-1) @ x[0, visible[0]] @ own
+        assert cosine(given @ own, expected, dim=-1).min() > 0.99
 
 
 def test_what_changes_weighs_more():
@@ -458,16 +408,16 @@ def test_a_step_runs_on_one_device(mode):
     random.seed(0)
     with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()):
         lessons = Elsewhere()
-        stage = Correspondence.__new__(Correspondence)
-        stage.readout = torch.nn.Linear(8, 3, device="meta")
+        readout = torch.nn.Linear(8, 3, device="meta")
         for drawn in [lessons.draw_real, lessons.draw_true] * 2:
             pictures, owner, poses, thing, *goals = drawn(2, 2, 96, 128, mode)
             truth = matches(owner, poses, torch.tensor([1, 0]))
-            parts = pictures, owner, poses, thing, *goals, *truth
+            parts = pictures, owner, poses, thing, *goals, truth
             assert {part.device.type for part in parts} == {"meta"}
             x = torch.randn(2, 2, 48, 8, device="meta")
-            losses = stage.truth(x, torch.tensor([1, 0]), *truth, thing, mode)
-            assert losses[0].device.type == "meta"
+            losses = [*motion_losses(readout(x), thing, owner, poses)]
+            losses += [matching(x, x[:, [1, 0]], truth, truth.sum(-1) > 0.3)]
+            assert {loss.device.type for loss in losses} == {"meta"}
 
 
 @pytest.fixture(scope="module")
@@ -477,12 +427,12 @@ def lessons_there():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [*STAGES, Distillation, Following])
+@pytest.mark.parametrize("stage", [*STAGES, Following])
 def test_a_stage_steps_on_a_pretended_gpu(stage, lessons_there, tmp_path, monkeypatch):
     """From scenes to optimisers, with values: see `elsewhere`."""
     monkeypatch.setattr("demo.recipe.follow.textures", lambda *_, **__: torch.rand(8, 3, 128, 128))
     with a_gpu():
-        run = stage(tmp_path, IMAGES if stage is Distillation else START, 10, 0, "cuda")
+        run = stage(tmp_path, START, 10, 0, "cuda")
         losses = run.update(EncodedScenes(0, "cuda", 1) if stage is Following else lessons_there)
         assert np.isfinite([*losses.values()]).all()
         assert {weight.device.type for weight in run.trained} == {"cuda"}

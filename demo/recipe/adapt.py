@@ -20,16 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from demo.recipe.correspond import TEMPERATURE, Correspondence
 from demo.recipe.lessons import Lessons
 from demo.recipe.motion import motion_losses, split_kernels, split_units, without_splits
-from demo.recipe.targets import added, prepare
-from demo.recipe.teach import FOLDERS, picture_share
-from demo.recipe.training import PATCH, normalised, train
+from demo.recipe.targets import FOLDERS, prepare
+from demo.recipe.training import PATCH, Stage, normalised, train
 from demo.recipe.truth import kept, matches
+from vjepa_utils.model.vjepa2 import encode_tokens
 from vjepa_utils.weights.models import load_model
 
 MODES = {"photos": ["frame"] + ["pair"] * 3 + ["clip"], "scenes": ["pair", "pair", "clip"]}
+TEMPERATURE = 0.07  # of the cross-entropy over cosines
 TOKENS = {"photos": 768, "scenes": 512}  # of a batch, stills included
 SCENES = 2  # one step in so many has rendered scenes too
 FILM = 8  # one batch of pictures in so many is film
@@ -72,6 +72,11 @@ class Places(nn.Module):
         return share
 
 
+def picture_share(x):
+    """Share of pictures' means in the squared norm of tokens (…, patches, channels)."""
+    return x.mean(-2).square().sum(-1).mean() / x.square().sum(-1).mean()
+
+
 def miss(x, goals, basis):
     """1 − cosine between tokens and targets.
 
@@ -112,7 +117,7 @@ class Lesson:
         return x.gather(-2, self.places.view(shape).expand(*x.shape[:-2], -1, x.shape[-1]))
 
 
-class Adaptation(Correspondence):
+class Adaptation(Stage):
     rate = 5e-3  # times the root mean square of a parameter
 
     def build(self, start):
@@ -210,8 +215,8 @@ class Adaptation(Correspondence):
         """Losses of motion, and of matching where there are two steps or more."""
         steps = x.shape[1]
         other = (torch.arange(steps) + 1 + self.below(max(1, steps - 1))) % steps
-        truth = matches(lesson.owner, lesson.poses, other)
-        target, *_ = truth if lesson.places is None else kept(*truth, lesson.places, steps)
+        truth = matches(lesson.owner, lesson.poses, other)  # (batch × steps, patches, patches)
+        target = truth if lesson.places is None else kept(truth, lesson.places, steps)
         known = lesson.thing, lesson.owner, lesson.poses, lesson.visible
         moving, flow, none = motion_losses(self.readout(x), *known)
         losses = {"moving": (MOVING, moving), "flow": (FLOW, flow), "none": (0.0, none)}
@@ -219,6 +224,30 @@ class Adaptation(Correspondence):
         if steps > 1:
             losses["match"] = MATCH, matching(x, x[:, other], target, seen)
         return losses
+
+    def encode(self, pixels, mode, places):
+        """Pixels (batch, steps, 2, 3, height, width) to features (batch, steps, patches, channels).
+
+        places: None, or (batch, k) the visible ones, the same in all steps.
+        """
+        batch, steps = pixels.shape[:2]
+        with self.autocast():
+            if mode != "clip":  # each step independently
+                x = encode_tokens(self.model, pixels.flatten(0, 1))
+                return x.float().unflatten(0, (batch, steps))
+            visible = None
+            if places is not None:
+                patches = pixels.shape[-1] * pixels.shape[-2] // PATCH**2
+                first = torch.arange(steps, device=self.device)[:, None] * patches
+                visible = (first + places[:, None]).flatten(1)
+            x = encode_tokens(self.model, pixels.flatten(1, 2), visible)
+            return x.float().unflatten(1, (steps, -1))
+
+    def kept_places(self, batch, rows, columns):
+        """(batch, k) sorted places outside a random block of 30 to 70 % of the area."""
+        share = 0.3 + 0.4 * torch.rand((), generator=self.generator).item()
+        hidden = torch.stack([self.rectangle(rows, columns, share) for _ in range(batch)])
+        return torch.nonzero(~hidden.flatten(1))[:, 1].view(batch, -1).to(self.device)
 
 
 def matching(x, others, target, seen):
@@ -240,7 +269,7 @@ def matching(x, others, target, seen):
 
 
 def supply(seed, device, teacher, photos, clips, targets):
-    lessons = Lessons(seed, device, prepare(teacher, photos, clips, targets, added))
+    lessons = Lessons(seed, device, prepare(teacher, photos, clips, targets))
     lessons.basis = torch.load(Path(targets) / "basis.pt")["basis"]
     return lessons
 

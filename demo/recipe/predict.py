@@ -1,9 +1,8 @@
 """Train the demo encoder's predictor on the frozen encoder: the last stage of the recipe.
 
-    python -m demo.recipe.predict --start runs/teach/model --out runs/predict \\
-        --targets runs/targets --teacher ../shared/teacher --photos ../shared/photos \\
-        --clips ../shared/train_clips     # again: resumes
-    python -m demo.recipe.predict --start runs/teach/model --out runs/predict \\
+    python -m demo.recipe.predict --start runs/copying --out runs/predict --targets runs/added \\
+        --teacher facebook/dinov2-small --photos PHOTOS --clips CLIPS     # again: resumes
+    python -m demo.recipe.predict --start runs/copying --out runs/predict \\
         --export vjepa_utils/shipped/vjepa2-demo
 
 V-JEPA 2's objective: from the encoder's features of the visible tokens alone, the predictor
@@ -21,7 +20,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from demo.recipe.teach import FOLDERS, supply
+from demo.recipe.adapt import supply
+from demo.recipe.targets import FOLDERS
 from demo.recipe.training import PATCH, Stage, normalised, train
 from vjepa_utils.model.vjepa2 import encode_tokens, predict_tokens
 from vjepa_utils.predict import masks
@@ -38,8 +38,9 @@ SHAPES = [
     (8, 160, 160),
 ]
 KINDS = ["scenes", "scenes", "photos", "photos", "film"]
-TOKENS = 2048  # per step
+TOKENS = 1024  # per step
 MASKS = 2  # for each batch of clips: the whole clips are encoded once
+FITTED = 0.1  # rate of what was fitted before, as a multiple of the others'
 CHANGE = 4.0  # extra weight of a token whose target is orthogonal to its place's mean
 
 
@@ -57,15 +58,25 @@ def changes(target, steps):
 
 
 class Prediction(Stage):
-    rate = 1e-3
+    rate = 7e-4
 
     def build(self, start):
         self.model = load_model(Path(start), torch.float32).to(self.device)
         self.model.predictor.requires_grad_(True)
 
     def matrices(self):
-        """Weight matrices of the predictor's blocks."""
-        return [p for p in self.model.predictor.layer.parameters() if p.ndim == 2]
+        """Weight matrices of the predictor's blocks, but for those that say where to copy from."""
+        apart = {id(p) for p in self.fitted()}
+        blocks = self.model.predictor.layer.parameters()
+        return [p for p in blocks if p.ndim == 2 and id(p) not in apart]
+
+    def fitted(self):
+        """Queries and keys of block 1: see `demo/recipe/copying.py`."""
+        attention = self.model.predictor.layer[0].attention
+        return [*attention.query.parameters(), *attention.key.parameters()]
+
+    def scales(self):
+        return dict.fromkeys(self.fitted(), FITTED)
 
     def draw(self, supply, frames, height, width):
         """Clips of one kind: (batch, frames, 3, height, width), 0 to 1."""
@@ -117,4 +128,4 @@ class Prediction(Stage):
 
 
 if __name__ == "__main__":
-    train(Prediction, supply, "training the predictor", steps=1700, folders=FOLDERS)
+    train(Prediction, supply, "training the predictor", steps=2400, folders=FOLDERS)

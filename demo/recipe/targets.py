@@ -3,9 +3,9 @@
 A teacher sees each photograph whole, once. Its block at three quarters of the depth and its last
 block, each token normalised, become a map of targets: positional information removed (the mean at
 each place over all pictures of a shape, which a student would learn before anything else), the
-picture's mean subtracted, each token of unit length, both side by side (`beside`) or `added`, and
-reduced by PCA. Any crop of the photograph, shifted, scaled, rotated or mirrored, reads its
-targets off that map by the affine map of its pixels, at almost no cost.
+picture's mean subtracted, each token of unit length, both added, in the space of the residual
+stream that they share, and reduced by PCA. Any crop of the photograph, shifted, scaled, rotated or
+mirrored, reads its targets off that map by the affine map of its pixels, at almost no cost.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,15 @@ import vjepa_utils as vj
 LONG = 32  # cells on a picture's long side
 CELL = 16  # pixels of a kept picture for each cell
 CHANNELS = 128  # kept by PCA
-MIDDLE, LAST = 1.0, 3.0  # weights of the two blocks in the cosine, where they are side by side
-ADDED = 0.7  # of the last block, where they are added
+LAST = 0.7  # weight of the last block, beside 1 of the other
 RUNS, RUN, EVERY = 3, 16, 2  # of each clip: runs of frames, frames in a run, of so many
+
+FOLDERS = {
+    "teacher": "an image encoder, as load_encoder takes it",
+    "photos": "folder of photographs (.jpg)",
+    "clips": "folder of clips (.mp4)",
+    "targets": "folder for the teacher's features of them, computed once",
+}
 
 
 @dataclass
@@ -98,23 +104,12 @@ def resampled(x, grid):
 
 
 def centred(x, means):
-    """The two blocks of a map of `look`, (rows, columns, channels) each, without means of place and
-    picture, each token of unit length.
+    """A map of `look` (rows, columns, 2 × channels) as targets (rows, columns, channels): means of
+    place and picture taken out, tokens of either block of unit length, and added.
     """
     x = x.float() - resampled(means[orientation(x)], x.shape[:2])
-    return [F.normalize(block, dim=-1) for block in (x - x.mean((0, 1))).chunk(2, -1)]
-
-
-def beside(middle, last):
-    """Both blocks, for a student with readouts of its own: their cosines add, weighted."""
-    return torch.cat([MIDDLE**0.5 * middle, LAST**0.5 * last], -1)
-
-
-def added(middle, last):
-    """One target in the space of the residual stream that both share, for a student that lives in
-    it too.
-    """
-    return middle + ADDED * last
+    middle, last = (F.normalize(block, dim=-1) for block in (x - x.mean((0, 1))).chunk(2, -1))
+    return middle + LAST * last
 
 
 def principal(maps, channels=CHANNELS):
@@ -136,14 +131,13 @@ def frames_of(photos, clips):
                 yield f"{file.stem}.{number:05}", read
 
 
-def prepare(teacher, photos, clips, folder, join=beside):
+def prepare(teacher, photos, clips, folder):
     """Encode every picture that is not encoded yet, and reduce the maps by PCA.
 
     Args:
         teacher: a name or folder for `load_encoder`.
         photos: folder of .jpg.  clips: folder of .mp4, or None.
         folder: of the maps and, when all are there, of the targets.
-        join: `beside` or `added`.
     Returns:
         {name: Picture}.
     """
@@ -162,7 +156,7 @@ def prepare(teacher, photos, clips, folder, join=beside):
     if not (folder / "basis.pt").exists():
         stills = [x for x in maps(name for name in frames if "." not in name)]
         means = place_means(stills)
-        basis, share = principal(join(*centred(x, means)) for x in stills[::2])
+        basis, share = principal(centred(x, means) for x in stills[::2])
         print(f"{CHANNELS} of {len(basis)} channels hold {share:.0%} of the targets' variance")
         torch.save({"means": means, "basis": basis}, folder / "basis.pt")
     reduced = folder / "targets.pt"
@@ -170,7 +164,7 @@ def prepare(teacher, photos, clips, folder, join=beside):
     if not frames.keys() <= targets.keys():  # the basis stays, as readouts were trained on it
         means, basis = torch.load(folder / "basis.pt").values()
         for name, x in zip(frames, maps(frames), strict=True):
-            targets[name] = (join(*centred(x, means)) @ basis).permute(2, 0, 1).half()
+            targets[name] = (centred(x, means) @ basis).permute(2, 0, 1).half()
         torch.save(targets, reduced)
     pictures = {}
     for name, read in tqdm(frames.items(), desc="reading pictures"):

@@ -130,12 +130,8 @@ def matches(owner, poses, other):
     Args:
         owner, poses: of `TrueClips.draw_true`.  other: (steps,) which step each step looks into.
     Returns:
-        target (batch × steps, patches, patches): for each patch, how much each patch of the other
-            step is its match; rows sum to one, or are all zero where the point is hidden or mixed
-            there.
-        layer (batch × steps, patches).
-        flow (batch × steps, patches, 2): motion of the patch's point between the two frames, in
-            patches.
+        (batch × steps, patches, patches): for each patch, how much each patch of the other step is
+        its match; rows sum to one, or are all zero where the point is hidden or mixed there.
     """
     rows, columns = (n // PATCH for n in owner.shape[-2:])
     centres = patch_centres(rows, columns, owner.device)
@@ -145,13 +141,7 @@ def matches(owner, poses, other):
     layer = look_up(first, every)  # (batch × steps, patches)
     pure = layer == look_up(second, every)
     here = torch.arange(len(first), device=owner.device)[:, None]
-    # (batch × steps, patches, 2, 3)
-    before, after = (
-        flat(poses)[here, 0, layer],
-        flat(poses)[here, 1, layer],
-    )
-    on_layer = transform(invert(before), every)
-    flow = (transform(after, on_layer) - every) / PATCH
+    on_layer = transform(invert(flat(poses)[here, 0, layer]), every)
     # in the first frame of the other step
     there = transform(flat(poses[:, other])[here, 0, layer], on_layer)
     seen = pure & (look_up(flat(owner[:, other])[:, 0], there) == layer)
@@ -163,12 +153,11 @@ def matches(owner, poses, other):
     for reach, share in ((NARROW, 1 - WIDE_SHARE), (WIDE, WIDE_SHARE)):
         near = torch.exp(-((distance / reach) ** 2) / 2)
         target = target + share * near / near.sum(-1, keepdim=True).clamp_min(1e-6)
-    return target * seen.unsqueeze(-1), layer, flow
+    return target * seen.unsqueeze(-1)
 
 
-def kept(target, layer, flow, places, steps):
+def kept(target, places, steps):
     """What `matches` gives, at the visible places (batch, k) alone."""
     everywhere = places.repeat_interleave(steps, 0)  # (batch × steps, k)
-    pick = lambda t: t.gather(1, everywhere.unsqueeze(-1).expand(-1, -1, t.shape[-1]))
-    target = pick(target).gather(2, everywhere.unsqueeze(1).expand(-1, places.shape[1], -1))
-    return target, layer.gather(1, everywhere), pick(flow)
+    rows = target.gather(1, everywhere.unsqueeze(-1).expand(-1, -1, target.shape[-1]))
+    return rows.gather(2, everywhere.unsqueeze(1).expand(-1, places.shape[1], -1))
