@@ -256,15 +256,18 @@ def place_means(sets: Iterable[Features]) -> np.ndarray:
     """Mean of each place over all steps of `Features`, which are taken one by one: float64 (rows,
     columns, channels).
     """
-    total, steps = 0, 0
+    total: torch.Tensor | None = None
+    steps = 0
     for each in sets:
-        shape = each.values.shape[1:]
-        if steps and total.shape != shape:
+        added = each.values.sum(0, dtype=torch.float64)
+        if total is not None and total.shape != added.shape:
             raise UserError(
                 "Means of places need features of one encoder on one grid, not of the shapes "
-                f"{tuple(total.shape)} and {tuple(shape)}."
+                f"{tuple(total.shape)} and {tuple(added.shape)}."
             )
-        total, steps = total + each.values.sum(0, dtype=torch.float64), steps + len(each.values)
+        total, steps = added if total is None else total + added, steps + len(each.values)
+    if total is None:
+        raise UserError("Means of places need the features of at least one clip.")
     return (total / steps).numpy()
 
 
