@@ -151,9 +151,9 @@ def test_a_view_is_restored_from_its_address(opened, kite):
 def test_brushes_are_linked(opened, kite):
     page = opened()
     box = page.locator(".scattermap").bounding_box()
-    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+    page.mouse.move(box["x"] + 0.05 * box["width"], box["y"] + 0.05 * box["height"])
     page.mouse.down()
-    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.6 * box["height"], steps=4)
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.95 * box["height"], steps=4)
     page.mouse.up()
     drawn(page)
     alphas = """c => { const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;

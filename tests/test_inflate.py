@@ -196,6 +196,6 @@ def test_the_first_block_tells_which_way_photographs_move(model, tmp_path, monke
         truth.append(flow.clamp(-20, 20))
     told, truth = torch.cat(told), torch.cat(truth)
     slopes = torch.linalg.lstsq(truth, told - told.mean(0)).solution  # (truth's axes, told axes)
-    assert slopes.diagonal().min() > 2 * slopes.fliplr().diagonal().abs().max()
+    assert slopes.diagonal().min() > 1.5 * slopes.fliplr().diagonal().abs().max()
     for axis in (0, 1):
         assert torch.corrcoef(torch.stack([told[:, axis], truth[:, axis]]))[0, 1] > 0.3

@@ -38,8 +38,7 @@ from demo.recipe.truth import matches
 from demo.render.scenes import pose
 from tests.elsewhere import a_gpu
 from vjepa_utils.files import shipped
-from vjepa_utils.model.predictor import predict_tokens
-from vjepa_utils.model.vjepa2 import VJEPA2, encode_tokens
+from vjepa_utils.model.vjepa2 import VJEPA2, encode_tokens, predict_tokens
 
 START = shipped("vjepa2-demo")
 IMAGES = shipped("dino-demo")
