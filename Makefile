@@ -36,7 +36,7 @@ COMPARE ?= vjepa2-demo dino-demo
 results: $(READY)  ## every table of docs/results.md, measured anew
 	for benchmark in stock_positions stock_heads hidden_tokens "compare_encoders --jobs 2 $(COMPARE)" \
 		"compare_encoders --layers vjepa2-demo" "point_tracking --scenes 20" motion_probes \
-		pixels "finer_maps --scenes 8" stability layer_probes; do \
+		"finer_maps --scenes 8" stability layer_probes; do \
 		$(BIN)/python -m benchmarks.$$benchmark --into docs/results.md || exit 1; done
 
 $(READY): requirements.txt
